@@ -1,0 +1,1 @@
+"""The commands: each has a `main(argv)` that a script and `yolo-slim <command>` call alike."""

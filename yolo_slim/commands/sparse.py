@@ -1,0 +1,148 @@
+"""train_sparse: YOLOv5's training with the L1 penalty on BatchNorm attached."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host import data, training
+from yolo_slim.host.checkpoint import load
+from yolo_slim.pruning.model import build_model
+from yolo_slim.sparsify import schedule
+from yolo_slim.sparsify.monitor import SparsityMonitor
+from yolo_slim.sparsify.penalty import SparsityPenalty
+from yolo_slim.sparsify.readiness import gammas
+
+DEMO = {"data": "data/shapes.yaml", "cfg": "cfg/yolov5n.yaml", "imgsz": 160}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What train_sparse adds to YOLOv5's options."""
+    group = parser.add_argument_group("sparse training")
+    group.add_argument("--st", action="store_true", help="train with sparsity: L1 on BatchNorm")
+    group.add_argument("--sr", type=float, default=0.0002, help="strength of the L1 on gamma")
+    group.add_argument("--bias-sr", type=float, default=None, help="on beta (default 10 * sr)")
+    group.add_argument("--percent", type=float, default=0.6, help="share that is to be cut later")
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Train; returns the run's folder."""
+    opt = training.parse_options(
+        argv,
+        add=add_options,
+        prog="train_sparse.py",
+        description="Train YOLOv5 with channel sparsity. Takes all options of YOLOv5's train.py.",
+        weights="",
+        data=None,
+        imgsz=None,
+    )
+    if not opt.resume:
+        resolve_defaults_(opt)
+        check_options(opt)
+    return run(opt)
+
+
+def resolve_defaults_(opt: argparse.Namespace) -> None:
+    """The demo data and cfg/yolov5n.yaml where nothing else was given."""
+    if opt.imgsz is None:
+        opt.imgsz = DEMO["imgsz"] if opt.data is None else 640
+    if opt.data is None:
+        opt.data = str(data.shipped(str(DEMO["data"])))
+    if not opt.cfg and not opt.weights:
+        opt.cfg = str(data.shipped(str(DEMO["cfg"])))
+
+
+def check_options(opt: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong before the host starts.
+
+    Raises:
+        InputError: an option cannot be used.
+    """
+    if not 0 <= opt.percent < 1:
+        raise InputError("--percent", opt.percent, "a share in [0, 1)")
+    if not (opt.sr >= 0 and opt.sr != float("inf")):
+        raise InputError("--sr", opt.sr, "a finite number, 0 or more")
+    if opt.st and opt.evolve:
+        raise InputError("--evolve", "given with --st", "one of the two")
+    training.check_common(opt)
+    if opt.weights:
+        load(opt.weights)
+
+
+def run(opt: argparse.Namespace) -> Path:
+    """Train with the options that `parse_options` returned."""
+    state: dict[str, Any] = {}
+
+    def on_optimizer(run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        if not getattr(run.opt, "st", False):
+            return
+        penalty = SparsityPenalty(model, run.opt.sr, bias_sr=run.opt.bias_sr).attach(optimizer)
+        start = gammas(model, penalty.names)
+        state["penalty"] = penalty
+        if run.is_main:
+            state["start"] = start
+            announce(run, penalty, start)
+
+    def on_epoch_start(run: training.Run) -> None:
+        if "penalty" in state:
+            state["penalty"].progress = run.epoch / run.epochs
+            if run.is_main and "monitor" not in state:
+                start = state["start"].median().item()
+                state["monitor"] = SparsityMonitor(run.folder, state["penalty"], start, run.epoch)
+
+    def on_epoch_end(run: training.Run) -> None:
+        if "monitor" in state:
+            row = state["monitor"].record(run.ema, run.epoch, run.board)
+            training.LOGGER.info(
+                f"sparsity: sr {row.sr:.3g}, median |gamma| {row.quantiles[3]:.3g}, "
+                f"{row.near_zero:.1%} of prunable channels near zero"
+            )
+
+    folder = training.train(
+        opt,
+        build=build_model,
+        on_optimizer=on_optimizer,
+        on_epoch_start=on_epoch_start,
+        on_epoch_end=on_epoch_end,
+    )
+    if "penalty" in state:
+        state["penalty"].detach()
+    if "monitor" in state and state["monitor"].history:
+        print(f"\n{state['monitor'].finish(opt.percent)}")
+        print(f"The distribution of |gamma| over the epochs: {folder / 'sparsity.png'}")
+        print(f"Next: python prune.py --weights {folder / 'weights' / 'last.pt'}")
+    return folder
+
+
+def announce(run: training.Run, penalty: SparsityPenalty, start: torch.Tensor) -> None:
+    """Say before the first epoch how far this sr can move gamma in this run."""
+    hyp, opt = run.hyp, run.opt
+    images = len(data.images(data.read_data(opt.data), "train"))
+    way = schedule.reach(
+        epochs=opt.epochs,
+        batches=-(-images // opt.batch_size),
+        batch_size=opt.batch_size,
+        lr0=hyp["lr0"],
+        lrf=hyp["lrf"],
+        momentum=hyp["momentum"],
+        warmup_epochs=hyp["warmup_epochs"],
+        optimizer=opt.optimizer,
+    )
+    quantile = torch.quantile(start, opt.percent).item()
+    text = f"{penalty.sr * way:.2g}" if opt.optimizer == "SGD" else f"{way:.2g}"
+    training.LOGGER.info(
+        f"sparsity: {len(penalty.names)} BatchNorms, {len(start)} channels, sr {penalty.sr:g}. "
+        f"In this run the L1 alone moves a gamma by about {text}; the {opt.percent:.0%} quantile "
+        f"of |gamma| is {quantile:.2g}."
+    )
+    if opt.optimizer == "SGD" and penalty.sr * way < 0.5 * quantile:
+        training.LOGGER.warning(
+            f"sparsity: too little to make channels sparse; --sr {schedule.suggest(quantile, way):g}"
+            " would reach that quantile"
+        )

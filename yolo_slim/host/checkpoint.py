@@ -1,0 +1,307 @@
+"""Reading and writing checkpoints: safely, from whichever YOLOv5 wrote them.
+
+Reading is torch.load(weights_only=True) under an allow-list of classes. The list maps the names that
+a YOLOv5 clone gives its classes (models.common.C3) to the classes of the pip package, so the same
+mechanism makes a checkpoint harmless and turns both kinds into the same model.
+
+An allowed class may still be *called* by a hostile pickle. The constructors on the list neither run
+strings nor open what they are given but for DetectionModel, which evaluates its yaml: the host's
+parse_model is therefore replaced by one that checks the yaml first (see `yamls`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pathlib
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.compat import mend
+from yolo_slim.host.yamls import check_model_yaml
+
+mend()
+
+from yolov5.models import common, experimental, yolo  # noqa: E402
+
+_OPENS_FILES = {"DetectMultiBackend", "AutoShape", "Ensemble"}  # never on the list
+_OURS: list[type[nn.Module]] = []
+
+
+def register(cls: type[nn.Module]) -> type[nn.Module]:
+    """Class decorator: checkpoints may hold this module."""
+    _OURS.append(cls)
+    allow_list.cache_clear()
+    return cls
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A detector as it came from a file.
+
+    Attributes:
+        path: the file.
+        model: fp32, unfused, in eval mode; the EMA where the file has one.
+        names: class index to class name.
+        yaml: the model yaml that it was built from.
+        train: the options that it was trained with (`opt` of the host), empty where unknown.
+        epoch: the last epoch, -1 for a finished training.
+    """
+
+    path: Path
+    model: nn.Module
+    names: dict[int, str]
+    yaml: dict[str, Any]
+    train: dict[str, Any] = field(default_factory=dict)
+    epoch: int = -1
+
+    def __str__(self) -> str:
+        params = sum(p.numel() for p in self.model.parameters())
+        return f"{self.path}: {len(self.names)} classes, {params:,} parameters"
+
+
+@lru_cache(maxsize=1)
+def allow_list() -> list[Callable | tuple[Callable, str]]:
+    """What a checkpoint may name: for torch.serialization.safe_globals."""
+    allowed: list[Any] = []
+    for cls in _classes(nn.modules) + [nn.DataParallel]:
+        allowed += [cls, (cls, f"torch.nn.modules.{cls.__module__.split('.')[-1]}.{cls.__name__}")]
+    for cls in _classes(common) + _classes(experimental) + _classes(yolo):
+        if cls.__name__ in _OPENS_FILES:
+            continue
+        allowed.append(cls)
+        for module in ("common", "experimental", "yolo"):  # classes moved between these
+            allowed += [(cls, f"{root}models.{module}.{cls.__name__}") for root in ("", "yolov5.")]
+    allowed += [(yolo.DetectionModel, f"{root}models.yolo.Model") for root in ("", "yolov5.")]
+    # Data, not code: numbers of numpy, paths and options of the training that wrote the file.
+    for core in ("numpy.core", "numpy._core"):
+        multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+        allowed += [(multiarray.scalar, f"{core}.multiarray.scalar")]
+        allowed += [(multiarray._reconstruct, f"{core}.multiarray._reconstruct")]
+    allowed += [np.ndarray, np.dtype, *{type(np.dtype(c)) for c in "?bBhHiIlLqQefdg"}]
+    for module in ("pathlib", "pathlib._local"):
+        allowed += [(pathlib.Path(".").__class__, f"{module}.PosixPath")]
+        allowed += [(pathlib.PureWindowsPath, f"{module}.WindowsPath")]
+    return [*allowed, argparse.Namespace, *_OURS]
+
+
+def _classes(module: Any) -> list[type[nn.Module]]:
+    found = {v for v in vars(module).values() if isinstance(v, type) and issubclass(v, nn.Module)}
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
+@contextmanager
+def safe_loading() -> Iterator[None]:
+    """Within the block torch.load opens YOLOv5 checkpoints, the host's own calls included."""
+    with torch.serialization.safe_globals(allow_list()):
+        yield
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The dict that a checkpoint file holds, or {"model": module} for a bare module.
+
+    Raises:
+        InputError: no such file, not a checkpoint, damaged, or it names something that is not on the
+            allow-list. Nothing from the file has been run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "no such file"
+        raise InputError(path, got, "a YOLOv5 checkpoint (.pt)")
+    if path.stat().st_size == 0:
+        raise InputError(path, "an empty file", "a YOLOv5 checkpoint (.pt)")
+    try:
+        with safe_loading():
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types on damaged files
+        raise InputError(path, *_reason(path, error)) from error
+    if isinstance(loaded, nn.Module):
+        loaded = {"model": loaded}
+    if not isinstance(loaded, dict):
+        raise InputError(path, f"a {type(loaded).__name__}", "a YOLOv5 checkpoint (a dict)")
+    return loaded
+
+
+def _reason(path: Path, error: Exception) -> tuple[str, str]:
+    text = str(error)
+    name = re.search(r"GLOBAL ([\w.]+)", text) or re.search(r"global ([\w.]+) ", text)
+    if isinstance(error, InputError):
+        return f"refused ({error})", "a checkpoint that holds no code"
+    if name:
+        return f"refused, it names {name[1]}", "classes of YOLOv5, torch.nn and yolo_slim alone"
+    if "TorchScript" in text:
+        return "a TorchScript archive", "a YOLOv5 checkpoint (.pt), not an export of one"
+    if zipfile.is_zipfile(path):
+        return f"refused ({type(error).__name__}: {text[:120]})", "a YOLOv5 checkpoint (.pt)"
+    return "not a checkpoint, or a damaged one", "a YOLOv5 checkpoint (.pt)"
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Open a checkpoint of any YOLOv5, or of yolo_slim.
+
+    Args:
+        path: a .pt file written by a YOLOv5 clone, by the pip package or by `save`.
+
+    Returns:
+        The checkpoint; its model is fp32, unfused, in eval mode, EMA where there is one.
+
+    Raises:
+        InputError: see `read`; also a classification model, a fused one, bare weights.
+    """
+    data = read(path)
+    model = data.get("ema") or data.get("model")
+    model = getattr(model, "module", model)  # DataParallel
+    if not isinstance(model, nn.Module):
+        raise InputError(path, "weights without a model", "a checkpoint with a 'model' entry")
+    layers = getattr(model, "model", None)
+    if isinstance(model, yolo.ClassificationModel):
+        raise InputError(path, "a classification model", "a detection model")
+    if not isinstance(layers, nn.Sequential) or not isinstance(layers[-1], yolo.Detect):
+        raise InputError(path, f"a {type(model).__name__} with no Detect head", "a detection model")
+    fused = [n for n, m in model.named_modules() if isinstance(m, common.Conv) and "bn" not in m._modules]
+    if fused:
+        raise InputError(path, f"a fused model ({fused[0]} has no BatchNorm)", "an unfused one")
+    try:
+        check_model_yaml(getattr(model, "yaml", None), namespace=known_modules())
+    except InputError as error:
+        raise InputError(path, f"refused ({error})", "a checkpoint that holds no code") from error
+    modernise_(model)
+    train = data.get("opt")
+    return Checkpoint(
+        path=Path(path),
+        model=model,
+        names=model.names,
+        yaml=model.yaml,
+        train=vars(train) if isinstance(train, argparse.Namespace) else dict(train or {}),
+        epoch=int(data.get("epoch", -1) if data.get("epoch") is not None else -1),
+    )
+
+
+def known_modules() -> dict[str, Any]:
+    """What a model yaml may name: the host's namespace and our modules."""
+    return {**vars(yolo), **{cls.__name__: cls for cls in _OURS}}
+
+
+def modernise_(model: nn.Module) -> None:
+    """Bring a model of an older YOLOv5 to the form that 7.0 expects; fp32 and eval, in place.
+
+    Mends: list names (before 6.2), Detect.anchor_grid as a buffer (before 6.1), a grid cached for
+    another image size, Upsample without recompute_scale_factor (torch < 1.11), no `inplace`.
+    """
+    detect = model.model[-1]
+    if "anchor_grid" in detect._buffers:
+        del detect._buffers["anchor_grid"]
+    detect.grid = [torch.empty(0) for _ in range(detect.nl)]
+    detect.anchor_grid = [torch.empty(0) for _ in range(detect.nl)]
+    if not isinstance(getattr(model, "stride", None), torch.Tensor):
+        model.stride = detect.stride
+    names = getattr(model, "names", None) or [str(i) for i in range(detect.nc)]
+    model.names = {int(k): str(v) for k, v in names.items()} if isinstance(names, dict) else {
+        i: str(name) for i, name in enumerate(names)
+    }
+    model.nc = int(getattr(model, "nc", detect.nc))
+    model.inplace = getattr(model, "inplace", True)
+    for module in model.modules():
+        if isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
+            module.recompute_scale_factor = None
+        if isinstance(module, yolo.Detect | nn.SiLU | nn.Hardswish | nn.LeakyReLU | nn.ReLU | nn.ReLU6):
+            module.inplace = getattr(module, "inplace", True)
+    model.float().eval()
+
+
+def attempt_load(
+    weights: Any, device: Any = None, inplace: bool = True, fuse: bool = True
+) -> nn.Module:
+    """The host's attempt_load for one model, by `load`: safe, and it knows pruned models."""
+    paths = weights if isinstance(weights, list) else [weights]
+    if len(paths) != 1:
+        raise InputError("weights", f"{len(paths)} files", "one (ensembles are not supported)")
+    model = load(paths[0]).model.to(device)
+    for module in model.modules():
+        if hasattr(module, "inplace") and not isinstance(module, nn.Dropout):
+            module.inplace = inplace
+    return model.fuse().eval() if fuse else model.eval()
+
+
+def _install_guards() -> None:
+    parse_model = yolo.parse_model
+
+    def guarded_parse_model(d: dict, ch: list[int]) -> Any:
+        check_model_yaml(d, namespace=vars(yolo))
+        return parse_model(d, ch)
+
+    yolo.parse_model = guarded_parse_model
+    experimental.attempt_load = attempt_load
+
+
+_install_guards()
+
+
+def write_aside(path: str | Path, data: bytes) -> Path:
+    """Write a file beside its name and rename it: the old one stays whole until the new one is.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full; the old file is untouched.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise InputError(path, f"cannot be written ({error.strerror})", "a writable place") from error
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write(path: str | Path, data: dict[str, Any]) -> Path:
+    """torch.save through `write_aside`."""
+    buffer = io.BytesIO()
+    torch.save(data, buffer)
+    return write_aside(path, buffer.getvalue())
+
+
+def save_model(model: nn.Module, path: str | Path, **extra: Any) -> Path:
+    """Write a model as YOLOv5 does, in half precision where every weight survives that.
+
+    Args:
+        model: any model on the allow-list; left untouched.
+        path: the file.
+        extra: further entries of the checkpoint.
+    """
+    copy = deepcopy(model).cpu().eval()
+    lossless = all(
+        torch.equal(t.half().to(t.dtype), t) for t in copy.state_dict().values() if t.is_floating_point()
+    )
+    copy = copy.half() if lossless else copy.float()
+    data = {"epoch": -1, "best_fitness": None, "model": copy, "ema": None, "updates": None}
+    data |= {"optimizer": None, "opt": None, "date": datetime.now().isoformat()}
+    return write(path, data | extra)

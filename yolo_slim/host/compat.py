@@ -1,0 +1,165 @@
+"""Mends that let yolov5 7.0.14 run on today's torch, numpy and Pillow, and keep it offline.
+
+YOLOv5's source is left as it is. `mend()` is idempotent; every module of `yolo_slim.host` calls it
+before the first `import yolov5`. Each mend says what broke, since which version, and when it can go.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TESTED_HOST = "7.0.14"
+
+
+@contextmanager
+def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
+    """Set attributes of a module or class for the length of a block, and put the old ones back."""
+    old = {name: getattr(owner, name) for name in attributes}
+    try:
+        for name, value in attributes.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in old.items():
+            setattr(owner, name, value)
+
+
+def mend() -> None:
+    """Apply all mends, once a process."""
+    if getattr(mend, "done", False):
+        return
+    mend.done = True  # type: ignore[attr-defined]
+    _go_offline()
+    _supply_pkg_resources()
+    _supply_numpy_trapz()
+    _supply_pillow_getsize()
+    _quiet_torch()
+    _mend_host()
+
+
+def _go_offline() -> None:
+    """`import ultralytics` (a dependency of the host) opens a socket to see whether it is online.
+
+    Its requirement check may also run pip. Both obey these variables, which must be set before the
+    first import; a value that the user set stays. Needed as long as the host imports ultralytics.
+    """
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLOv5_AUTOINSTALL", "false")
+    os.environ.setdefault("WANDB_MODE", "offline")  # wandb.login() at import waits 30 s for a key
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks for its version
+
+
+def _supply_pkg_resources() -> None:
+    """The host imports pkg_resources, which setuptools 82 (2026) removed.
+
+    It uses parse_version alone. Can go when the host imports packaging.version.
+    """
+    if "pkg_resources" in sys.modules or importlib.util.find_spec("pkg_resources"):
+        warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated.*")
+        return
+    from packaging.version import parse
+
+    module = types.ModuleType("pkg_resources")
+    module.parse_version = parse  # type: ignore[attr-defined]
+    sys.modules["pkg_resources"] = module
+
+
+def _supply_numpy_trapz() -> None:
+    """utils/metrics.py integrates with np.trapz, which numpy 2.4 removed.
+
+    np.trapezoid (numpy 2.0) is the same function. Can go when the host calls it.
+    """
+    import numpy as np
+
+    if not hasattr(np, "trapz"):
+        np.trapz = np.trapezoid  # type: ignore[attr-defined]
+
+
+def _supply_pillow_getsize() -> None:
+    """utils/plots.py measures labels with FreeTypeFont.getsize, which Pillow 10 (2023) removed.
+
+    Can go when the host calls getbbox.
+    """
+    from PIL import ImageFont
+
+    def getsize(self: ImageFont.FreeTypeFont, text: str) -> tuple[float, float]:
+        _, _, width, height = self.getbbox(text)
+        return width, height
+
+    if not hasattr(ImageFont.FreeTypeFont, "getsize"):
+        ImageFont.FreeTypeFont.getsize = getsize  # type: ignore[attr-defined]
+
+
+def _quiet_torch() -> None:
+    """The host uses torch.cuda.amp.autocast and GradScaler, deprecated since torch 2.4.
+
+    They work and warn at every call. Can go when the host uses torch.amp.
+    """
+    warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\..*is deprecated.*")
+    warnings.filterwarnings("ignore", message=r".*lr_scheduler\.step\(\).*optimizer\.step\(\).*")
+
+
+def _mend_host() -> None:
+    """Import the host and replace what asks the network or opens files unsafely.
+
+    utils/ first: later modules take these names over with `from ... import`.
+    """
+    import yolov5.utils.downloads as downloads
+
+    downloads.attempt_download = local_file  # asks a model hub, then a release page
+    downloads.attempt_download_from_hub = lambda *args, **kwargs: None  # asks even for local files
+
+    import yolov5.utils.general as general
+
+    general.check_font = lambda *args, **kwargs: None  # fetches a font when it has none
+    general.check_online = lambda: False  # opens sockets and waits 5 s for each
+    general.check_requirements = lambda *args, **kwargs: True  # may run pip
+
+    import yolov5.utils.plots as plots
+
+    plots.check_font = general.check_font
+    plots.check_requirements = general.check_requirements
+    plots.check_pil_font = pil_font
+
+    # The packages that import these names one after another (yolov5/__init__ imports half of the
+    # host before us) hold their own references.
+    import yolov5.models.common as common
+    import yolov5.models.experimental as experimental
+    import yolov5.utils.dataloaders as dataloaders
+
+    common.attempt_download_from_hub = downloads.attempt_download_from_hub
+    common.check_requirements = general.check_requirements
+    experimental.attempt_download = local_file
+    dataloaders.check_requirements = general.check_requirements
+
+
+def local_file(file: str | Path, *args: Any, **kwargs: Any) -> str:
+    """The host's attempt_download, without the network.
+
+    Raises:
+        FileNotFoundError: there is no such file here.
+    """
+    path = Path(str(file).strip().replace("'", ""))
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; weights are not downloaded, give a path")
+    return str(path)
+
+
+def pil_font(font: str | Path = "", size: int = 10) -> Any:
+    """The host's check_pil_font with the font that matplotlib ships (DejaVu Sans)."""
+    import matplotlib
+    from PIL import ImageFont
+
+    path = Path(font) if font and Path(font).exists() else None
+    path = path or Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)

@@ -1,0 +1,98 @@
+"""Data sets: a YOLOv5 data yaml, found, resolved and checked before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.compat import mend
+
+mend()
+
+from yolov5.utils import general  # noqa: E402
+from yolov5.utils.dataloaders import IMG_FORMATS  # noqa: E402
+
+
+def shipped(name: str) -> Path:
+    """A file of cfg/ or data/: beside the package in a clone, inside it when installed."""
+    package = Path(__file__).resolve().parents[1]
+    found = [base / name for base in (package.parent, package) if (base / name).is_file()]
+    return found[0] if found else package.parent / name
+
+
+def read_data(path: str | Path | dict, download: bool = True) -> dict[str, Any]:
+    """The host's check_dataset, with a relative `path:` taken from where the user stands.
+
+    The host takes it from the folder of its own package. Here it is the working directory, or the
+    folder of the yaml, whichever has it; the working directory where the data is still to be made.
+
+    Args:
+        path: a data yaml, or what this function returned.
+        download: run the yaml's `download:` entry where images are missing.
+
+    Returns:
+        The host's data dict with absolute `train`, `val` and `test`, names as a dict, and nc.
+
+    Raises:
+        InputError: no such file, not a data yaml, or images missing with no `download:` entry.
+    """
+    if isinstance(path, dict):
+        return general.check_dataset(path, download)
+    file = Path(path)
+    if not file.is_file():
+        found = sorted(Path(general.ROOT).glob(f"data/{file.name}")) if str(path) else []
+        if not found:
+            raise InputError(file, "no such file", "a data yaml (path, train, val, names)")
+        file = found[0]
+    try:
+        data = yaml.safe_load(file.read_text(errors="ignore"))
+    except yaml.YAMLError as error:
+        raise InputError(file, "not yaml", "a data yaml (path, train, val, names)") from error
+    missing = [k for k in ("train", "val", "names") if not isinstance(data, dict) or not data.get(k)]
+    if missing:
+        raise InputError(file, f"no entry {', '.join(missing)}", "a data yaml (train, val, names)")
+    root = Path(data.get("path") or ".")
+    if not root.is_absolute():
+        here, beside = Path.cwd() / root, file.resolve().parent / root
+        data["path"] = str((beside if not here.exists() and beside.exists() else here).resolve())
+    try:
+        return general.check_dataset(data, download)
+    except (AssertionError, Exception) as error:
+        text = str(error) or type(error).__name__
+        raise InputError(file, f"cannot be used ({text})", f"images at {data.get('path')}") from error
+
+
+def check_data(path: str | Path, nc: int | None = None, splits: tuple[str, ...] = ("val",)) -> dict:
+    """`read_data`, and the images are there, and the classes are those of the model.
+
+    Args:
+        path: a data yaml.
+        nc: number of classes of the model; None: any.
+        splits: which of train, val and test must have images.
+
+    Raises:
+        InputError: see `read_data`; a split without images; another number of classes.
+    """
+    data = read_data(path)
+    for split in splits:
+        if not images(data, split):
+            raise InputError(path, f"{split}: no images in {data.get(split)}", "at least one image")
+    if nc is not None and nc != data["nc"]:
+        raise InputError(path, f"{data['nc']} classes", f"the {nc} of the model")
+    return data
+
+
+def images(data: dict[str, Any], split: str = "val") -> list[Path]:
+    """The image files of a split: of folders, of lists of files, in sorted order."""
+    entries = data.get(split) or []
+    found: list[Path] = []
+    for entry in map(Path, entries if isinstance(entries, list) else [entries]):
+        if entry.is_dir():
+            found += (p for p in entry.rglob("*.*") if p.suffix[1:].lower() in IMG_FORMATS)
+        elif entry.is_file():
+            lines = [Path(line) for line in entry.read_text().split("\n") if line.strip()]
+            found += (p if p.is_absolute() else entry.parent / p for p in lines)
+    return sorted(p for p in found if p.is_file())

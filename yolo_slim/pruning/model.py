@@ -1,0 +1,116 @@
+"""ModelPruned: a YOLOv5 DetectionModel built from pruned.yaml, with no mask and no eval of strings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.checkpoint import common, known_modules, register, yolo
+from yolo_slim.host.compat import replaced
+from yolo_slim.host.yamls import check_model_yaml, parse_activation
+from yolo_slim.pruning.modules import BUILT, PASSING
+from yolo_slim.pruning.plan import read_yaml
+
+
+@register
+class ModelPruned(yolo.DetectionModel):
+    """A detector with explicit channel counts; to the host it is a DetectionModel.
+
+    Args:
+        cfg: a pruned yaml, as a path or a dict. It is not changed.
+        ch: image channels, where the yaml does not say.
+        nc: number of classes, to override the yaml's.
+        anchors: anchors a layer (int), to override the yaml's with AutoAnchor's.
+
+    Attributes:
+        maskbndict: BN name of the dense model to bool (C,), True = kept; empty before pruning.
+        ancestry: one dict a cut: what it was cut from and how (see report.json).
+
+    Raises:
+        InputError: the yaml is not that of a pruned model.
+    """
+
+    def __init__(
+        self, cfg: str | Path | Mapping = "pruned.yaml", ch: int = 3, nc: int | None = None,
+        anchors: Any = None,
+    ) -> None:
+        where = "pruned yaml" if isinstance(cfg, Mapping) else str(cfg)
+        data = deepcopy(dict(cfg)) if isinstance(cfg, Mapping) else read_yaml(cfg)
+        check_model_yaml(data, where, known_modules())
+        with replaced(yolo, parse_model=build_layers):
+            super().__init__(data, ch=ch, nc=nc, anchors=anchors)
+        self.nc = self.yaml["nc"]
+        names = data.get("names") or {}
+        same = len(names) == self.nc
+        self.names = {int(k): str(v) for k, v in names.items()} if same else {
+            i: str(i) for i in range(self.nc)
+        }
+        self.maskbndict: dict[str, torch.Tensor] = {}
+        self.ancestry: list[dict[str, Any]] = []
+
+
+def is_pruned_yaml(data: Any) -> bool:
+    """True if a model yaml names modules with explicit counts."""
+    rows = [*data.get("backbone", []), *data.get("head", [])] if isinstance(data, Mapping) else []
+    return any(isinstance(row[2], str) and row[2].endswith("Pruned") for row in rows)
+
+
+def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
+    """The host's Model(cfg, ...) for any model yaml, pruned or not."""
+    data = cfg if isinstance(cfg, Mapping) else read_yaml(cfg)
+    if is_pruned_yaml(data):
+        return ModelPruned(cfg, **kwargs)
+    return yolo.Model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
+
+
+def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, list[int]]:
+    """What the host's parse_model does, from explicit counts.
+
+    Args:
+        data: a pruned yaml.
+        ch: [image channels].
+
+    Returns:
+        The layers, and the indices of those whose output is needed later.
+    """
+    layers, save, counts = [], set(), []
+    with default_activation(data.get("activation")):
+        for i, (f, _, name, args) in enumerate(data["backbone"] + data["head"]):
+            sources = [f] if isinstance(f, int) else list(f)
+            inputs = [(counts[s] if counts else ch[0]) for s in sources]
+            if name in BUILT:
+                module, out = BUILT[name](inputs[0], *args), args[0]
+            elif name in PASSING:
+                module, out = PASSING[name](*args), inputs[0]
+            elif name == "Concat":
+                module, out = common.Concat(*args), sum(inputs)
+            elif name == "Detect":
+                anchors = data["anchors"]
+                if isinstance(anchors, int):
+                    anchors = [list(range(anchors * 2))] * len(sources)
+                module, out = yolo.Detect(data["nc"], anchors, inputs), 0
+            else:
+                known = ", ".join([*BUILT, *PASSING, "Concat", "Detect"])
+                raise InputError(f"pruned yaml, layer {i}", name, f"one of {known}")
+            module.i, module.f = i, f
+            module.type = str(type(module))[8:-2]
+            module.np = sum(p.numel() for p in module.parameters())
+            save |= {s % i for s in sources if s != -1}
+            layers.append(module)
+            counts.append(out)
+    return nn.Sequential(*layers), sorted(save)
+
+
+@contextmanager
+def default_activation(text: str | None) -> Iterator[None]:
+    """Convs made in the block have this activation; the host's default is put back after it."""
+    act = parse_activation(text) if text else common.Conv.default_act
+    with replaced(common.Conv, default_act=act):
+        yield

@@ -1,0 +1,109 @@
+"""Reports that print themselves."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from yolo_slim.measure.cost import Cost
+
+
+@dataclass(frozen=True)
+class LayerCut:
+    """One BN: its channels, how many are kept, and what held it back ("" for nothing)."""
+
+    name: str
+    channels: int
+    kept: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CutReport:
+    """What a cut was asked for and what came of it. Prints itself as tables.
+
+    Attributes:
+        percent: requested share of the prunable channels.
+        achieved: share that was cut.
+        layers: one entry a BN, in the order of the model.
+        before, after: cost of the dense and of the pruned model.
+        parity: largest relative difference between masked and pruned model, float64.
+    """
+
+    percent: float
+    achieved: float
+    layers: tuple[LayerCut, ...]
+    before: Cost
+    after: Cost
+    parity: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For report.json."""
+        return asdict(self)
+
+    def layer_table(self) -> str:
+        """Kept of total by layer."""
+        rows = [
+            [c.name, str(c.channels), str(c.kept), f"{c.kept / c.channels:.0%}", c.note]
+            for c in self.layers
+        ]
+        return table(["BatchNorm", "channels", "kept", "share", "held by"], rows)
+
+    def summary(self) -> str:
+        """Before and after."""
+        rows = [
+            ["parameters", f"{self.before.params:,}", f"{self.after.params:,}",
+             ratio(self.after.params, self.before.params)],
+            [f"MACs at {self.before.imgsz} px", giga(self.before.macs), giga(self.after.macs),
+             ratio(self.after.macs, self.before.macs)],
+        ]
+        if self.before.bytes and self.after.bytes:
+            rows.append(["file", mega(self.before.bytes), mega(self.after.bytes),
+                         ratio(self.after.bytes, self.before.bytes)])
+        text = table(["", "dense", "pruned", "left"], rows)
+        text += (
+            f"requested {self.percent:.1%} of the prunable channels, cut {self.achieved:.1%}; "
+            f"parity: largest difference {self.parity:.1e}\n"
+        )
+        if abs(self.achieved - self.percent) * sum(c.channels for c in self.layers) > len(self.layers):
+            held = sum(c.note == "floor" for c in self.layers)
+            text += f"{held} layers are at their floor: no more could be cut\n"
+        return text
+
+    def __str__(self) -> str:
+        return self.layer_table() + "\n" + self.summary()
+
+
+def table(head: list[str], rows: list[list[str]], title: str | None = None) -> str:
+    """A plain table, first column left, the others right but for a last column of words."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(*head, title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for index, column in enumerate(grid.columns):
+        words = index == 0 or not any(any(c.isdigit() for c in row[index][:1]) for row in rows)
+        column.justify = "left" if words else "right"
+        column.no_wrap = index == 0
+    for row in rows:
+        grid.add_row(*row)
+    out = io.StringIO()
+    Console(file=out, width=100).print(grid)
+    return out.getvalue()
+
+
+def ratio(after: float, before: float) -> str:
+    """A share in percent."""
+    return f"{after / before:.1%}"
+
+
+def giga(macs: float) -> str:
+    """2.31 G"""
+    return f"{macs / 1e9:.3g} G"
+
+
+def mega(size: float) -> str:
+    """3.75 MB (10^6 bytes)"""
+    return f"{size / 1e6:.3g} MB"

@@ -1,0 +1,65 @@
+"""Where results lie: each step by default takes up the newest result of the step before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from yolo_slim.errors import InputError
+
+
+def newest(pattern: str, *, where: str, made_by: str, beside: str = "") -> Path:
+    """The newest file under runs/ that matches.
+
+    Args:
+        pattern: glob below runs/, such as "**/weights/last.pt".
+        where: what the error calls it, such as "--weights".
+        made_by: the command that makes such a file.
+        beside: a file name that must lie in the run's folder (that of the match, or its parent).
+
+    Raises:
+        InputError: there is none.
+    """
+    found = [
+        p
+        for p in Path("runs").glob(pattern)
+        if not beside or (p.parent / beside).is_file() or (p.parent.parent / beside).is_file()
+    ]
+    if not found:
+        raise InputError(where, "not given and nothing found in runs/", f"a file, or run {made_by}")
+    return max(found, key=lambda p: p.stat().st_mtime)
+
+
+def new_run(project: str | Path, name: str, exist_ok: bool = False) -> Path:
+    """Make the next free folder project/name, project/name2, ... as YOLOv5 does.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    base = Path(project) / name
+    folder, n = base, 1
+    while folder.exists() and not exist_ok:
+        n += 1
+        folder = base.with_name(f"{base.name}{n}")
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def check_writable(folder: str | Path) -> None:
+    """Try that a folder can be made and written; what was made for it is removed again.
+
+    Raises:
+        InputError: it cannot.
+    """
+    folder = Path(folder)
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+        for made in missing:
+            made.rmdir()
+    except OSError as error:
+        raise InputError(folder, f"cannot be written ({error.strerror})", "a writable folder") from error
