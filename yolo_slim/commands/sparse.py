@@ -15,7 +15,7 @@ from yolo_slim.host import data, training
 from yolo_slim.host.checkpoint import load
 from yolo_slim.pruning.model import build_model
 from yolo_slim.sparsify import schedule
-from yolo_slim.sparsify.monitor import SparsityMonitor
+from yolo_slim.sparsify.monitor import CSV, SparsityMonitor
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.readiness import gammas
 
@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         data=None,
         imgsz=None,
     )
-    if not opt.resume:
+    if opt.resume:
+        training.resolve_resume_(opt, beside=CSV, made_by="train_sparse.py --st")
+    else:
         resolve_defaults_(opt)
         check_options(opt)
     return run(opt)

@@ -19,7 +19,7 @@ from torch import nn
 from yolo_slim.errors import InputError
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.compat import mend, replaced
-from yolo_slim.runs import check_writable
+from yolo_slim.runs import check_writable, newest
 
 mend()
 
@@ -55,6 +55,11 @@ class Run:
     def folder(self) -> Path:
         """Where the run writes."""
         return Path(self.opt.save_dir)
+
+    @property
+    def resumed(self) -> bool:
+        """True if an interrupted run is gone on with."""
+        return bool(self.opt.resume)
 
     @property
     def is_main(self) -> bool:
@@ -128,6 +133,23 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
     check_writable(opt.project)
 
 
+def resolve_resume_(opt: argparse.Namespace, *, beside: str, made_by: str) -> None:
+    """The newest unfinished run of the right kind where --resume names none.
+
+    Raises:
+        InputError: nothing to resume, a finished run, or a run of another kind.
+    """
+    if opt.resume is True:
+        opt.resume = newest("**/weights/last.pt", where="--resume", made_by=made_by, beside=beside)
+    last = Path(opt.resume)
+    if checkpoint.load(last).epoch < 0:
+        raise InputError(f"--resume {last}", "a finished training", "one that was interrupted")
+    for name in ("opt.yaml", beside):
+        if not (last.parent.parent / name).is_file():
+            raise InputError(f"--resume {last}", f"no {name} in its run", f"a run of {made_by}")
+    opt.resume = str(last.absolute())
+
+
 def train(
     opt: argparse.Namespace,
     *,
@@ -179,8 +201,14 @@ def train(
             on_epoch_start(run)
 
     hooks.register_action("on_train_epoch_start", callback=begin_epoch)
-    if on_epoch_end:
-        hooks.register_action("on_fit_epoch_end", callback=lambda *args: on_epoch_end(run))
+    ended: set[int] = set()
+
+    def end_epoch(*args: Any) -> None:
+        if on_epoch_end and run.epoch not in ended:  # for COCO the host calls it once more at the end
+            on_epoch_end(run)
+        ended.add(run.epoch)
+
+    hooks.register_action("on_fit_epoch_end", callback=end_epoch)
     with (
         checkpoint.safe_loading(),
         replaced(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from yolo_slim.report.tables import LayerCut
     from yolo_slim.sparsify.readiness import Sparsity
 
 INK, GONE, ACCENT = "#1b4f72", "#d5d8dc", "#c0392b"
@@ -43,5 +44,31 @@ def plot_sparsity(history: Sequence[Sparsity], file: Path) -> Path:
     share.yaxis.label.set_color(ACCENT)
     handles = [*axes.get_legend_handles_labels()[0], *share.get_legend_handles_labels()[0]]
     axes.legend(handles=handles, loc="upper center", ncols=5, fontsize=8, bbox_to_anchor=(0.5, 1.12))
+    figure.savefig(file, dpi=120)
+    return file
+
+
+def plot_channels(layers: Sequence[LayerCut], file: Path) -> Path:
+    """Draw kept of total channels by layer.
+
+    Args:
+        layers: one entry a BN, in the order of the model.
+        file: a .png to write.
+    """
+    figure, axes = _figure(9, max(3.0, 0.17 * len(layers) + 1))
+    places = range(len(layers))
+    axes.barh(places, [c.channels for c in layers], color=GONE, label="cut")
+    free = [c.kept if c.note in ("", "floor") else 0 for c in layers]
+    pinned = [c.kept if c.note not in ("", "floor") else 0 for c in layers]
+    axes.barh(places, free, color=INK, label="kept")
+    axes.barh(places, pinned, color="#85929e", label="kept, residual")
+    for y, c in zip(places, layers, strict=True):
+        if c.kept < c.channels:
+            axes.text(c.channels, y, f" {c.kept} of {c.channels}", va="center", fontsize=7)
+    axes.set_yticks(places, [c.name.removeprefix("model.").removesuffix(".bn") for c in layers], fontsize=7)
+    axes.invert_yaxis()
+    axes.set(xlabel="channels", ylabel="layer", ylim=(len(layers) - 0.4, -0.6))
+    axes.margins(x=0.12)
+    axes.legend(loc="lower center", fontsize=8, ncols=3, bbox_to_anchor=(0.5, 1.0))
     figure.savefig(file, dpi=120)
     return file

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from yolo_slim.host.evaluate import Accuracy
     from yolo_slim.measure.cost import Cost
 
 
@@ -107,3 +109,9 @@ def giga(macs: float) -> str:
 def mega(size: float) -> str:
     """3.75 MB (10^6 bytes)"""
     return f"{size / 1e6:.3g} MB"
+
+
+def accuracy_table(accuracy: Mapping[str, Accuracy]) -> str:
+    """mAP by model."""
+    rows = [[name, f"{a.map50:.3f}", f"{a.map:.3f}"] for name, a in accuracy.items()]
+    return table(["model", "mAP50", "mAP50-95"], rows)

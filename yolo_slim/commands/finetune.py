@@ -1,0 +1,138 @@
+"""finetune_pruned: YOLOv5's training on the pruned model, with its shapes checked throughout."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.commands.sparse import DEMO
+from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.host import data, training
+from yolo_slim.host.checkpoint import load, write_aside
+from yolo_slim.pruning.model import ModelPruned, build_model, is_pruned_yaml
+from yolo_slim.pruning.plan import pruned_yaml, read_yaml, write_yaml
+from yolo_slim.runs import newest
+
+YAML = "pruned.yaml"  # in the run's folder: what is trained, and the mark of a finetuning
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Finetune; returns the run's folder."""
+    opt = training.parse_options(
+        argv,
+        add=lambda parser: None,
+        prog="finetune_pruned.py",
+        description="Train a pruned model. Takes all options of YOLOv5's train.py. "
+        "--cfg pruned.yaml --weights '' trains the slim architecture from scratch.",
+        weights=None,
+        data=None,
+        imgsz=None,
+        project="runs/finetune",
+    )
+    if opt.resume:
+        training.resolve_resume_(opt, beside=YAML, made_by="finetune_pruned.py")
+    else:
+        resolve_defaults_(opt)
+    return run(opt)
+
+
+def resolve_defaults_(opt: argparse.Namespace) -> None:
+    """The newest pruned.pt, and the data and image size that its model was trained with.
+
+    Raises:
+        InputError: an option cannot be used.
+    """
+    if opt.weights is None and not opt.cfg:
+        found = newest("**/pruned.pt", where="--weights", made_by="prune.py")
+        opt.weights = str(found)
+    opt.weights = opt.weights or ""
+    trained, nc = {}, None
+    if opt.cfg:
+        if not is_pruned_yaml(read_yaml(opt.cfg)):
+            raise InputError(f"--cfg {opt.cfg}", "a yaml without pruned modules", "a pruned.yaml")
+        nc = ModelPruned(opt.cfg).nc if not opt.weights else None
+    if opt.weights:
+        source = load(opt.weights)
+        if not isinstance(source.model, ModelPruned):
+            raise InputError(opt.weights, "a model that is not pruned", "a pruned.pt of prune.py")
+        trained, nc = source.train, source.model.nc
+    if opt.data is None:
+        opt.data = str(trained.get("data") or data.shipped(str(DEMO["data"])))
+    if opt.imgsz is None:
+        opt.imgsz = int(trained.get("imgsz") or (640 if trained or not opt.weights else 160))
+    training.check_common(opt, None if opt.single_cls else nc)
+
+
+def run(opt: argparse.Namespace) -> Path:
+    """Train with the options that `parse_options` returned."""
+    state: dict[str, Any] = {}
+
+    def build(cfg: Any, **kwargs: Any) -> nn.Module:
+        model = build_model(cfg, **kwargs)
+        if isinstance(model, ModelPruned) and isinstance(state.get("source"), ModelPruned):
+            model.maskbndict = dict(state["source"].maskbndict)
+            model.ancestry = list(state["source"].ancestry)
+        return model
+
+    def on_optimizer(run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        plan = run.folder / YAML
+        if run.resumed:
+            state["shapes"] = shapes(ModelPruned(plan, nc=model.yaml["nc"]))
+        elif state["source"] is not None:
+            state["shapes"] = shapes(state["source"])
+            check_transfer(model, state["source"])
+        else:
+            state["shapes"] = shapes(ModelPruned(run.opt.cfg, nc=model.yaml["nc"]))
+        check_shapes(model, state["shapes"], "the model that is to be trained")
+        if run.is_main and not run.resumed:
+            write_aside(plan, write_yaml(pruned_yaml(model, {})).encode())
+
+    weights = opt.resume or opt.weights
+    state["source"] = load(weights).model if weights else None
+    folder = training.train(opt, build=build, on_optimizer=on_optimizer)
+    for name in ("last.pt", "best.pt"):
+        file = folder / "weights" / name
+        if file.is_file():
+            check_shapes(load(file).model, state["shapes"], str(file))
+    best = folder / "weights" / "best.pt"
+    print(f"\nChecked: {best} has the pruned shapes ({len(state['shapes'])} tensors)")
+    print(f"Next: python export.py --weights {best}")
+    return folder
+
+
+def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Tensor name to shape."""
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+def check_shapes(model: nn.Module, expected: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Fail loudly if a model is not the pruned one.
+
+    Raises:
+        CheckFailed: a tensor is missing, superfluous or of another shape.
+    """
+    found = shapes(model)
+    for key in [*expected, *found]:
+        if found.get(key) != expected.get(key):
+            raise CheckFailed(
+                f"{where}: {key} is {found.get(key)}, the pruned model has {expected.get(key)}"
+            )
+
+
+def check_transfer(model: nn.Module, source: nn.Module) -> None:
+    """Fail loudly if the host did not take over every weight (it only logs "Transferred n/m").
+
+    Raises:
+        CheckFailed: a tensor differs from the checkpoint's.
+    """
+    state = model.state_dict()
+    for key, value in source.state_dict().items():
+        if "anchor" in key:  # given anew by --cfg, or by hyp's `anchors`
+            continue
+        if key not in state or not torch.equal(state[key].float().cpu(), value.float().cpu()):
+            raise CheckFailed(f"{key} of the checkpoint did not reach the model that is to be trained")

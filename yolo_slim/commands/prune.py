@@ -1,0 +1,144 @@
+"""prune: cut the channels with small gamma and rebuild the detector with what survives."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_slim.cli import OneLineParser
+from yolo_slim.errors import InputError
+from yolo_slim.runs import new_run, newest
+
+if TYPE_CHECKING:
+    from yolo_slim.host.checkpoint import Checkpoint
+    from yolo_slim.host.evaluate import Accuracy
+    from yolo_slim.pruning.prune import Pruned
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; nothing heavy is imported for --help."""
+    parser = OneLineParser(
+        prog="prune.py",
+        description="Cut the BatchNorm channels with the smallest |gamma| and rebuild the detector.",
+    )
+    add = parser.add_argument
+    add("--weights", help="checkpoint (default: last.pt of the newest sparse training in runs/)")
+    add("--percent", type=float, default=0.6, help="share of the prunable channels to cut, [0, 1)")
+    add("--min-channels", type=int, default=1, help="each layer keeps at least so many")
+    add("--data", help="data yaml: validate the dense, the masked and the pruned model")
+    add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
+    add("--batch-size", type=int, default=32, help="of the validation")
+    add("--workers", type=int, default=2, help="data loaders of the validation")
+    add("--device", default="", help="of the validation: 0, cpu")
+    add("--project", default="runs/prune", help="save to project/name")
+    add("--name", default="exp", help="save to project/name")
+    add("--exist-ok", action="store_true", help="an existing project/name is written to")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Prune; returns the run's folder."""
+    opt = parse(argv)
+    if not 0 <= opt.percent < 1:
+        raise InputError("--percent", opt.percent, "a share in [0, 1)")
+    if opt.min_channels < 1:
+        raise InputError("--min-channels", opt.min_channels, "1 or more")
+    weights = Path(opt.weights) if opt.weights else newest(
+        "**/weights/last.pt", where="--weights", made_by="train_sparse.py", beside="sparsity.csv"
+    )
+
+    from yolo_slim.host.checkpoint import load
+    from yolo_slim.host.data import check_data
+    from yolo_slim.host.evaluate import check_imgsz
+    from yolo_slim.pruning.prune import prune
+
+    source = load(weights)
+    stride = max(int(source.model.stride.max()), 32)
+    imgsz = check_imgsz(opt.imgsz or int(source.train.get("imgsz", 640)), stride)
+    data = check_data(opt.data, source.model.nc) if opt.data else None
+    folder = new_run(opt.project, opt.name, opt.exist_ok)
+    print(f"Pruning {source}")
+    try:
+        pruned = prune(source.model, opt.percent, min_channels=opt.min_channels, imgsz=imgsz)
+        accuracy = validate(source, pruned, data, opt, imgsz) if data else {}
+        report = write(folder, source, pruned, accuracy, opt)
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    print(pruned.report.layer_table())
+    print(report["text"])
+    print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
+    print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}")
+    return folder
+
+
+def validate(
+    source: Checkpoint, pruned: Pruned, data: dict, opt: argparse.Namespace, imgsz: int
+) -> dict[str, Accuracy]:
+    """mAP of the dense, the masked and the pruned model."""
+    from copy import deepcopy
+
+    from yolo_slim.host.evaluate import evaluate
+    from yolo_slim.pruning.masks import apply_masks_
+
+    masked = apply_masks_(deepcopy(source.model), pruned.masks)
+    found = {}
+    for name, model in (("dense", source.model), ("masked", masked), ("pruned", pruned.model)):
+        print(f"Validating the {name} model")
+        found[name] = evaluate(
+            model, data, imgsz=imgsz, batch_size=opt.batch_size, workers=opt.workers, device=opt.device
+        )
+    return found
+
+
+def write(
+    folder: Path, source: Checkpoint, pruned: Pruned, accuracy: dict[str, Accuracy],
+    opt: argparse.Namespace,
+) -> dict[str, Any]:
+    """Write what `prune` leaves behind; returns report.json's content and the summary's text."""
+    from yolo_slim.host.checkpoint import save_model, write_aside
+    from yolo_slim.host.checkpoint import write as write_checkpoint
+    from yolo_slim.pruning.plan import write_yaml
+    from yolo_slim.report.plots import plot_channels
+    from yolo_slim.report.tables import accuracy_table
+
+    pruned.model.ancestry[-1]["weights"] = str(source.path.absolute())
+    file = save_model(pruned.model, folder / "pruned.pt", opt=source.train or None)
+    write_aside(folder / "pruned.yaml", write_yaml(pruned.yaml).encode())
+    write_checkpoint(folder / "masks.pt", dict(pruned.masks))
+    dense_file = save_size(source)
+    report = replace(
+        pruned.report,
+        before=replace(pruned.report.before, bytes=dense_file),
+        after=replace(pruned.report.after, bytes=file.stat().st_size),
+    )
+    content = {
+        "weights": str(source.path.absolute()),
+        "options": {k: v for k, v in vars(opt).items() if v is not None},
+        **report.as_dict(),
+        "accuracy": {name: asdict(value) for name, value in accuracy.items()},
+        "ancestry": [
+            {k: v for k, v in cut.items() if k != "dense_yaml"} for cut in pruned.model.ancestry
+        ],
+    }
+    write_aside(folder / "report.json", json.dumps(content, indent=2).encode())
+    plot_channels(report.layers, folder / "channels.png")
+    text = report.summary()
+    if accuracy:
+        text += accuracy_table(accuracy)
+    return {**content, "text": text}
+
+
+def save_size(source: Checkpoint) -> int:
+    """Bytes of the dense model saved as `pruned.pt` is: without optimizer and EMA."""
+    import tempfile
+
+    from yolo_slim.host.checkpoint import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        return save_model(source.model, Path(folder) / "dense.pt").stat().st_size

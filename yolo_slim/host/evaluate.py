@@ -1,0 +1,74 @@
+"""YOLOv5's own validation of a model in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.compat import mend
+
+mend()
+
+from yolov5 import val as host  # noqa: E402
+from yolov5.utils.dataloaders import create_dataloader  # noqa: E402
+from yolov5.utils.torch_utils import select_device  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Mean average precision at IoU 0.50, and averaged over IoU 0.50 to 0.95."""
+
+    map50: float
+    map: float
+
+    def __str__(self) -> str:
+        return f"mAP50 {self.map50:.3f}, mAP50-95 {self.map:.3f}"
+
+
+def check_imgsz(imgsz: Any, stride: int) -> int:
+    """An image size that the model can take.
+
+    Raises:
+        InputError: not a positive multiple of the stride.
+    """
+    if not isinstance(imgsz, int) or imgsz < stride or imgsz % stride:
+        raise InputError("--imgsz", imgsz, f"a multiple of the stride, {stride}")
+    return imgsz
+
+
+def evaluate(
+    model: nn.Module,
+    data: dict[str, Any],
+    *,
+    imgsz: int = 640,
+    batch_size: int = 32,
+    workers: int = 2,
+    device: str = "",
+    split: str = "val",
+) -> Accuracy:
+    """Validate a model as YOLOv5's val.py does (rectangular batches, conf 0.001, NMS IoU 0.6).
+
+    Args:
+        model: a detector; left untouched.
+        data: from `read_data`.
+        imgsz: longest side of an image, px.
+        batch_size, workers, device, split: as in val.py.
+    """
+    stride = max(int(model.stride.max()), 32)
+    loader = create_dataloader(
+        data[split], imgsz, batch_size, stride, pad=0.5, rect=True, workers=workers, prefix=f"{split}: "
+    )[0]
+    copy = deepcopy(model).to(select_device(device)).float().eval()
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        results, *_ = host.run(
+            data, model=copy, dataloader=loader, imgsz=imgsz, batch_size=batch_size,
+            save_dir=Path(folder), plots=False, half=False,
+        )
+    return Accuracy(float(results[2]), float(results[3]))
