@@ -1,0 +1,12 @@
+"""val: YOLOv5's val.py as it is, with checkpoints opened safely and pruned models known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from yolo_slim.host.scripts import run_host
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run it with YOLOv5's own options."""
+    run_host("val", argv)

@@ -1,0 +1,127 @@
+"""ONNX and TorchScript as YOLOv5 writes them: same inputs, outputs and metadata."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.host.checkpoint import yolo
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Tracing warns at each shape that Detect looks at, and that the legacy exporter is legacy.
+
+    torch.onnx.export(dynamo=True) fails on this model in torch 2.14, so the legacy one it is.
+    """
+    level = logging.getLogger("torch.onnx").level
+    try:
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+
+
+def exportable(model: nn.Module, dynamic: bool = False) -> nn.Module:
+    """A copy in the form that exporters take: fused, eval, fp32, Detect in export mode.
+
+    Args:
+        model: a detector; left untouched.
+        dynamic: the image size may change from call to call.
+    """
+    copy = deepcopy(model).cpu().float().eval().fuse()
+    for module in copy.modules():
+        if isinstance(module, yolo.Detect):
+            module.inplace, module.dynamic, module.export = False, dynamic, True
+    for parameter in copy.parameters():
+        parameter.requires_grad = False
+    return copy
+
+
+@torch.no_grad()
+def to_onnx(
+    model: nn.Module,
+    *,
+    imgsz: int = 640,
+    batch: int = 1,
+    dynamic: bool = False,
+    simplify: bool = True,
+    opset: int = 17,
+) -> bytes:
+    """Export to ONNX.
+
+    Args:
+        model: a detector; left untouched.
+        imgsz: side of the image, px.
+        batch: images a call.
+        dynamic: batch and image size may change (by multiples of the stride).
+        simplify: run onnxslim over the graph.
+        opset: ONNX operator set.
+
+    Returns:
+        The file's content. Input images (batch, 3, imgsz, imgsz) in [0, 1]; output0 (batch, anchors,
+        5 + nc): x, y, w, h in px, objectness, class scores. Metadata: stride, names.
+    """
+    import onnx
+    import onnxslim
+
+    copy = exportable(model, dynamic)
+    image = torch.zeros(batch, 3, imgsz, imgsz)
+    copy(image)  # makes the grids
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "anchors"}}
+    buffer = io.BytesIO()
+    with quiet():
+        torch.onnx.export(
+            copy,
+            (image,),
+            buffer,
+            opset_version=opset,
+            do_constant_folding=True,
+            input_names=["images"],
+            output_names=["output0"],
+            dynamic_axes=axes if dynamic else None,
+            dynamo=False,
+        )
+    graph = onnx.load_from_string(buffer.getvalue())
+    if simplify:
+        graph = onnxslim.slim(graph)
+    onnx.checker.check_model(graph)
+    del graph.metadata_props[:]
+    for key, value in metadata(model).items():
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, str(value)
+    return graph.SerializeToString()
+
+
+@torch.no_grad()
+def to_torchscript(model: nn.Module, *, imgsz: int = 640, batch: int = 1) -> bytes:
+    """Export to TorchScript by tracing; config.txt holds shape, stride and names as in YOLOv5.
+
+    Returns:
+        The file's content.
+    """
+    copy = exportable(model)
+    image = torch.zeros(batch, 3, imgsz, imgsz)
+    copy(image)
+    buffer = io.BytesIO()
+    with quiet():
+        traced = torch.jit.trace(copy, image, strict=False)
+        config = json.dumps({"shape": list(image.shape), **metadata(model)})
+        torch.jit.save(traced, buffer, _extra_files={"config.txt": config})
+    return buffer.getvalue()
+
+
+def metadata(model: nn.Module) -> dict[str, Any]:
+    """What YOLOv5 writes into an export: stride and names."""
+    return {"stride": int(max(model.stride)), "names": dict(model.names)}
