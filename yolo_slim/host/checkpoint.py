@@ -24,6 +24,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class Checkpoint:
 @lru_cache(maxsize=1)
 def allow_list() -> list[Callable | tuple[Callable, str]]:
     """What a checkpoint may name: for torch.serialization.safe_globals."""
+    import_module("yolo_slim.pruning.model")  # registers the classes of pruned models
     allowed: list[Any] = []
     for cls in _classes(nn.modules) + [nn.DataParallel]:
         allowed += [cls, (cls, f"torch.nn.modules.{cls.__module__.split('.')[-1]}.{cls.__name__}")]

@@ -26,7 +26,6 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
     Raises:
         InputError: weights or data cannot be used, or the host refused its options.
     """
-    import yolo_slim.pruning.model  # noqa: F401  (puts the pruned modules on the allow-list)
     from yolo_slim.cli import OneLineParser
 
     host = import_module(f"yolov5.{name}")

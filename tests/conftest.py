@@ -1,0 +1,103 @@
+"""What the tests share: a model of seconds, its checkpoint, a data set of 64 px, the real data."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from yolo_slim import save
+from yolo_slim.host.checkpoint import yolo
+from yolo_slim.shapes import NAMES, make_shapes
+
+TINY = """
+nc: 4
+depth_multiple: 0.33
+width_multiple: 0.25
+anchors:
+  - [10, 13, 16, 30, 33, 23]
+  - [30, 61, 62, 45, 59, 119]
+  - [116, 90, 156, 198, 373, 326]
+backbone:
+  - [-1, 1, Conv, [32, 6, 2, 2]]  # 0
+  - [-1, 1, Conv, [64, 3, 2]]  # 1
+  - [-1, 3, C3, [64]]  # 2
+  - [-1, 1, Conv, [128, 3, 2]]  # 3
+  - [-1, 6, C3, [128]]  # 4, two Bottlenecks
+  - [-1, 1, Conv, [128, 3, 2]]  # 5
+  - [-1, 1, Conv, [256, 3, 2]]  # 6
+  - [-1, 1, SPPF, [256, 5]]  # 7
+head:
+  - [-1, 1, Conv, [128, 1, 1]]  # 8
+  - [-1, 1, nn.Upsample, [None, 2, nearest]]  # 9
+  - [[-1, 5], 1, Concat, [1]]  # 10
+  - [-1, 3, C3, [128, False]]  # 11
+  - [[4, 11, 7], 1, Detect, [nc, anchors]]  # 12, strides 8, 16, 32
+"""
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny_yaml() -> dict[str, Any]:
+    """A detector of 3 scales and 4 classes that trains an epoch in seconds."""
+    return yaml.safe_load(TINY)
+
+
+def build_tiny(seed: int = 0) -> nn.Module:
+    """TINY with random weights and random BN statistics, named as the shapes, in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = yolo.DetectionModel(yaml.safe_load(TINY))
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                nn.init.uniform_(m.weight, 0.1, 1.5)
+                nn.init.normal_(m.bias, std=0.3)
+                nn.init.normal_(m.running_mean, std=0.3)
+                nn.init.uniform_(m.running_var, 0.5, 1.5)
+    model.names = dict(enumerate(NAMES))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def _tiny() -> nn.Module:
+    return build_tiny()
+
+
+@pytest.fixture
+def tiny_model(_tiny: nn.Module) -> nn.Module:
+    """A fresh copy, to be changed at will."""
+    return deepcopy(_tiny)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(_tiny: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a checkpoint; not to be changed."""
+    return save(_tiny, tmp_path_factory.mktemp("tiny") / "tiny.pt")
+
+
+@pytest.fixture(scope="session")
+def shapes_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data yaml of 16 + 8 shapes at 64 px."""
+    folder = make_shapes(tmp_path_factory.mktemp("data") / "shapes", train=16, val=8, size=64)
+    data = {"path": str(folder), "train": "images/train", "val": "images/val"}
+    file = folder.parent / "shapes.yaml"
+    file.write_text(yaml.safe_dump({**data, "names": dict(enumerate(NAMES))}))
+    return file
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The real data and weights beside the clone."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not there")
+    return folder
