@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,6 +20,8 @@ COMMANDS = {
     "detect": "YOLOv5's detect.py, on pruned models too",
     "demo": "all four steps on a small data set of shapes",
 }
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -42,6 +45,11 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     except CheckFailed as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     return 0

@@ -1,12 +1,13 @@
 """Reading and writing checkpoints: safely, from whichever YOLOv5 wrote them.
 
-Reading is torch.load(weights_only=True) under an allow-list of classes. The list maps the names that
-a YOLOv5 clone gives its classes (models.common.C3) to the classes of the pip package, so the same
-mechanism makes a checkpoint harmless and turns both kinds into the same model.
+Reading is torch.load(weights_only=True) under an allow-list of classes. The list maps the names
+that a YOLOv5 clone gives its classes (models.common.C3) to the classes of the pip package, so the
+same mechanism makes a checkpoint harmless and turns both kinds into the same model.
 
-An allowed class may still be *called* by a hostile pickle. The constructors on the list neither run
-strings nor open what they are given but for DetectionModel, which evaluates its yaml: the host's
-parse_model is therefore replaced by one that checks the yaml first (see `yamls`).
+What the pickle says is taken as a description first and made into modules afterwards (see
+`unpickle`), so nothing of the host or of torch.nn runs while a file is read. The host evaluates
+the yaml that a checkpoint carries: its parse_model is replaced by one that checks it first (see
+`yamls`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import pathlib
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -28,12 +28,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import load as torch_load
 from torch import nn
+from torch import save as torch_save
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.compat import mend
+from yolo_slim.host import unpickle
+from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.yamls import check_model_yaml
 
 mend()
@@ -77,29 +79,22 @@ class Checkpoint:
 
 
 @lru_cache(maxsize=1)
-def allow_list() -> list[Callable | tuple[Callable, str]]:
+def allow_list() -> list[unpickle.Pair]:
     """What a checkpoint may name: for torch.serialization.safe_globals."""
     import_module("yolo_slim.pruning.model")  # registers the classes of pruned models
-    allowed: list[Any] = []
-    for cls in _classes(nn.modules) + [nn.DataParallel]:
-        allowed += [cls, (cls, f"torch.nn.modules.{cls.__module__.split('.')[-1]}.{cls.__name__}")]
+    allowed = unpickle.data_names()
+    for cls in _classes(nn.modules) + [nn.DataParallel, *_OURS]:
+        name = unpickle.Name(cls)
+        allowed += [(name, f"{cls.__module__}.{cls.__name__}")]
+        allowed += [(name, f"torch.nn.modules.{cls.__module__.split('.')[-1]}.{cls.__name__}")]
     for cls in _classes(common) + _classes(experimental) + _classes(yolo):
         if cls.__name__ in _OPENS_FILES:
             continue
-        allowed.append(cls)
+        name = unpickle.Name(cls)
         for module in ("common", "experimental", "yolo"):  # classes moved between these
-            allowed += [(cls, f"{root}models.{module}.{cls.__name__}") for root in ("", "yolov5.")]
-    allowed += [(yolo.DetectionModel, f"{root}models.yolo.Model") for root in ("", "yolov5.")]
-    # Data, not code: numbers of numpy, paths and options of the training that wrote the file.
-    for core in ("numpy.core", "numpy._core"):
-        multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
-        allowed += [(multiarray.scalar, f"{core}.multiarray.scalar")]
-        allowed += [(multiarray._reconstruct, f"{core}.multiarray._reconstruct")]
-    allowed += [np.ndarray, np.dtype, *{type(np.dtype(c)) for c in "?bBhHiIlLqQefdg"}]
-    for module in ("pathlib", "pathlib._local"):
-        allowed += [(pathlib.Path(".").__class__, f"{module}.PosixPath")]
-        allowed += [(pathlib.PureWindowsPath, f"{module}.WindowsPath")]
-    return [*allowed, argparse.Namespace, *_OURS]
+            allowed += [(name, f"{root}models.{module}.{cls.__name__}") for root in ("", "yolov5.")]
+    model = unpickle.Name(yolo.DetectionModel)
+    return allowed + [(model, f"{root}models.yolo.Model") for root in ("", "yolov5.")]
 
 
 def _classes(module: Any) -> list[type[nn.Module]]:
@@ -109,9 +104,14 @@ def _classes(module: Any) -> list[type[nn.Module]]:
 
 @contextmanager
 def safe_loading() -> Iterator[None]:
-    """Within the block torch.load opens YOLOv5 checkpoints, the host's own calls included."""
-    with torch.serialization.safe_globals(allow_list()):
+    """Within the block torch.load opens YOLOv5 checkpoints safely, in the host's calls too."""
+    with replaced(torch, load=_load):
         yield
+
+
+def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
+    with torch.serialization.safe_globals(allow_list()):
+        return unpickle.build(torch_load(file, map_location=map_location, weights_only=True))
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -128,8 +128,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if path.stat().st_size == 0:
         raise InputError(path, "an empty file", "a YOLOv5 checkpoint (.pt)")
     try:
-        with safe_loading():
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = _load(path, map_location="cpu")
     except Exception as error:  # torch raises a dozen types on damaged files
         raise InputError(path, *_reason(path, error)) from error
     if isinstance(loaded, nn.Module):
@@ -166,31 +165,35 @@ def load(path: str | Path) -> Checkpoint:
         InputError: see `read`; also a classification model, a fused one, bare weights.
     """
     data = read(path)
-    model = data.get("ema") or data.get("model")
+    model = data.get("model") if data.get("ema") is None else data["ema"]
     model = getattr(model, "module", model)  # DataParallel
     if not isinstance(model, nn.Module):
         raise InputError(path, "weights without a model", "a checkpoint with a 'model' entry")
     layers = getattr(model, "model", None)
     if isinstance(model, yolo.ClassificationModel):
         raise InputError(path, "a classification model", "a detection model")
-    if not isinstance(layers, nn.Sequential) or not isinstance(layers[-1], yolo.Detect):
+    head = layers[-1] if isinstance(layers, nn.Sequential) and len(layers) else None
+    if not isinstance(model, yolo.DetectionModel) or not isinstance(head, yolo.Detect):
         raise InputError(path, f"a {type(model).__name__} with no Detect head", "a detection model")
-    fused = [n for n, m in model.named_modules() if isinstance(m, common.Conv) and "bn" not in m._modules]
+    convs = [(n, m) for n, m in model.named_modules() if isinstance(m, common.Conv)]
+    fused = [n for n, m in convs if "bn" not in m._modules]
     if fused:
         raise InputError(path, f"a fused model ({fused[0]} has no BatchNorm)", "an unfused one")
     try:
         check_model_yaml(getattr(model, "yaml", None), namespace=known_modules())
     except InputError as error:
         raise InputError(path, f"refused ({error})", "a checkpoint that holds no code") from error
-    modernise_(model)
-    train = data.get("opt")
+    try:
+        modernise_(model)
+        train, epoch = data.get("opt") or {}, data.get("epoch")
+        train = dict(vars(train) if isinstance(train, argparse.Namespace) else train)
+        epoch = -1 if epoch is None else int(epoch)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(path, f"damaged ({error})", "a YOLOv5 checkpoint (.pt)") from error
+    if not isinstance(train.get("imgsz", 0), int):
+        del train["imgsz"]
     return Checkpoint(
-        path=Path(path),
-        model=model,
-        names=model.names,
-        yaml=model.yaml,
-        train=vars(train) if isinstance(train, argparse.Namespace) else dict(train or {}),
-        epoch=int(data.get("epoch", -1) if data.get("epoch") is not None else -1),
+        path=Path(path), model=model, names=model.names, yaml=model.yaml, train=train, epoch=epoch
     )
 
 
@@ -245,6 +248,9 @@ def _install_guards() -> None:
 
     def guarded_parse_model(d: dict, ch: list[int]) -> Any:
         check_model_yaml(d, namespace=vars(yolo))
+        missing = [key for key in ("depth_multiple", "width_multiple") if key not in d]
+        if missing:
+            raise InputError("model yaml", f"no entry {', '.join(missing)}", "a YOLOv5 model yaml")
         return parse_model(d, ch)
 
     yolo.parse_model = guarded_parse_model
@@ -287,7 +293,7 @@ def _umask() -> int:
 def write(path: str | Path, data: dict[str, Any]) -> Path:
     """torch.save through `write_aside`."""
     buffer = io.BytesIO()
-    torch.save(data, buffer)
+    torch_save(data, buffer)
     return write_aside(path, buffer.getvalue())
 
 

@@ -122,6 +122,7 @@ def _mend_host() -> None:
 
     import yolov5.utils.general as general
 
+    general.ROOT = general.ROOT.resolve()  # is relative to the folder of the first import
     general.check_font = lambda *args, **kwargs: None  # fetches a font when it has none
     general.check_online = lambda: False  # opens sockets and waits 5 s for each
     general.check_requirements = lambda *args, **kwargs: True  # may run pip

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch import save as torch_save
 
 from yolo_slim.errors import InputError
 from yolo_slim.host import checkpoint, data
@@ -29,6 +30,7 @@ from yolov5.utils.callbacks import Callbacks  # noqa: E402
 from yolov5.utils import general  # noqa: E402
 
 LOGGER = host.LOGGER
+HYP = general.ROOT / "data" / "hyps" / "hyp.scratch-low.yaml"
 BuildModel = Callable[..., nn.Module]
 
 
@@ -97,7 +99,7 @@ def parse_options(
         def parse_args(self, *args: Any, **kwargs: Any) -> Any:
             self.prog, self.description = prog, description
             add(self)
-            self.set_defaults(**defaults)
+            self.set_defaults(hyp=str(HYP), **defaults)
             return super().parse_args(argv)
 
     names = SimpleNamespace(ArgumentParser=Parser, Namespace=argparse.Namespace)
@@ -148,6 +150,14 @@ def resolve_resume_(opt: argparse.Namespace, *, beside: str, made_by: str) -> No
         if not (last.parent.parent / name).is_file():
             raise InputError(f"--resume {last}", f"no {name} in its run", f"a run of {made_by}")
     opt.resume = str(last.absolute())
+
+
+def save_aside(data: Any, file: Any, *args: Any, **kwargs: Any) -> None:
+    """torch.save, but a disk that fills leaves the last checkpoint whole."""
+    if isinstance(file, str | Path):
+        checkpoint.write(file, data)
+    else:
+        torch_save(data, file, *args, **kwargs)
 
 
 def train(
@@ -211,6 +221,7 @@ def train(
     hooks.register_action("on_fit_epoch_end", callback=end_epoch)
     with (
         checkpoint.safe_loading(),
+        replaced(torch, save=save_aside),
         replaced(
             host,
             Model=build,

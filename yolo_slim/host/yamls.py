@@ -7,6 +7,7 @@ yaml, and a checkpoint carries its yaml. `check_model_yaml` lets through names o
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from typing import Any
 
@@ -15,7 +16,10 @@ from torch import nn
 from yolo_slim.errors import InputError
 
 _NAME = re.compile(r"(nn\.)?[A-Za-z_]\w*")
-_CALL = re.compile(r"(?:torch\.)?nn\.(\w+)\((.*)\)")
+_ACTIVATION = re.compile(r"(?:torch\.)?nn\.(\w+)")
+_VALUES = {"nc", "anchors", "None", "True", "False"}  # names that parse_model gives a value
+_NOT_LAYERS = {"AutoShape", "DetectMultiBackend", "Ensemble"}  # they open files
+_NOT_LAYERS |= {"BaseModel", "ClassificationModel", "DetectionModel", "Model", "SegmentationModel"}
 
 
 def check_model_yaml(yaml: Any, where: str = "model yaml", namespace: dict | None = None) -> None:
@@ -37,40 +41,68 @@ def check_model_yaml(yaml: Any, where: str = "model yaml", namespace: dict | Non
     if yaml.get("activation"):
         parse_activation(yaml["activation"], where)
     for part in ("backbone", "head"):
+        if not isinstance(yaml[part], list | tuple):
+            raise InputError(f"{where}, {part}", repr(yaml[part])[:80], "a list of layers")
         for index, row in enumerate(yaml[part]):
-            at = f"{where}, {part}[{index}]"
-            if not isinstance(row, list | tuple) or len(row) != 4:
-                raise InputError(at, repr(row)[:80], "[from, number, module, args]")
-            _, _, module, args = row
-            if isinstance(module, str) and not _is_module(module, namespace):
-                raise InputError(at, f"module {module[:80]!r}", "the name of a known module class")
-            for arg in args if isinstance(args, list | tuple) else []:
-                if isinstance(arg, str) and not _NAME.fullmatch(arg):
-                    raise InputError(at, f"argument {arg[:80]!r}", "a number or a plain name")
-    for key in ("nc", "depth_multiple", "width_multiple"):
+            _check_layer(row, f"{where}, {part}[{index}]", namespace or {})
+    for key in ("nc", "ch", "depth_multiple", "width_multiple"):
         if not isinstance(yaml.get(key, 1), int | float):
             raise InputError(f"{where}, {key}", repr(yaml[key])[:80], "a number")
+    if not _is_numbers(yaml["anchors"]):
+        raise InputError(f"{where}, anchors", repr(yaml["anchors"])[:80], "rows of numbers")
 
 
-def parse_activation(text: str | nn.Module, where: str = "activation") -> nn.Module:
+def _check_layer(row: Any, where: str, namespace: dict) -> None:
+    if not isinstance(row, list | tuple) or len(row) != 4:
+        raise InputError(where, repr(row)[:80], "[from, number, module, args]")
+    source, number, module, args = row
+    if not isinstance(number, int) or not _is_numbers(source):
+        raise InputError(where, repr(row)[:80], "integers as from and number")
+    if not isinstance(module, str) or not _is_module(module, namespace):
+        raise InputError(where, f"module {str(module)[:80]!r}", "the name of a known module class")
+    if not isinstance(args, list | tuple):
+        raise InputError(where, f"arguments {str(args)[:80]!r}", "a list")
+    for arg in args:
+        _check_argument(arg, where, namespace)
+
+
+def _check_argument(arg: Any, where: str, namespace: dict) -> None:
+    if isinstance(arg, list | tuple):
+        for item in arg:
+            _check_argument(item, where, namespace)
+        return
+    plain = arg is None or isinstance(arg, int | float)
+    if isinstance(arg, str):
+        known = arg in namespace or hasattr(builtins, arg)
+        plain = arg in _VALUES or (arg.isidentifier() and not known)
+    if not plain:
+        raise InputError(where, f"argument {str(arg)[:80]!r}", "a number or a plain name")
+
+
+def _is_numbers(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_numbers, value))
+    return isinstance(value, int | float)
+
+
+def parse_activation(text: str, where: str = "activation") -> nn.Module:
     """The module that an `activation:` entry such as "nn.LeakyReLU(0.1)" stands for, without eval.
 
     Raises:
         InputError: the text is not the call of a torch.nn activation with literal arguments.
     """
-    if isinstance(text, nn.Module):
-        return text
-    match = _CALL.fullmatch(str(text).strip())
-    module = getattr(nn.modules.activation, match[1], None) if match else None
-    if match is None or not (isinstance(module, type) and issubclass(module, nn.Module)):
-        raise InputError(where, f"activation {str(text)[:80]!r}", "such as nn.SiLU()")
     try:
-        call = ast.parse(f"f({match[2]})", mode="eval").body
-        assert isinstance(call, ast.Call)
+        call = ast.parse(text.strip(), mode="eval").body
+        name = _ACTIVATION.fullmatch(ast.unparse(call.func)) if isinstance(call, ast.Call) else None
+        module: Any = getattr(nn.modules.activation, name[1], None) if name else None
+        if not isinstance(call, ast.Call) or not issubclass(module, nn.Module):
+            raise TypeError(text)
+    except Exception as error:  # not a text, not Python, no such class
+        raise InputError(where, f"activation {str(text)[:80]!r}", "such as nn.SiLU()") from error
+    try:
         args = [ast.literal_eval(a) for a in call.args]
-        kwargs = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
-        return module(*args, **kwargs)
-    except (ValueError, TypeError, SyntaxError) as error:
+        return module(*args, **{str(k.arg): ast.literal_eval(k.value) for k in call.keywords})
+    except Exception as error:  # an expression, or what the module does not take
         raise InputError(where, f"activation {str(text)[:80]!r}", "literal arguments") from error
 
 
@@ -80,8 +112,8 @@ def activation_text(module: nn.Module) -> str:
     return f"nn.{type(module).__name__}({literals})"
 
 
-def _is_module(name: str, namespace: dict | None) -> bool:
-    if not _NAME.fullmatch(name):
+def _is_module(name: str, namespace: dict) -> bool:
+    if not _NAME.fullmatch(name) or name in _NOT_LAYERS:
         return False
-    found = getattr(nn, name[3:], None) if name.startswith("nn.") else (namespace or {}).get(name)
+    found = getattr(nn, name[3:], None) if name.startswith("nn.") else namespace.get(name)
     return isinstance(found, type) and issubclass(found, nn.Module)

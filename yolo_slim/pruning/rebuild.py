@@ -2,11 +2,15 @@
 
 Parity: the dense model with the masked channels silenced (gamma = beta = 0) and the pruned model give
 the same output on random input with random BN statistics. It is checked on each rebuild.
+
+A net whose signal has died out on its way gives the same output whatever was copied wrongly, so the
+check keeps every layer alive: what it changes for that, it changes by the same amount in both models,
+and a difference between them stays one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,7 +26,7 @@ from yolo_slim.pruning.masks import apply_masks_, keep_vector
 from yolo_slim.pruning.model import ModelPruned
 from yolo_slim.pruning.plan import pruned_yaml
 
-LIMIT = 1e-9  # largest error in float64, relative to the largest output
+LIMIT = 1e-9  # largest error in float64, relative to the deviation of the output
 
 
 class ParityError(CheckFailed):
@@ -34,12 +38,13 @@ class Parity:
     """How far masked and pruned model are apart.
 
     Attributes:
-        error: largest difference of outputs in float64, relative to the largest output.
-        size: side of the random square image, px.
+        error: largest difference of outputs in float64, relative to the output's standard deviation;
+            the largest over the raw and the decoded outputs.
+        shape: height and width of the random image, px.
     """
 
     error: float
-    size: int
+    shape: tuple[int, int]
 
     @property
     def holds(self) -> bool:
@@ -64,7 +69,7 @@ def rebuild(
         InputError: the masks do not fit the graph.
     """
     keep = keep_vector(graph, masks)
-    with uninitialised():
+    with unfilled(model.stride.tolist()):
         pruned = ModelPruned(pruned_yaml(model, masks))
     copy_weights_(pruned, model, graph, keep)
     for attribute in ("hyp", "class_weights", "inplace"):
@@ -112,24 +117,24 @@ def _put_(state: dict[str, torch.Tensor], key: str, value: torch.Tensor, done: s
 
 
 @contextmanager
-def uninitialised() -> Iterator[None]:
-    """Convs made in the block keep the memory they get: their weights are about to be copied.
+def unfilled(strides: Sequence[float]) -> Iterator[None]:
+    """Models built in the block cost only their memory: weights and strides are about to be copied.
 
-    The host draws a random model and profiles it with thop; for yolov5l both take longer than the
-    whole cut.
+    The host draws random weights, runs an image through the model to find its strides and profiles it
+    with thop; for yolov5l each takes longer than the whole cut.
+
+    Args:
+        strides: px of the image for one cell of each map that the model detects on.
     """
+
+    def maps(self: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
+        return [image.new_empty(1, 1, round(image.shape[-2] / stride), 1) for stride in strides]
+
     with (
-        replaced(nn.Conv2d, reset_parameters=lambda self: _zero_(self)),
-        replaced(ModelPruned, info=lambda self, *args, **kwargs: None),
+        replaced(nn.Conv2d, reset_parameters=lambda self: None),
+        replaced(ModelPruned, forward=maps, info=lambda self, *args, **kwargs: None),
     ):
         yield
-
-
-@torch.no_grad()
-def _zero_(conv: nn.Conv2d) -> None:
-    conv.weight.zero_()
-    if conv.bias is not None:
-        conv.bias.zero_()
 
 
 @torch.no_grad()
@@ -139,37 +144,89 @@ def check_parity(
     graph: ChannelGraph,
     masks: Mapping[str, torch.Tensor],
     *,
-    size: int = 64,
     seed: int = 0,
 ) -> Parity:
     """Compare the masked model with the pruned one in float64. Both are left untouched.
 
+    The image is 2 x 6 cells of the coarsest map: enough for each tap of a 3x3 conv to see something,
+    and for the pools of an SPP or SPPF (up to 13 cells wide) to differ from each other.
+
     Args:
         model, graph, masks: what `rebuild` was given.
         pruned: what it returned.
-        size: side of the random image, px, a multiple of the stride.
         seed: of the image and the BN statistics.
 
     Returns:
-        The parity found. The pruned model's weights are its own; only its BN statistics are
-        overwritten, on a copy, with those of the masked model.
+        The parity found.
     """
     generator = torch.Generator().manual_seed(seed)
-    masked, slim = deepcopy(model).double().cpu().eval(), deepcopy(pruned).double().cpu().eval()
+    masked, slim = in_double(model), in_double(pruned)
+    apply_masks_(masked, masks)
     source, target = dict(masked.named_modules()), dict(slim.named_modules())
     keep = keep_vector(graph, masks)
     for norm in graph.norms.values():
         kept = torch.from_numpy(keep[norm.ids])
-        mean = 0.1 * torch.randn(norm.channels, generator=generator, dtype=torch.float64)
-        var = 0.5 + torch.rand(norm.channels, generator=generator, dtype=torch.float64)
-        source[norm.name].running_mean.copy_(mean)
-        source[norm.name].running_var.copy_(var)
-        target[norm.name].running_mean.copy_(mean[kept])
-        target[norm.name].running_var.copy_(var[kept])
-    apply_masks_(masked, masks)
-    stride = max(size, int(model.stride.max()) * 2)
-    image = torch.rand(1, int(model.yaml.get("ch", 3)), stride, stride, generator=generator).double()
-    expected, found = masked(image)[1], slim(image)[1]
-    scale = max(float(e.abs().max()) for e in expected)
-    error = max(float((e - f).abs().max()) for e, f in zip(expected, found, strict=True))
-    return Parity(error / max(scale, 1e-12), stride)
+        _enliven_on_call_(source[norm.name], target[norm.name], kept, generator)
+    stride = max(int(model.stride.max()), 32)
+    shape = (2 * stride, 6 * stride)
+    channels = int(model.yaml.get("ch", 3))
+    image = torch.rand(1, channels, *shape, generator=generator, dtype=torch.float64)
+    expected, found = tensors(masked(image)), tensors(slim(image))
+    errors = [(e - f).abs().max() / e.std() for e, f in zip(expected, found, strict=True)]
+    return Parity(float(torch.stack(errors).max()), shape)  # a NaN in any is the max
+
+
+def in_double(model: nn.Module) -> nn.Module:
+    """A copy on the CPU, in float64 and eval mode."""
+    state = [*model.parameters(), *model.buffers()]
+    copies = [t.detach().to("cpu", torch.float64 if t.is_floating_point() else t.dtype) for t in state]
+    memo: dict[int, object] = {
+        id(t): nn.Parameter(c, False) if isinstance(t, nn.Parameter) else c
+        for t, c in zip(state, copies, strict=True)
+    }
+    return deepcopy(model, memo).cpu().double().eval()
+
+
+def tensors(output: object) -> list[torch.Tensor]:
+    """The tensors of a nested output, in order."""
+    if isinstance(output, torch.Tensor):
+        return [output]
+    assert isinstance(output, list | tuple)
+    return [tensor for part in output for tensor in tensors(part)]
+
+
+def _enliven_on_call_(
+    bn: nn.Module, twin: nn.Module, kept: torch.Tensor, generator: torch.Generator
+) -> None:
+    """When `bn` is next called, give it and its twin statistics under which its output is alive.
+
+    The statistics become those of what it is called on, with random deviations; gamma and beta are
+    scaled as a whole, to a root mean square of 1 and 0.5. The twin gets the same changes, not the same
+    values.
+
+    Args:
+        bn: of the masked model, C channels.
+        twin: of the pruned model.
+        kept: (C,) bool, the channels that the twin has.
+        generator: of the deviations.
+    """
+
+    def hook(bn: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        var, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        noise = torch.randn(len(mean), generator=generator, dtype=torch.float64)
+        spread = 0.5 + torch.rand(len(mean), generator=generator, dtype=torch.float64)
+        shift = mean + 0.3 * noise * var.sqrt() - bn.running_mean
+        widen = var * spread - bn.running_var
+        gain = 1 / _rms(bn.weight * (var / (var + bn.eps)).sqrt(), kept)
+        lift = 0.5 / _rms(bn.bias, kept)
+        for norm, part in ((bn, slice(None)), (twin, kept)):
+            norm.running_mean += shift[part]
+            norm.running_var += widen[part]
+            norm.weight *= gain
+            norm.bias *= lift
+
+    bn.register_forward_pre_hook(hook)
+
+
+def _rms(values: torch.Tensor, kept: torch.Tensor) -> float:
+    return max(float(values[kept].square().mean().sqrt()), 1e-4)

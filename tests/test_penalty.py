@@ -1,0 +1,166 @@
+"""The L1 step against hand arithmetic: plain, accumulated, under GradScaler, under DDP."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from yolo_slim import InputError, SparsityPenalty
+from yolo_slim.sparsify.schedule import reach, suggest
+
+
+def norms(model: nn.Module, penalty: SparsityPenalty) -> list[nn.BatchNorm2d]:
+    modules = dict(model.named_modules())
+    return [modules[name] for name in penalty.names]
+
+
+def set_gradients_(model: nn.Module, value: float = 0.01) -> None:
+    for p in model.parameters():
+        p.grad = torch.full_like(p, value)
+
+
+def test_step_is_hand_arithmetic(tiny_model: nn.Module) -> None:
+    """w - lr * (g + sr * (1 - 0.9 * progress) * sign(w)); beta has 10 * sr and no decay."""
+    lr, sr, g = 0.1, 2e-3, 0.01
+    optimizer = torch.optim.SGD(tiny_model.parameters(), lr=lr)
+    penalty = SparsityPenalty(tiny_model, sr=sr).attach(optimizer)
+    penalty.progress = 0.5
+    inside = norms(tiny_model, penalty)
+    outside = tiny_model.model[2].m[0].cv1.bn  # in a residual Bottleneck
+    gamma = [m.weight.detach().clone() for m in inside]
+    beta = [m.bias.detach().clone() for m in inside]
+    left = outside.weight.detach().clone()
+    set_gradients_(tiny_model, g)
+    optimizer.step()
+    for m, w, b in zip(inside, gamma, beta, strict=True):
+        torch.testing.assert_close(m.weight, w - lr * (g + sr * 0.55 * w.sign()))
+        torch.testing.assert_close(m.bias, b - lr * (g + 10 * sr * b.sign()))
+    torch.testing.assert_close(outside.weight, left - lr * g)
+
+
+def test_residual_bottlenecks_are_left_out(tiny_model: nn.Module) -> None:
+    names = set(SparsityPenalty(tiny_model).names)
+    out = {"model.2.cv1.bn", "model.2.m.0.cv1.bn", "model.2.m.0.cv2.bn"}
+    out |= {"model.4.cv1.bn"} | {f"model.4.m.{i}.cv{j}.bn" for i in (0, 1) for j in (1, 2)}
+    assert names == {n for n, m in tiny_model.named_modules() if isinstance(m, nn.BatchNorm2d)} - out
+
+
+@pytest.mark.parametrize("strength", [{"sr": 0.0}, {"sr": 0.0, "bias_sr": 0.0}])
+def test_sr_0_changes_nothing(tiny_model: nn.Module, strength: dict) -> None:
+    optimizer = torch.optim.SGD(tiny_model.parameters(), lr=0.1)
+    SparsityPenalty(tiny_model, **strength).attach(optimizer)
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_detach_takes_it_off(tiny_model: nn.Module) -> None:
+    optimizer = torch.optim.SGD(tiny_model.parameters(), lr=0.1)
+    penalty = SparsityPenalty(tiny_model, sr=1.0).attach(optimizer)
+    penalty.detach()
+    before = [m.weight.detach().clone() for m in norms(tiny_model, penalty)]
+    set_gradients_(tiny_model, 0.0)
+    optimizer.step()
+    assert all(torch.equal(m.weight, w) for m, w in zip(norms(tiny_model, penalty), before, strict=True))
+
+
+def test_added_once_a_step_with_accumulation(tiny_model: nn.Module) -> None:
+    """Four backward passes, one step: the penalty counts once."""
+    optimizer = torch.optim.SGD(tiny_model.parameters(), lr=0.1)
+    penalty = SparsityPenalty(tiny_model, sr=0.5).attach(optimizer)
+    norm = norms(tiny_model, penalty)[0]
+    before = norm.weight.detach().clone()
+    optimizer.zero_grad()
+    for _ in range(4):
+        (norm.weight * 0.25).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(norm.weight, before - 0.1 * (1.0 + 0.5 * before.sign()))
+
+
+def test_under_grad_scaler(tiny_model: nn.Module) -> None:
+    """The penalty meets unscaled gradients; a step with an overflow is skipped with its penalty."""
+    optimizer = torch.optim.SGD(tiny_model.parameters(), lr=0.1)
+    penalty = SparsityPenalty(tiny_model, sr=0.5).attach(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    norm = norms(tiny_model, penalty)[0]
+    for factor, moved in ((1.0, True), (float("inf"), False)):
+        before = norm.weight.detach().clone()
+        optimizer.zero_grad()
+        scaler.scale((norm.weight * factor).sum()).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        expected = before - 0.1 * (1.0 + 0.5 * before.sign()) if moved else before
+        torch.testing.assert_close(norm.weight, expected)
+
+
+def test_frozen_norms_are_left(tiny_model: nn.Module) -> None:
+    penalty = SparsityPenalty(tiny_model, sr=0.5)
+    norm = norms(tiny_model, penalty)[0]
+    norm.weight.requires_grad = False
+    penalty.add_to_gradients_()
+    assert norm.weight.grad is None
+
+
+@pytest.mark.parametrize("sr", [-1.0, float("nan"), float("inf")])
+def test_strength_out_of_range(tiny_model: nn.Module, sr: float) -> None:
+    with pytest.raises(InputError, match=f"sr: {sr}, expected a finite number, 0 or more"):
+        SparsityPenalty(tiny_model, sr=sr)
+
+
+def test_reach_is_the_sum_of_learning_rates() -> None:
+    """One step an epoch after a warm-up that has ended: a geometric sum by hand."""
+    way = reach(epochs=200, batches=1, batch_size=64, lr0=0.1, lrf=1.0, momentum=0.5, warmup_epochs=0)
+    steps = [0.1 * min(i / 100, 1) * (1 - 0.9 * i / 200) for i in range(1, 200)]
+    assert way == pytest.approx(2 * sum(steps), rel=0.01)
+    assert suggest(0.94, 4.7) == 0.2
+
+
+DDP = """
+import os, sys, torch
+import torch.distributed as dist
+from torch import nn
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+sys.path.insert(0, os.environ["TESTS"])
+from conftest import build_tiny
+from yolo_slim import SparsityPenalty
+
+def train(model, batch, wrap):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    penalty = SparsityPenalty(model, sr=0.01).attach(optimizer)
+    net = nn.parallel.DistributedDataParallel(model) if wrap else model
+    model.eval()  # BN by its running statistics: the batch may then be split
+    for _ in range(3):
+        optimizer.zero_grad()
+        out = net(batch)[1]
+        sum(o.pow(2).mean() for o in out).backward()
+        optimizer.step()
+    modules = dict(model.named_modules())
+    return torch.cat([modules[n].weight.detach() for n in penalty.names])
+
+rank = dist.get_rank()
+images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+mine = train(build_tiny(), images[2 * rank : 2 * rank + 2], True)
+both = [torch.zeros_like(mine) for _ in range(2)]
+dist.all_gather(both, mine)
+assert torch.equal(both[0], both[1]), "ranks differ"
+torch.testing.assert_close(mine, train(build_tiny(), images, False), rtol=1e-4, atol=1e-5)
+print("same", flush=True)
+dist.destroy_process_group()
+"""
+
+
+def test_ddp_equals_one_process_with_the_whole_batch(tmp_path: Path) -> None:
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += ["--master_port", "29577", str(script)]
+    environment = {**os.environ, "TESTS": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("same") == 2

@@ -1,0 +1,210 @@
+"""A checkpoint's pickle is read as inert records; what they describe is made of them afterwards.
+
+torch.load(weights_only=True) limits what a pickle can name, not what it does with it: it may call
+an allowed class, or a module (torch's own _rebuild_from_type_v2 calls its first argument), and give
+a module attributes that stand in for its methods. So a class is here only a `Name`, which cannot be
+called, and an object a `Record` of what the file says of it. When the whole file has been read,
+`build` looks at the records and makes modules without calling a constructor. Numbers of numpy are
+made from their bytes: numpy's own dtype takes field offsets outside of its memory from a pickle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+from collections import Counter, OrderedDict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.Size, torch.dtype)
+_PLAIN += (torch.device, torch.layout, np.generic, pathlib.PurePath)
+_CONTENT = {"_parameters": nn.Parameter, "_buffers": torch.Tensor, "_modules": nn.Module}
+_NUMBER = re.compile(r"[biuf]\d+")
+Pair = tuple[Any, str]
+
+
+class Name:
+    """A class that a pickle may name, to ask for an empty object of it."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+        self.__new__ = lambda _: Record(cls)  # type: ignore[method-assign,assignment,misc]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise InputError(self.cls.__name__, "called", "no calls in a checkpoint")
+
+
+class Record:
+    """An object of a class, as the file describes it."""
+
+    __slots__ = ("cls", "state")
+
+    def __init__(self, cls: type) -> None:
+        self.cls, self.state = cls, None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class Attribute:
+    """getattr(owner, name), not looked up."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.owner, self.name = owner, name
+
+
+class Dtype:
+    """numpy.dtype of a number."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if not _NUMBER.fullmatch(str(code)):
+            raise InputError("numpy.dtype", repr(code)[:40], "a number type")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] not in ("<", ">", "|", "=") or any(field is not None for field in state[2:5]):
+            raise InputError("numpy.dtype", repr(state)[:40], "a number type")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class Array:
+    """numpy.ndarray, from (version, shape, dtype, fortran order, bytes)."""
+
+    def __init__(self, *_: Any) -> None:
+        self.value = np.empty(0)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, content = state
+        flat = np.frombuffer(content, dtype.dtype)
+        self.value = flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def scalar(dtype: Dtype, content: bytes) -> np.generic:
+    """numpy.core.multiarray.scalar."""
+    return np.frombuffer(content, dtype.dtype)[0]
+
+
+def posix_path(*parts: str) -> pathlib.PurePath:
+    """pathlib.PosixPath, as a path of this machine."""
+    return pathlib.Path(*map(str, parts))
+
+
+def windows_path(*parts: str) -> pathlib.PurePath:
+    """pathlib.WindowsPath."""
+    return pathlib.PureWindowsPath(*map(str, parts))
+
+
+def data_names() -> list[Pair]:
+    """What checkpoints hold besides modules: for torch.serialization.safe_globals.
+
+    A name without a dot cannot stand in a pickle: those entries only let records get their state.
+    """
+    pairs: list[Pair] = [(cls, cls.__name__) for cls in (Record, Dtype, Array)]
+    for core in ("numpy.core", "numpy._core"):
+        pairs += [(scalar, f"{core}.multiarray.scalar"), (Array, f"{core}.multiarray._reconstruct")]
+    for module in ("pathlib", "pathlib._local"):
+        pairs += [(posix_path, f"{module}.PosixPath"), (windows_path, f"{module}.WindowsPath")]
+    pairs += [(Dtype, "numpy.dtype"), (Name(np.ndarray), "numpy.ndarray")]
+    pairs += [(Name(argparse.Namespace), "argparse.Namespace"), (Attribute, "builtins.getattr")]
+    return pairs
+
+
+def build(value: Any) -> Any:
+    """What the records of a file describe.
+
+    Containers are copied, shared objects stay shared.
+
+    Raises:
+        InputError: an object refers to itself, a class or a function stands among the data, or a
+            module has hooks, or attributes in the place of its methods.
+    """
+    return _Builder().build(value)
+
+
+class _Builder:
+    _OPEN = object()
+
+    def __init__(self) -> None:
+        self.done: dict[int, Any] = {}  # the records outlive this object, so ids are unique
+
+    def build(self, value: Any) -> Any:
+        if isinstance(value, _PLAIN):
+            return value
+        if id(value) not in self.done:
+            self.done[id(value)] = self._OPEN
+            self.done[id(value)] = self._make(value)
+        if self.done[id(value)] is self._OPEN:
+            raise InputError(_title(value), "contains itself", "a tree")
+        return self.done[id(value)]
+
+    def _make(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return _plain_tensor(value)
+        if type(value) in (dict, OrderedDict, Counter):
+            pairs = [(self.build(k), self.build(v)) for k, v in dict.items(value)]
+            return OrderedDict(pairs) if type(value) is OrderedDict else dict(pairs)
+        if type(value) in (list, tuple, set):
+            return type(value)(self.build(v) for v in value)
+        if isinstance(value, Dtype | Array):
+            return value.dtype if isinstance(value, Dtype) else value.value
+        if isinstance(value, Record) and value.cls is argparse.Namespace:
+            return argparse.Namespace(**self.build(value.state))
+        if isinstance(value, Record) and issubclass(value.cls, nn.Module):
+            return self._module(value)
+        raise InputError(_title(value), "among the data", "modules, tensors and plain values")
+
+    def _module(self, record: Record) -> nn.Module:
+        cls, state = record.cls, record.state
+        title = cls.__name__
+        if type(state) is not dict or not state.keys() >= _CONTENT.keys():
+            raise InputError(title, "incomplete", "a module's parameters, buffers and modules")
+        attributes = {}
+        for key, value in state.items():
+            if isinstance(value, Attribute):
+                if value.name == "forward_fuse" and value.owner is record:
+                    continue  # how a fused Conv is saved
+                if key != "detect" or value.name != "forward" or not isinstance(value.owner, Name):
+                    raise InputError(f"{title}.{key}", f"{value.name!r}", "no methods")
+                attributes[key] = value.owner.cls.forward  # Segment.detect is Detect.forward
+                continue
+            attributes[str(key)] = _check_attribute(cls, str(key), self.build(value))
+        module = cls.__new__(cls)
+        module.__setstate__(attributes)
+        return module
+
+
+def _check_attribute(cls: type[nn.Module], key: str, value: Any) -> Any:
+    where = f"{cls.__name__}.{key}"
+    if key in _CONTENT:
+        right = isinstance(value, dict) and all(
+            isinstance(k, str) and (v is None or isinstance(v, _CONTENT[key]))
+            for k, v in value.items()
+        )
+        if not right:
+            raise InputError(where, "of wrong types", f"{_CONTENT[key].__name__}s by name")
+    elif "hook" in key and value and value is not True:
+        raise InputError(where, "not empty", "no hooks in a checkpoint")
+    elif callable(value) or (key != "type" and callable(getattr(cls, key, None))):
+        raise InputError(where, "in the place of a method", "plain values")  # YOLOv5 sets `type`
+    return value
+
+
+def _plain_tensor(value: torch.Tensor) -> torch.Tensor:
+    if type(value) not in (torch.Tensor, nn.Parameter) or value.layout is not torch.strided:
+        raise InputError(_title(value), f"of layout {value.layout}", "dense tensors")
+    if value._backward_hooks:
+        raise InputError(_title(value), "with hooks", "no hooks in a checkpoint")
+    value.__dict__.clear()
+    return value
+
+
+def _title(value: Any) -> str:
+    if isinstance(value, Name | Record):
+        return value.cls.__name__
+    return f"attribute {value.name!r}" if isinstance(value, Attribute) else type(value).__name__
