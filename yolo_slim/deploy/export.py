@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.checkpoint import class_names, yolo
 
 
 @contextmanager
@@ -124,4 +124,4 @@ def to_torchscript(model: nn.Module, *, imgsz: int = 640, batch: int = 1) -> byt
 
 def metadata(model: nn.Module) -> dict[str, Any]:
     """What YOLOv5 writes into an export: stride and names."""
-    return {"stride": int(max(model.stride)), "names": dict(model.names)}
+    return {"stride": int(max(model.stride)), "names": class_names(model)}

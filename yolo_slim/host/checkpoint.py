@@ -215,10 +215,7 @@ def modernise_(model: nn.Module) -> None:
     detect.anchor_grid = [torch.empty(0) for _ in range(detect.nl)]
     if not isinstance(getattr(model, "stride", None), torch.Tensor):
         model.stride = detect.stride
-    names = getattr(model, "names", None) or [str(i) for i in range(detect.nc)]
-    model.names = {int(k): str(v) for k, v in names.items()} if isinstance(names, dict) else {
-        i: str(name) for i, name in enumerate(names)
-    }
+    model.names = class_names(model)
     model.nc = int(getattr(model, "nc", detect.nc))
     model.inplace = getattr(model, "inplace", True)
     for module in model.modules():
@@ -227,6 +224,14 @@ def modernise_(model: nn.Module) -> None:
         if isinstance(module, yolo.Detect | nn.SiLU | nn.Hardswish | nn.LeakyReLU | nn.ReLU | nn.ReLU6):
             module.inplace = getattr(module, "inplace", True)
     model.float().eval()
+
+
+def class_names(model: nn.Module) -> dict[int, str]:
+    """Class index to name; YOLOv5 before 6.2, and any model before its training, has a list."""
+    nc = model.model[-1].nc
+    names = getattr(model, "names", None) or [str(i) for i in range(nc)]
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    return {int(index): str(name) for index, name in pairs}
 
 
 def attempt_load(

@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.checkpoint import common
+from yolo_slim.host.checkpoint import class_names, common
 from yolo_slim.host.yamls import activation_text
 from yolo_slim.pruning.modules import SPECS
 
@@ -60,7 +60,7 @@ def pruned_yaml(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> dict[str
         "depth_multiple": 1.0,
         "width_multiple": 1.0,
         "activation": activation_text(next(a for a in acts if not isinstance(a, nn.Identity))),
-        "names": dict(model.names),
+        "names": class_names(model),
         "anchors": [[round(a, 4) for a in row] for row in anchors],
         "backbone": rows[:split],
         "head": rows[split:],

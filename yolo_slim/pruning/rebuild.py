@@ -21,6 +21,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import CheckFailed
+from yolo_slim.host.checkpoint import class_names
 from yolo_slim.host.compat import replaced
 from yolo_slim.pruning.masks import apply_masks_, keep_vector
 from yolo_slim.pruning.model import ModelPruned
@@ -75,7 +76,7 @@ def rebuild(
     for attribute in ("hyp", "class_weights", "inplace"):
         if hasattr(model, attribute):
             setattr(pruned, attribute, deepcopy(getattr(model, attribute)))
-    pruned.names, pruned.nc = dict(model.names), pruned.yaml["nc"]
+    pruned.names, pruned.nc = class_names(model), pruned.yaml["nc"]
     pruned.maskbndict = {name: mask.clone() for name, mask in masks.items()}
     pruned.ancestry = deepcopy(getattr(model, "ancestry", []))
     return pruned.train(model.training)
@@ -201,8 +202,8 @@ def _enliven_on_call_(
     """When `bn` is next called, give it and its twin statistics under which its output is alive.
 
     The statistics become those of what it is called on, with random deviations; gamma and beta are
-    scaled as a whole, to a root mean square of 1 and 0.5. The twin gets the same changes, not the same
-    values.
+    scaled as a whole, to a root mean square of 0.5 and 1: between a net that goes quiet and one in
+    which rounding errors grow from layer to layer. The twin gets the same changes, not the same values.
 
     Args:
         bn: of the masked model, C channels.
@@ -217,8 +218,8 @@ def _enliven_on_call_(
         spread = 0.5 + torch.rand(len(mean), generator=generator, dtype=torch.float64)
         shift = mean + 0.3 * noise * var.sqrt() - bn.running_mean
         widen = var * spread - bn.running_var
-        gain = 1 / _rms(bn.weight * (var / (var + bn.eps)).sqrt(), kept)
-        lift = 0.5 / _rms(bn.bias, kept)
+        gain = 0.5 / _rms(bn.weight * (var / (var + bn.eps)).sqrt(), kept)
+        lift = 1 / _rms(bn.bias, kept)
         for norm, part in ((bn, slice(None)), (twin, kept)):
             norm.running_mean += shift[part]
             norm.running_var += widen[part]
