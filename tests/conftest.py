@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 import yaml
 from torch import nn
 
-from yolo_slim import save
+from yolo_slim import load, prune, save
+from yolo_slim.cli import run
 from yolo_slim.host.checkpoint import yolo
 from yolo_slim.shapes import NAMES, make_shapes
 
@@ -101,3 +103,57 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pruned_tiny(tiny_checkpoint: Path) -> Path:
+    """The tiny model without 30% of its prunable channels, as a checkpoint."""
+    file = tiny_checkpoint.with_name("pruned.pt")
+    return save(prune(load(tiny_checkpoint).model, 0.3, imgsz=64), file)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Files and run folders; an empty runs/ may stay."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() or p.name.startswith("exp"))
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with nothing in it; tmp_path is above it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def refused(empty_folder: Path, capfd: pytest.CaptureFixture) -> Callable[..., str]:
+    """Run a command that must refuse, in an empty folder; returns its one line."""
+
+    def check(command: str, *argv: object) -> str:
+        before = leftovers(empty_folder)
+        capfd.readouterr()
+        try:
+            code = run(command, [str(a) for a in argv])
+        except SystemExit as error:  # argparse
+            code = error.code
+        text = capfd.readouterr().err
+        lines = [line for line in text.splitlines() if line.strip()]
+        assert (code, len(lines)) == (2, 1), f"exit code {code}:\n{text}"
+        assert "Traceback" not in text
+        assert leftovers(empty_folder) == before
+        return lines[0]
+
+    return check
+
+
+@pytest.fixture
+def options(tiny_checkpoint: Path, pruned_tiny: Path, shapes_yaml: Path) -> dict[str, list]:
+    """Options with which each command would run."""
+    data = ["--data", shapes_yaml]
+    train = [*data, "--imgsz", 64, "--epochs", 1, "--batch-size", 8, "--workers", 0]
+    return {
+        "sparse": ["--weights", tiny_checkpoint, *train],
+        "prune": ["--weights", tiny_checkpoint, *data, "--imgsz", 64],
+        "finetune": ["--weights", pruned_tiny, *train],
+        "export": ["--weights", pruned_tiny, *data, "--imgsz", 64, "--repeats", 0],
+    }

@@ -65,7 +65,7 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tu
             colour = (colour + 128) % 256
         cv2.fillPoly(image, [points.round().astype(np.int32)], colour.tolist(), cv2.LINE_AA)
         boxes.append((kind, *low, *high))
-    labels = [
+    labels: list[tuple[float, ...]] = [
         (c, (a + p) / 2 / size, (b + q) / 2 / size, (p - a) / size, (q - b) / size)
         for c, a, b, p, q in boxes
     ]

@@ -59,7 +59,8 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
     """
     if residual not in ("skip", "inner", "group"):
         raise InputError("residual", repr(residual), "skip, inner or group")
-    tracer, outputs = Tracer(residual), []
+    tracer = Tracer(residual)
+    outputs: list[Ids] = []
     x: Any = np.full(3, FREE)
     for layer in model.model:
         if layer.f != -1:

@@ -10,7 +10,7 @@ from typing import Any
 from yolo_slim.cli import OneLineParser
 from yolo_slim.runs import new_run
 
-SPARSE_EPOCHS, FINETUNE_EPOCHS, SR, BIAS_SR, PERCENT = 30, 20, 0.1, 0.1, 0.6
+SPARSE_EPOCHS, FINETUNE_EPOCHS, SR, BIAS_SR, PERCENT = 30, 20, 0.12, 0.12, 0.6
 TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots"]
 
 

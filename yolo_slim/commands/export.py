@@ -52,9 +52,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> Path:
     """Export; returns the run's folder."""
     opt = parse(argv)
-    for name in ("batch_size", "images", "threads"):
-        if getattr(opt, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), "1 or more")
+    for name, least in (("batch_size", 1), ("images", 1), ("threads", 1), ("repeats", 0)):
+        if getattr(opt, name) < least:
+            raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
+    if not 9 <= opt.opset <= 21:
+        raise InputError("--opset", opt.opset, "9 to 21")
     weights = Path(opt.weights) if opt.weights else newest(
         "**/weights/best.pt", where="--weights", made_by="finetune_pruned.py", beside="pruned.yaml"
     )
@@ -64,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     source = load(weights)
     stride = max(int(source.model.stride.max()), 32)
-    imgsz = check_imgsz(opt.imgsz or int(source.train.get("imgsz", 640)), stride)
+    trained = source.train.get("imgsz", 640)
+    imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
     dense = dense_model(source, opt.dense)
     batches = image_batches(source, opt, imgsz, stride)
     folder = new_run(opt.project, opt.name, opt.exist_ok)
@@ -128,7 +131,7 @@ def image_batches(
     from yolo_slim.host.data import check_data, images, read_data
 
     if opt.data:
-        files = images(check_data(opt.data))
+        files = images(check_data(opt.data, source.model.nc))
     else:
         try:
             files = images(read_data(source.train["data"], download=False))

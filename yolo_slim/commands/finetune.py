@@ -14,8 +14,8 @@ from yolo_slim.commands.sparse import DEMO
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host import data, training
 from yolo_slim.host.checkpoint import load, write_aside
-from yolo_slim.pruning.model import ModelPruned, build_model, is_pruned_yaml
-from yolo_slim.pruning.plan import pruned_yaml, read_yaml, write_yaml
+from yolo_slim.pruning.model import ModelPruned, build_model
+from yolo_slim.pruning.plan import pruned_yaml, write_yaml
 from yolo_slim.runs import newest
 
 YAML = "pruned.yaml"  # in the run's folder: what is trained, and the mark of a finetuning
@@ -53,9 +53,10 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     opt.weights = opt.weights or ""
     trained, nc = {}, None
     if opt.cfg:
-        if not is_pruned_yaml(read_yaml(opt.cfg)):
+        model = training.check_cfg(opt.cfg, build_model)
+        if not isinstance(model, ModelPruned):
             raise InputError(f"--cfg {opt.cfg}", "a yaml without pruned modules", "a pruned.yaml")
-        nc = ModelPruned(opt.cfg).nc if not opt.weights else None
+        nc = model.nc if not opt.weights else None
     if opt.weights:
         source = load(opt.weights)
         if not isinstance(source.model, ModelPruned):
@@ -63,6 +64,9 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         trained, nc = source.train, source.model.nc
     if opt.data is None:
         opt.data = str(trained.get("data") or data.shipped(str(DEMO["data"])))
+        if not Path(opt.data).is_file():  # what a checkpoint names is not downloaded
+            got = f"not given, and {opt.data}, which the checkpoint was trained on, is not here"
+            raise InputError("--data", got, "a data yaml")
     if opt.imgsz is None:
         opt.imgsz = int(trained.get("imgsz") or (640 if trained or not opt.weights else 160))
     training.check_common(opt, None if opt.single_cls else nc)

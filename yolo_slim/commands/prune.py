@@ -45,20 +45,23 @@ def main(argv: Sequence[str] | None = None) -> Path:
     opt = parse(argv)
     if not 0 <= opt.percent < 1:
         raise InputError("--percent", opt.percent, "a share in [0, 1)")
-    if opt.min_channels < 1:
-        raise InputError("--min-channels", opt.min_channels, "1 or more")
+    for name, least in (("min_channels", 1), ("batch_size", 1), ("workers", 0)):
+        if getattr(opt, name) < least:
+            raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
     weights = Path(opt.weights) if opt.weights else newest(
         "**/weights/last.pt", where="--weights", made_by="train_sparse.py", beside="sparsity.csv"
     )
 
     from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import check_data
-    from yolo_slim.host.evaluate import check_imgsz
+    from yolo_slim.host.evaluate import check_device, check_imgsz
     from yolo_slim.pruning.prune import prune
 
+    check_device(opt.device)
     source = load(weights)
     stride = max(int(source.model.stride.max()), 32)
-    imgsz = check_imgsz(opt.imgsz or int(source.train.get("imgsz", 640)), stride)
+    trained = source.train.get("imgsz", 640)
+    imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
     data = check_data(opt.data, source.model.nc) if opt.data else None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     print(f"Pruning {source}")

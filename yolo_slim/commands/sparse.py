@@ -68,11 +68,14 @@ def check_options(opt: argparse.Namespace) -> None:
     """
     if not 0 <= opt.percent < 1:
         raise InputError("--percent", opt.percent, "a share in [0, 1)")
-    if not (opt.sr >= 0 and opt.sr != float("inf")):
-        raise InputError("--sr", opt.sr, "a finite number, 0 or more")
+    for name, value in (("--sr", opt.sr), ("--bias-sr", opt.bias_sr)):
+        if value is not None and not 0 <= value < float("inf"):
+            raise InputError(name, value, "a finite number, 0 or more")
     if opt.st and opt.evolve:
         raise InputError("--evolve", "given with --st", "one of the two")
     training.check_common(opt)
+    if opt.cfg:
+        training.check_cfg(opt.cfg, build_model)
     if opt.weights:
         load(opt.weights)
 
@@ -143,8 +146,8 @@ def announce(run: training.Run, penalty: SparsityPenalty, start: torch.Tensor) -
         f"In this run the L1 alone moves a gamma by about {text}; the {opt.percent:.0%} quantile "
         f"of |gamma| is {quantile:.2g}."
     )
-    if opt.optimizer == "SGD" and penalty.sr * way < 0.5 * quantile:
+    if opt.optimizer == "SGD" and penalty.sr * way < quantile:
         training.LOGGER.warning(
-            f"sparsity: too little to make channels sparse; --sr {schedule.suggest(quantile, way):g}"
-            " would reach that quantile"
+            f"sparsity: too little to make {opt.percent:.0%} of the channels sparse; about --sr "
+            f"{schedule.suggest(quantile, way):g} would"
         )

@@ -139,7 +139,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _reason(path: Path, error: Exception) -> tuple[str, str]:
-    text = str(error)
+    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     name = re.search(r"GLOBAL ([\w.]+)", text) or re.search(r"global ([\w.]+) ", text)
     if isinstance(error, InputError):
         return f"refused ({error})", "a checkpoint that holds no code"

@@ -23,6 +23,21 @@ def shipped(name: str) -> Path:
     return found[0] if found else package.parent / name
 
 
+def read_mapping(path: str | Path, expected: str) -> dict[str, Any]:
+    """Read a yaml that holds a mapping.
+
+    Raises:
+        InputError: it is something else; `expected` says what it should be.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text(errors="ignore"))
+    except yaml.YAMLError as error:
+        raise InputError(path, "not yaml", expected) from error
+    if not isinstance(data, dict):
+        raise InputError(path, f"a {type(data).__name__}", expected)
+    return data
+
+
 def read_data(path: str | Path | dict, download: bool = True) -> dict[str, Any]:
     """The host's check_dataset, with a relative `path:` taken from where the user stands.
 
@@ -47,13 +62,14 @@ def read_data(path: str | Path | dict, download: bool = True) -> dict[str, Any]:
         if not found:
             raise InputError(file, "no such file", "a data yaml (path, train, val, names)")
         file = found[0]
-    try:
-        data = yaml.safe_load(file.read_text(errors="ignore"))
-    except yaml.YAMLError as error:
-        raise InputError(file, "not yaml", "a data yaml (path, train, val, names)") from error
-    missing = [k for k in ("train", "val", "names") if not isinstance(data, dict) or not data.get(k)]
+    data = read_mapping(file, "a data yaml (path, train, val, names)")
+    missing = [k for k in ("train", "val", "names") if not data.get(k)]
     if missing:
         raise InputError(file, f"no entry {', '.join(missing)}", "a data yaml (train, val, names)")
+    if not isinstance(data["names"], list | dict):
+        raise InputError(file, f"names: {data['names']!r}"[:80], "a list or a mapping of classes")
+    if not isinstance(data.get("path") or "", str):
+        raise InputError(file, f"path: {data['path']!r}"[:80], "a folder")
     root = Path(data.get("path") or ".")
     if not root.is_absolute():
         here, beside = Path.cwd() / root, file.resolve().parent / root

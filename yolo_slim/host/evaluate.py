@@ -43,6 +43,20 @@ def check_imgsz(imgsz: Any, stride: int) -> int:
     return imgsz
 
 
+def check_device(device: str) -> None:
+    """See that a --device is there: the host changes the environment before it looks.
+
+    Raises:
+        InputError: it is not.
+    """
+    wanted = str(device).lower().replace("cuda:", "").replace(" ", "")
+    if wanted in ("", "cpu", "mps"):
+        return
+    count = torch.cuda.device_count()
+    if not all(i.isdigit() and int(i) < count for i in wanted.split(",")):
+        raise InputError("--device", device, f"cpu or one of {count} GPUs, from 0")
+
+
 def evaluate(
     model: nn.Module,
     data: dict[str, Any],

@@ -20,14 +20,15 @@ from torch import save as torch_save
 from yolo_slim.errors import InputError
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.compat import mend, replaced
+from yolo_slim.host.evaluate import check_device
 from yolo_slim.runs import check_writable, newest
 
 mend()
 
 from yolov5 import train as host  # noqa: E402
 from yolov5.models import yolo  # noqa: E402
-from yolov5.utils.callbacks import Callbacks  # noqa: E402
 from yolov5.utils import general  # noqa: E402
+from yolov5.utils.callbacks import Callbacks  # noqa: E402
 
 LOGGER = host.LOGGER
 HYP = general.ROOT / "data" / "hyps" / "hyp.scratch-low.yaml"
@@ -72,7 +73,7 @@ class Run:
     def board(self) -> Any:
         """The host's TensorBoard writer, None where it has none."""
         actions = self.callbacks.get_registered_actions("on_train_start")
-        loggers = [getattr(action["callback"], "__self__", None) for action in actions]
+        loggers: list[Any] = [getattr(action["callback"], "__self__", None) for action in actions]
         return next((x.tb for x in loggers if getattr(x, "tb", None)), None)
 
 
@@ -126,6 +127,10 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
                 raise InputError(f"--{name}", value, "a yaml file") from error
     if opt.weights:
         opt.weights = str(Path(opt.weights).absolute())
+    check_hyp(opt.hyp)
+    check_device(str(opt.device))
+    if opt.workers < 0:
+        raise InputError("--workers", opt.workers, "0 or more")
     if opt.imgsz < 32 or opt.imgsz % 32:
         raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
     if opt.epochs < 1:
@@ -133,6 +138,36 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
     if opt.batch_size == 0 or opt.batch_size < -1:
         raise InputError("--batch-size", opt.batch_size, "1 or more, or -1 for autobatch")
     check_writable(opt.project)
+
+
+def check_hyp(path: str) -> None:
+    """Check that a hyp yaml has all that the host looks up in it.
+
+    Raises:
+        InputError: it is no yaml, or an entry is missing.
+    """
+    hyp, least = data.read_mapping(path, "hyperparameters"), data.read_mapping(HYP, "")
+    missing = [key for key in least if not isinstance(hyp.get(key), int | float)]
+    if missing:
+        raise InputError(f"--hyp {path}", f"no number {', '.join(missing)}", f"all of {HYP.name}")
+
+
+def check_cfg(path: str, build: BuildModel) -> nn.Module:
+    """Build a model yaml once, silently: what is wrong with it is then known at the start.
+
+    Raises:
+        InputError: it is no model yaml, or its layers do not fit together.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"--cfg {path}", "no such file", "a model yaml")
+    with replaced(LOGGER, disabled=True), torch.random.fork_rng(devices=[]):
+        try:
+            return build(path)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a layer makes of its arguments
+            text = f"cannot be built ({type(error).__name__}: {str(error)[:120]})"
+            raise InputError(f"--cfg {path}", text, "layers that fit together") from error
 
 
 def resolve_resume_(opt: argparse.Namespace, *, beside: str, made_by: str) -> None:

@@ -22,8 +22,8 @@ from torch import nn
 
 from yolo_slim.errors import InputError
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.Size, torch.dtype)
-_PLAIN += (torch.device, torch.layout, np.generic, pathlib.PurePath)
+_PLAIN: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes, bytearray)
+_PLAIN += (torch.Size, torch.dtype, torch.device, torch.layout, np.generic, pathlib.PurePath)
 _CONTENT = {"_parameters": nn.Parameter, "_buffers": torch.Tensor, "_modules": nn.Module}
 _NUMBER = re.compile(r"[biuf]\d+")
 Pair = tuple[Any, str]
@@ -34,7 +34,7 @@ class Name:
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
-        self.__new__ = lambda _: Record(cls)  # type: ignore[method-assign,assignment,misc]
+        self.__new__ = lambda _: Record(cls)  # type: ignore
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise InputError(self.cls.__name__, "called", "no calls in a checkpoint")
@@ -183,11 +183,13 @@ def _check_attribute(cls: type[nn.Module], key: str, value: Any) -> Any:
     where = f"{cls.__name__}.{key}"
     if key in _CONTENT:
         right = isinstance(value, dict) and all(
-            isinstance(k, str) and (v is None or isinstance(v, _CONTENT[key]))
+            isinstance(k, str)
+            and not k.startswith("__")  # copy.deepcopy would call a child named __deepcopy__
+            and (v is None or isinstance(v, _CONTENT[key]))
             for k, v in value.items()
         )
         if not right:
-            raise InputError(where, "of wrong types", f"{_CONTENT[key].__name__}s by name")
+            raise InputError(where, "of wrong types", f"a {_CONTENT[key].__name__} a name")
     elif "hook" in key and value and value is not True:
         raise InputError(where, "not empty", "no hooks in a checkpoint")
     elif callable(value) or (key != "type" and callable(getattr(cls, key, None))):

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def interleaved(
         repeats: timed rounds; each round calls each function once, in an order that changes.
         warmup: rounds before, untimed.
     """
-    names, times = list(calls), {name: [] for name in calls}  # type: dict[str, list[float]]
+    names = list(calls)
+    times: dict[str, list[float]] = {name: [] for name in names}
     for index in tqdm(range(warmup + repeats), desc="latency", unit="round", leave=False):
         for name in names[index % len(names) :] + names[: index % len(names)]:
             start = time.perf_counter()
@@ -80,7 +82,5 @@ def onnx_latency(
     """
     sessions = {name: session(model, threads) for name, model in models.items()}
     image = np.random.default_rng(0).random((batch, 3, imgsz, imgsz), dtype=np.float32)
-    calls = {
-        name: lambda s=s: s.run(None, {"images": image}) for name, s in sessions.items()
-    }  # type: Mapping[str, Callable[[], Any]]
+    calls = {name: partial(s.run, None, {"images": image}) for name, s in sessions.items()}
     return interleaved(calls, repeats=repeats)

@@ -80,7 +80,9 @@ def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, li
     Returns:
         The layers, and the indices of those whose output is needed later.
     """
-    layers, save, counts = [], set(), []
+    layers: list[nn.Module] = []
+    counts: list[int] = []  # output channels of each layer
+    save: set[int] = set()
     with default_activation(data.get("activation")):
         for i, (f, _, name, args) in enumerate(data["backbone"] + data["head"]):
             sources = [f] if isinstance(f, int) else list(f)

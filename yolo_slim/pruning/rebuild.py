@@ -1,11 +1,11 @@
 """From masks to a smaller model, and the proof that it computes the same.
 
-Parity: the dense model with the masked channels silenced (gamma = beta = 0) and the pruned model give
-the same output on random input with random BN statistics. It is checked on each rebuild.
+Parity: the dense model with the masked channels silenced (gamma = beta = 0) and the pruned model
+give the same output on random input with random BN statistics. It is checked on each rebuild.
 
 A net whose signal has died out on its way gives the same output whatever was copied wrongly, so the
-check keeps every layer alive: what it changes for that, it changes by the same amount in both models,
-and a difference between them stays one.
+check keeps every layer alive: what it changes for that, it changes by the same amount in both
+models, and a difference between them stays one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +40,8 @@ class Parity:
     """How far masked and pruned model are apart.
 
     Attributes:
-        error: largest difference of outputs in float64, relative to the output's standard deviation;
-            the largest over the raw and the decoded outputs.
+        error: largest difference of outputs in float64, in standard deviations of the output; the
+            largest over the raw and the decoded outputs.
         shape: height and width of the random image, px.
     """
 
@@ -88,7 +89,7 @@ def copy_weights_(
 ) -> None:
     """Copy the surviving rows and columns of each conv and BN, and everything else, to `pruned`."""
     source, target = dict(model.named_modules()), dict(pruned.named_modules())
-    state, done = pruned.state_dict(), set()
+    state, done = pruned.state_dict(), set[str]()
     for node in graph.convs.values():
         conv = source[node.name]
         rows = torch.from_numpy(np.flatnonzero(keep[node.outputs])).to(conv.weight.device)
@@ -119,10 +120,10 @@ def _put_(state: dict[str, torch.Tensor], key: str, value: torch.Tensor, done: s
 
 @contextmanager
 def unfilled(strides: Sequence[float]) -> Iterator[None]:
-    """Models built in the block cost only their memory: weights and strides are about to be copied.
+    """Models built in the block cost only their memory: all that they hold is about to be copied.
 
-    The host draws random weights, runs an image through the model to find its strides and profiles it
-    with thop; for yolov5l each takes longer than the whole cut.
+    The host draws random weights, runs an image through the model to find its strides and profiles
+    it with thop; for yolov5l each takes longer than the whole cut.
 
     Args:
         strides: px of the image for one cell of each map that the model detects on.
@@ -149,8 +150,8 @@ def check_parity(
 ) -> Parity:
     """Compare the masked model with the pruned one in float64. Both are left untouched.
 
-    The image is 2 x 6 cells of the coarsest map: enough for each tap of a 3x3 conv to see something,
-    and for the pools of an SPP or SPPF (up to 13 cells wide) to differ from each other.
+    The image is 2 x 6 cells of the coarsest map: enough for each tap of a 3x3 conv to see
+    something, and for the pools of an SPP or SPPF (up to 13 cells wide) to differ from each other.
 
     Args:
         model, graph, masks: what `rebuild` was given.
@@ -179,16 +180,15 @@ def check_parity(
 
 def in_double(model: nn.Module) -> nn.Module:
     """A copy on the CPU, in float64 and eval mode."""
-    state = [*model.parameters(), *model.buffers()]
-    copies = [t.detach().to("cpu", torch.float64 if t.is_floating_point() else t.dtype) for t in state]
-    memo: dict[int, object] = {
-        id(t): nn.Parameter(c, False) if isinstance(t, nn.Parameter) else c
-        for t, c in zip(state, copies, strict=True)
-    }
+    memo: dict[int, Any] = {}  # converted before the copy: no second one in float32
+    for tensor in (*model.parameters(), *model.buffers()):
+        dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
+        copy = tensor.detach().to("cpu", dtype, copy=True)
+        memo[id(tensor)] = nn.Parameter(copy, False) if isinstance(tensor, nn.Parameter) else copy
     return deepcopy(model, memo).cpu().double().eval()
 
 
-def tensors(output: object) -> list[torch.Tensor]:
+def tensors(output: Any) -> list[torch.Tensor]:
     """The tensors of a nested output, in order."""
     if isinstance(output, torch.Tensor):
         return [output]
@@ -197,13 +197,14 @@ def tensors(output: object) -> list[torch.Tensor]:
 
 
 def _enliven_on_call_(
-    bn: nn.Module, twin: nn.Module, kept: torch.Tensor, generator: torch.Generator
+    bn: Any, twin: Any, kept: torch.Tensor, generator: torch.Generator
 ) -> None:
     """When `bn` is next called, give it and its twin statistics under which its output is alive.
 
     The statistics become those of what it is called on, with random deviations; gamma and beta are
     scaled as a whole, to a root mean square of 0.5 and 1: between a net that goes quiet and one in
-    which rounding errors grow from layer to layer. The twin gets the same changes, not the same values.
+    which rounding errors grow from layer to layer. The twin gets the same changes, not the same
+    values.
 
     Args:
         bn: of the masked model, C channels.
@@ -212,7 +213,7 @@ def _enliven_on_call_(
         generator: of the deviations.
     """
 
-    def hook(bn: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    def hook(bn: Any, inputs: tuple[torch.Tensor]) -> None:
         var, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
         noise = torch.randn(len(mean), generator=generator, dtype=torch.float64)
         spread = 0.5 + torch.rand(len(mean), generator=generator, dtype=torch.float64)

@@ -1,0 +1,47 @@
+"""What the benchmarks share: the host's models with random weights, and saving a result."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.host.checkpoint import modernise_, yolo
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the script's docstring, with --json FILE."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="save the result")
+    return made
+
+
+def save_json(file: Path | None, **result: Any) -> None:
+    """Write the result with the command and the versions; nothing where file is None."""
+    if file is None:
+        return
+    about = {"command": " ".join(["python", *sys.argv]), "torch": torch.__version__}
+    about |= {"threads": torch.get_num_threads(), "python": sys.version.split()[0]}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(about | result, indent=2) + "\n")
+
+
+def random_model(name: str, seed: int = 0, nc: int | None = None) -> nn.Module:
+    """One of the host's models with random weights, gammas and betas, in eval mode."""
+    logging.getLogger("yolov5").setLevel(logging.WARNING)
+    torch.manual_seed(seed)
+    model = yolo.DetectionModel(str(Path(yolo.__file__).parent / f"{name}.yaml"), nc=nc)
+    modernise_(model)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight)
+            nn.init.normal_(module.bias, std=0.2)
+    return model
