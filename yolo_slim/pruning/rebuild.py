@@ -71,9 +71,10 @@ def rebuild(
         InputError: the masks do not fit the graph.
     """
     keep = keep_vector(graph, masks)
-    with unfilled(model.stride.tolist()):
-        pruned = ModelPruned(pruned_yaml(model, masks))
-    copy_weights_(pruned, model, graph, keep)
+    with one_thread():
+        with unfilled(model.stride.tolist()):
+            pruned = ModelPruned(pruned_yaml(model, masks))
+        copy_weights_(pruned, model, graph, keep)
     for attribute in ("hyp", "class_weights", "inplace"):
         if hasattr(model, attribute):
             setattr(pruned, attribute, deepcopy(getattr(model, attribute)))
@@ -119,6 +120,21 @@ def _put_(state: dict[str, torch.Tensor], key: str, value: torch.Tensor, done: s
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """torch works on one thread in the block.
+
+    Hundreds of small operations: on cores that others use too, their threads wait for each other
+    five times longer than they work.
+    """
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def unfilled(strides: Sequence[float]) -> Iterator[None]:
     """Models built in the block cost only their memory: all that they hold is about to be copied.
 
@@ -139,6 +155,7 @@ def unfilled(strides: Sequence[float]) -> Iterator[None]:
         yield
 
 
+@one_thread()
 @torch.no_grad()
 def check_parity(
     model: nn.Module,
