@@ -97,8 +97,9 @@ def main() -> None:
         left[which] = params(runs[which]())
 
     cut_times = [sum(stages) for stages in zip(*(times[s] for s in STAGES[:3]), strict=True)]
-    cut, checked = statistics.median(cut_times), statistics.median(
-        a + b for a, b in zip(cut_times, times["check_parity"], strict=True)
+    cut, checked = (
+        statistics.median(cut_times),
+        statistics.median(a + b for a, b in zip(cut_times, times["check_parity"], strict=True)),
     )
     theirs = statistics.median(times["torch-pruning"])
     rows = [[f"  {name}", f"{statistics.median(times[name]):.3f}", "", ""] for name in STAGES]
@@ -114,9 +115,17 @@ def main() -> None:
     title = f"{opt.model} ({size}), {opt.percent:.0%} of channels cut, medians of {opt.rounds}"
     print(table(["", "s", "times faster", "M params left"], rows, title))
     print("targets: yolo_slim at most 2 s for yolov5l, at least 10 times faster")
-    save_json(opt.json, model=opt.model, percent=opt.percent, cut_s=cut, checked_s=checked,
-              torch_pruning_s=theirs, ratio=theirs / cut, ratio_checked=theirs / checked,
-              seconds=times)
+    save_json(
+        opt.json,
+        model=opt.model,
+        percent=opt.percent,
+        cut_s=cut,
+        checked_s=checked,
+        torch_pruning_s=theirs,
+        ratio=theirs / cut,
+        ratio_checked=theirs / checked,
+        seconds=times,
+    )
 
 
 if __name__ == "__main__":

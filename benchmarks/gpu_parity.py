@@ -59,8 +59,13 @@ def amp_steps(model: nn.Module, imgsz: int, steps: int) -> dict[str, object]:
             pairs = zip(before, model.parameters(), strict=True)
             moved = any(not torch.equal(a, b) for a, b in pairs)
     skipped = sorted(set(range(steps)) - set(calls))
-    return {"skipped": skipped, "overflow_at": steps // 2, "moved": moved,
-            "finite": all(bool(p.isfinite().all()) for p in model.parameters()), "losses": losses}
+    return {
+        "skipped": skipped,
+        "overflow_at": steps // 2,
+        "moved": moved,
+        "finite": all(bool(p.isfinite().all()) for p in model.parameters()),
+        "losses": losses,
+    }
 
 
 def waited_for(model: nn.Module, imgsz: int, size: int) -> Callable[[], None]:
@@ -110,8 +115,15 @@ def main() -> None:
         ["times faster", f"{ratio:.2f}", ""],
     ]
     print(table(["", "found", "target"], rows, f"{opt.model} on {torch.cuda.get_device_name()}"))
-    save_json(opt.json, device=torch.cuda.get_device_name(), gpu_error=error, amp=amp, ratio=ratio,
-              dense_ms=times["dense"].median, pruned_ms=times["pruned"].median)
+    save_json(
+        opt.json,
+        device=torch.cuda.get_device_name(),
+        gpu_error=error,
+        amp=amp,
+        ratio=ratio,
+        dense_ms=times["dense"].median,
+        pruned_ms=times["pruned"].median,
+    )
     if error > 1e-3 or not skips:
         raise SystemExit("gpu_parity: a figure misses its target")
 

@@ -104,8 +104,15 @@ def main() -> None:
     title = f"{opt.model}, batch {opt.batch}, {opt.imgsz} px, {opt.steps} steps each, in turns"
     print(table(["", "median, ms", "between quartiles, ms", "of a step"], rows, title))
     print(f"added: {added:+.2%} of a step by difference, {share:.2%} by its own time (target: 2%)")
-    save_json(opt.json, without_ms=base, with_ms=times["with"].median, added=added,
-              call_ms=call, call_share=share, penalised_norms=len(penalty.names))
+    save_json(
+        opt.json,
+        without_ms=base,
+        with_ms=times["with"].median,
+        added=added,
+        call_ms=call,
+        call_share=share,
+        penalised_norms=len(penalty.names),
+    )
 
 
 if __name__ == "__main__":

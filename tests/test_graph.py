@@ -22,7 +22,9 @@ def yolov5n() -> nn.Module:
 def test_readers_through_concat_upsample_and_pool(yolov5n: nn.Module) -> None:
     norms = channel_graph(yolov5n).norms
     assert norms["model.4.cv3.bn"].readers == (
-        "model.5.conv", "model.17.cv1.conv", "model.17.cv2.conv",
+        "model.5.conv",
+        "model.17.cv1.conv",
+        "model.17.cv2.conv",
     )
     assert norms["model.9.cv1.bn"].readers == ("model.9.cv2.conv",)
     assert norms["model.17.cv3.bn"].readers == ("model.18.conv", "model.24.m.0")
@@ -30,7 +32,9 @@ def test_readers_through_concat_upsample_and_pool(yolov5n: nn.Module) -> None:
     assert node.inputs.tolist() == norms["model.9.cv1.bn"].ids.tolist() * 4
 
 
-@pytest.mark.parametrize(("residual", "channels"), [("skip", 3712), ("inner", 4112), ("group", 4752)])
+@pytest.mark.parametrize(
+    ("residual", "channels"), [("skip", 3712), ("inner", 4112), ("group", 4752)]
+)
 def test_what_residuals_pin(yolov5n: nn.Module, residual: str, channels: int) -> None:
     """Inner Bottleneck channels: 16 + 2 * 32 + 3 * 64 + 128 = 400; added ones: 640."""
     graph = channel_graph(yolov5n, residual)
@@ -57,10 +61,14 @@ def test_order_of_the_yaml_is_not_that_of_the_graph(tiny_yaml: dict) -> None:
     """Two Convs that read the same layer, in either order: the same channels are found."""
     found = []
     for first, second in ((64, 128), (128, 64)):
-        data = {**tiny_yaml, "head": [
-            [7, 1, "Conv", [first, 1, 1]], [7, 1, "Conv", [second, 1, 1]],
-            [[8, 9, 7], 1, "Detect", ["nc", "anchors"]],
-        ]}
+        data = {
+            **tiny_yaml,
+            "head": [
+                [7, 1, "Conv", [first, 1, 1]],
+                [7, 1, "Conv", [second, 1, 1]],
+                [[8, 9, 7], 1, "Detect", ["nc", "anchors"]],
+            ],
+        }
         data["backbone"] = [list(map(_copy, row)) for row in tiny_yaml["backbone"]]
         graph = channel_graph(yolo.DetectionModel(data))
         assert graph.norms["model.7.cv2.bn"].readers[:2] == ("model.8.conv", "model.9.conv")
@@ -79,18 +87,28 @@ def test_unknown_module_is_named(tiny_model: nn.Module) -> None:
     layer = Attention()
     layer.i, layer.f = 5, -1
     tiny_model.model[5] = layer
-    with pytest.raises(InputError, match=r"model\.5: a Attention, expected a module that has a rule"):
+    with pytest.raises(
+        InputError, match=r"model\.5: a Attention, expected a module that has a rule"
+    ):
         channel_graph(tiny_model)
 
 
 @pytest.mark.parametrize(
     ("name", "mask", "message"),
     [
-        ("model.0.bn", torch.ones(32, dtype=torch.bool), r"a mask of \(32,\) torch.bool, expected \(8,\)"),
+        (
+            "model.0.bn",
+            torch.ones(32, dtype=torch.bool),
+            r"a mask of \(32,\) torch.bool, expected \(8,\)",
+        ),
         ("model.0.bn", torch.ones(8), r"torch.float32, expected \(8,\) torch.bool"),
         ("model.0.bn", torch.zeros(8, dtype=torch.bool), "keeps nothing, expected at least one"),
         ("model.99.bn", torch.ones(8, dtype=torch.bool), "expected the name of a BatchNorm"),
-        ("model.2.cv1.bn", torch.arange(8) > 2, r"3 channels cut, expected all \(added in model.2.m.0\)"),
+        (
+            "model.2.cv1.bn",
+            torch.arange(8) > 2,
+            r"3 channels cut, expected all \(added in model.2.m.0\)",
+        ),
     ],
 )
 def test_masks_that_do_not_fit(

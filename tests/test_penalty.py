@@ -48,7 +48,9 @@ def test_residual_bottlenecks_are_left_out(tiny_model: nn.Module) -> None:
     names = set(SparsityPenalty(tiny_model).names)
     out = {"model.2.cv1.bn", "model.2.m.0.cv1.bn", "model.2.m.0.cv2.bn"}
     out |= {"model.4.cv1.bn"} | {f"model.4.m.{i}.cv{j}.bn" for i in (0, 1) for j in (1, 2)}
-    assert names == {n for n, m in tiny_model.named_modules() if isinstance(m, nn.BatchNorm2d)} - out
+    assert (
+        names == {n for n, m in tiny_model.named_modules() if isinstance(m, nn.BatchNorm2d)} - out
+    )
 
 
 @pytest.mark.parametrize("strength", [{"sr": 0.0}, {"sr": 0.0, "bias_sr": 0.0}])
@@ -65,7 +67,9 @@ def test_detach_takes_it_off(tiny_model: nn.Module) -> None:
     before = [m.weight.detach().clone() for m in norms(tiny_model, penalty)]
     set_gradients_(tiny_model, 0.0)
     optimizer.step()
-    assert all(torch.equal(m.weight, w) for m, w in zip(norms(tiny_model, penalty), before, strict=True))
+    assert all(
+        torch.equal(m.weight, w) for m, w in zip(norms(tiny_model, penalty), before, strict=True)
+    )
 
 
 def test_added_once_a_step_with_accumulation(tiny_model: nn.Module) -> None:
@@ -114,7 +118,9 @@ def test_strength_out_of_range(tiny_model: nn.Module, sr: float) -> None:
 
 def test_reach_is_the_sum_of_learning_rates() -> None:
     """One step an epoch after a warm-up that has ended: a geometric sum by hand."""
-    way = reach(epochs=200, batches=1, batch_size=64, lr0=0.1, lrf=1.0, momentum=0.5, warmup_epochs=0)
+    way = reach(
+        epochs=200, batches=1, batch_size=64, lr0=0.1, lrf=1.0, momentum=0.5, warmup_epochs=0
+    )
     steps = [0.1 * min(i / 100, 1) * (1 - 0.9 * i / 200) for i in range(1, 200)]
     assert way == pytest.approx(2 * sum(steps), rel=0.01)
     assert suggest(0.94, 4.7) == 0.4

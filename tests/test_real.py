@@ -25,11 +25,13 @@ def coco(shared: Path, tmp_path: Path) -> Path:
             source = Path(str(file).replace("/images/", f"/{kind}/")).with_suffix(end)
             if source.is_file():
                 shutil.copyfile(source, tmp_path / kind / source.name)
-    names = yaml.safe_load((Path(yolov5.__file__).parent / "data" / "coco128.yaml").read_text())["names"]
+    names = yaml.safe_load((Path(yolov5.__file__).parent / "data" / "coco128.yaml").read_text())[
+        "names"
+    ]
     file = tmp_path / "coco.yaml"
-    file.write_text(yaml.safe_dump(
-        {"path": str(tmp_path), "train": "images", "val": "images", "names": names}
-    ))
+    file.write_text(
+        yaml.safe_dump({"path": str(tmp_path), "train": "images", "val": "images", "names": names})
+    )
     return file
 
 

@@ -1,4 +1,4 @@
-"""The road on the real host loop, end to end, on a tiny data set: each step takes up the one before."""
+"""The road on the real host loop, end to end on tiny data: each step takes up the last."""
 
 from __future__ import annotations
 
@@ -75,10 +75,22 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_without_penalty_it_is_the_hosts_training_bit_for_bit(
     here: Path, cfg: Path, shapes_yaml: Path
 ) -> None:
-    common = {"weights": "", "cfg": str(cfg), "data": str(shapes_yaml), "epochs": 2, "imgsz": 64,
-              "batch_size": 8, "workers": 0, "device": "cpu", "noplots": True, "seed": 3,
-              "hyp": str(training.HYP)}
-    options = argparse.Namespace(**{**vars(training.host.parse_opt(True)), **common, "name": "host"})
+    common = {
+        "weights": "",
+        "cfg": str(cfg),
+        "data": str(shapes_yaml),
+        "epochs": 2,
+        "imgsz": 64,
+        "batch_size": 8,
+        "workers": 0,
+        "device": "cpu",
+        "noplots": True,
+        "seed": 3,
+        "hyp": str(training.HYP),
+    }
+    options = argparse.Namespace(
+        **{**vars(training.host.parse_opt(True)), **common, "name": "host"}
+    )
     with training.checkpoint.safe_loading():
         training.host.main(options)
     expected = weights_of(here / "runs" / "train" / "host" / "weights" / "last.pt")
@@ -113,8 +125,12 @@ def test_four_commands_with_defaults(
     assert abs(report["achieved"] - 0.5) < 0.01
     assert report["parity"] < 1e-9
     assert set(report["accuracy"]) == {"dense", "masked", "pruned"}
-    assert report["accuracy"]["masked"]["map"] == pytest.approx(report["accuracy"]["pruned"]["map"], abs=0.01)
-    assert report["after"]["bytes"] == (cut / "pruned.pt").stat().st_size < report["before"]["bytes"]
+    assert report["accuracy"]["masked"]["map"] == pytest.approx(
+        report["accuracy"]["pruned"]["map"], abs=0.01
+    )
+    assert (
+        report["after"]["bytes"] == (cut / "pruned.pt").stat().st_size < report["before"]["bytes"]
+    )
     assert (cut / "channels.png").read_bytes().startswith(b"\x89PNG")
     masks = torch.load(cut / "masks.pt", weights_only=True)
     assert sum(int((~m).sum()) for m in masks.values()) == round(
@@ -173,10 +189,23 @@ def test_sparse_resume_goes_on_without_gap_or_double(
 
 
 def test_finetune_resume_keeps_the_shapes(
-    here: Path, pruned_checkpoint: Path, shapes_yaml: Path, interrupt: Any,
-    monkeypatch: pytest.MonkeyPatch, tiny_model: nn.Module, capsys: pytest.CaptureFixture,
+    here: Path,
+    pruned_checkpoint: Path,
+    shapes_yaml: Path,
+    interrupt: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: nn.Module,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    argv = ["--weights", str(pruned_checkpoint), "--data", str(shapes_yaml), "--epochs", "2", *SMALL]
+    argv = [
+        "--weights",
+        str(pruned_checkpoint),
+        "--data",
+        str(shapes_yaml),
+        "--epochs",
+        "2",
+        *SMALL,
+    ]
     interrupt(1)
     with pytest.raises(KeyboardInterrupt):
         finetune.main(argv)
@@ -226,7 +255,10 @@ def test_slim_architecture_from_scratch(
 
 
 def test_export_that_differs_is_not_written(
-    here: Path, pruned_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    here: Path,
+    pruned_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     """The weights of the ONNX file are changed by 5% between export and comparison."""
     from yolo_slim.deploy import export as deploy
@@ -241,7 +273,16 @@ def test_export_that_differs_is_not_written(
         return graph.SerializeToString()
 
     monkeypatch.setattr(deploy, "to_onnx", tampered)
-    argv = ["--weights", str(pruned_checkpoint), "--imgsz", "64", "--include", "onnx", "--repeats", "0"]
+    argv = [
+        "--weights",
+        str(pruned_checkpoint),
+        "--imgsz",
+        "64",
+        "--include",
+        "onnx",
+        "--repeats",
+        "0",
+    ]
     assert run("export", argv) == 1
     assert "failed: onnx differs from PyTorch" in capsys.readouterr().err
     assert not list(here.rglob("*.onnx"))

@@ -64,7 +64,12 @@ def test_yaml_is_read_as_written(slim: nn.Module, tmp_path: Path) -> None:
     assert read_yaml(file) == slim.yaml
     rows = slim.yaml["backbone"] + slim.yaml["head"]
     assert {row[2] for row in rows} == {
-        "Conv", "C3Pruned", "SPPFPruned", "nn.Upsample", "Concat", "Detect",
+        "Conv",
+        "C3Pruned",
+        "SPPFPruned",
+        "nn.Upsample",
+        "Concat",
+        "Detect",
     }
     assert all(row[1] == 1 for row in rows)
 
@@ -91,7 +96,16 @@ def test_yolov5s_own_val_and_detect(
     table = (tmp_path / "runs" / "val" / "exp" / "results.html").read_text().split()
     assert table[table.index("<td>all</td>") + 1] == "<td>8</td>"  # images
     source = sorted((shapes_yaml.parent / "shapes" / "images" / "val").glob("*.png"))[0]
-    argv = ["--weights", "pruned.pt", "--source", str(source), "--imgsz", "64", "--conf-thres", "0.01"]
+    argv = [
+        "--weights",
+        "pruned.pt",
+        "--source",
+        str(source),
+        "--imgsz",
+        "64",
+        "--conf-thres",
+        "0.01",
+    ]
     assert run("detect", [*argv, "--save-txt"]) == 0
     assert (tmp_path / "runs" / "detect" / "exp" / source.name).is_file()
     assert run("val", ["--weights", "none.pt", "--data", str(shapes_yaml)]) == 2
@@ -119,7 +133,8 @@ def test_cost_against_closed_form_and_thop(tiny_model: nn.Module) -> None:
     shapes: dict[nn.Module, tuple[int, int]] = {}
     hooks = [
         m.register_forward_hook(lambda m, x, y: shapes.update({m: y.shape[-2:]}))
-        for m in tiny_model.modules() if isinstance(m, nn.Conv2d)
+        for m in tiny_model.modules()
+        if isinstance(m, nn.Conv2d)
     ]
     tiny_model(torch.zeros(1, 3, 128, 128))
     for hook in hooks:
@@ -129,7 +144,9 @@ def test_cost_against_closed_form_and_thop(tiny_model: nn.Module) -> None:
         total += k * conv.in_channels * conv.out_channels * h * w
     assert found.macs == total
     macs, _ = thop.profile(
-        deepcopy(tiny_model), inputs=(torch.zeros(1, 3, 128, 128),), verbose=False,
+        deepcopy(tiny_model),
+        inputs=(torch.zeros(1, 3, 128, 128),),
+        verbose=False,
         custom_ops={t: lambda m, x, y: None for t in (nn.BatchNorm2d, nn.SiLU, nn.Upsample)},
     )
     assert found.macs == pytest.approx(macs, rel=1e-6)

@@ -1,7 +1,7 @@
 """yolo-slim: makes a YOLOv5 detector smaller and faster and keeps what it knows.
 
-The public names, in the order of the road. The host (YOLOv5) is imported with the first of them that
-is used, so that `import yolo_slim` and every `--help` stay fast.
+The public names, in the order of the road. The host (YOLOv5) is imported with the first of them
+that is used, so that `import yolo_slim` and every `--help` stay fast.
 """
 
 from __future__ import annotations

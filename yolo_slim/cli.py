@@ -64,6 +64,8 @@ def main() -> NoReturn:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="command")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="see `yolo-slim <command> --help`")
+    parser.add_argument(
+        "options", nargs=argparse.REMAINDER, help="see `yolo-slim <command> --help`"
+    )
     args = parser.parse_args()
     sys.exit(run(args.command, args.options))

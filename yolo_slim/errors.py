@@ -6,8 +6,8 @@ from __future__ import annotations
 class InputError(ValueError):
     """Something that the user gave cannot be used.
 
-    The message is one line: where, what was given, what was expected. Scripts print it to stderr and
-    exit with code 2.
+    The message is one line: where, what was given, what was expected. Scripts print it to stderr
+    and exit with code 2.
     """
 
     def __init__(self, where: object, got: object, expected: str) -> None:

@@ -62,4 +62,6 @@ def check_writable(folder: str | Path) -> None:
         for made in missing:
             made.rmdir()
     except OSError as error:
-        raise InputError(folder, f"cannot be written ({error.strerror})", "a writable folder") from error
+        raise InputError(
+            folder, f"cannot be written ({error.strerror})", "a writable folder"
+        ) from error

@@ -1,7 +1,8 @@
 """The channel graph: which conv writes a channel, which convs read it, what else must go with it.
 
-Each channel that a BatchNorm scales has an id. A feature map is then a vector of ids, one a channel,
-and every operation between two convs is an operation on that vector: Concat joins vectors, a pool
+Each channel that a BatchNorm scales has an id. A feature map is then a vector of ids, one a
+channel, and every operation between two convs is an operation on that vector: Concat joins
+vectors, a pool
 hands its vector on, a Focus repeats it, an add ties two. The graph is read from the live model, by
 one rule a module type (`rules`), never from a model yaml.
 """
@@ -144,8 +145,11 @@ class Tracer:
     def finish(self) -> ChannelGraph:
         """Groups from ties, pins spread over their groups, readers by BN."""
         total = sum(norm.channels for norm in self.norms.values())
-        a, b = (np.concatenate([np.zeros(0, int), *side]) for side in zip(*self.ties, strict=True)) \
-            if self.ties else (np.zeros(0, int), np.zeros(0, int))
+        a, b = (
+            (np.concatenate([np.zeros(0, int), *side]) for side in zip(*self.ties, strict=True))
+            if self.ties
+            else (np.zeros(0, int), np.zeros(0, int))
+        )
         links = coo_array((np.ones(len(a)), (a, b)), shape=(total, total))
         _, group = connected_components(links, directed=False)
         owner = np.repeat(np.arange(len(self.norms)), [n.channels for n in self.norms.values()])
@@ -155,7 +159,9 @@ class Tracer:
         for node in self.convs.values():
             for index in np.unique(owner[node.inputs[node.inputs != FREE]]):
                 readers[names[index]].append(node.name)
-        together = {g: set(owner[group == g].tolist()) for g in set(group[np.concatenate([a, b])].tolist())}
+        together = {
+            g: set(owner[group == g].tolist()) for g in set(group[np.concatenate([a, b])].tolist())
+        }
         norms = {}
         for index, norm in enumerate(self.norms.values()):
             groups = group[norm.ids].tolist()

@@ -1,8 +1,8 @@
 """One rule a module type: how channels go through it.
 
-A rule is `rule(module, name, x, tracer) -> ids of its output`. `x` is the ids (C,) of what it reads,
-a list of them where a YOLOv5 layer has several inputs. A subclass has a rule of its own or none: its
-forward may differ from its parent's.
+A rule is `rule(module, name, x, tracer) -> ids of its output`. `x` is the ids (C,) of what it
+reads, a list of them where a YOLOv5 layer has several inputs. A subclass has a rule of its own or
+none: its forward may differ from its parent's.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
     Args:
         model: a DetectionModel or ModelPruned; only its modules are looked at, nothing is run.
         residual: what may be cut around a residual add. "skip": nothing in the Bottleneck, nor what
-            enters the add; "inner": the Bottleneck's inner channels; "group": all, tied ones together.
+            enters the add; "inner": the Bottleneck's inner channels; "group": all, tied together.
 
     Raises:
         InputError: a module type has no rule; `residual` is none of the three.

@@ -16,10 +16,18 @@ TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Run the demo; returns its folder."""
-    parser = OneLineParser(prog="yolo-slim demo", description="The four steps on a data set of shapes.")
+    parser = OneLineParser(
+        prog="yolo-slim demo", description="The four steps on a data set of shapes."
+    )
     add = parser.add_argument
-    add("--epochs", type=int, nargs=2, default=[SPARSE_EPOCHS, FINETUNE_EPOCHS],
-        metavar=("SPARSE", "FINETUNE"), help="epochs of the two trainings")
+    add(
+        "--epochs",
+        type=int,
+        nargs=2,
+        default=[SPARSE_EPOCHS, FINETUNE_EPOCHS],
+        metavar=("SPARSE", "FINETUNE"),
+        help="epochs of the two trainings",
+    )
     add("--project", default="runs/demo", help="save to project/name")
     add("--name", default="exp", help="save to project/name")
     opt = parser.parse_args(argv)
@@ -35,16 +43,49 @@ def main(argv: Sequence[str] | None = None) -> Path:
         print(f"\n=== {number} of 4: {title}\n=== {name} {' '.join(options)}\n", flush=True)
         return command.main([*options, "--project", str(folder), "--name", name])
 
-    first = step(1, sparse, "train with sparsity", [
-        "--st", "--sr", str(SR), "--bias-sr", str(BIAS_SR), *data, *TRAINING,
-        "--cfg", str(shipped("cfg/yolov5n.yaml")), "--epochs", str(opt.epochs[0]),
-    ])
-    second = step(2, prune, "cut", [
-        "--weights", str(first / "weights" / "last.pt"), "--percent", str(PERCENT), *data,
-    ])
-    third = step(3, finetune, "finetune", [
-        "--weights", str(second / "pruned.pt"), *data, *TRAINING, "--epochs", str(opt.epochs[1]),
-    ])
+    first = step(
+        1,
+        sparse,
+        "train with sparsity",
+        [
+            "--st",
+            "--sr",
+            str(SR),
+            "--bias-sr",
+            str(BIAS_SR),
+            *data,
+            *TRAINING,
+            "--cfg",
+            str(shipped("cfg/yolov5n.yaml")),
+            "--epochs",
+            str(opt.epochs[0]),
+        ],
+    )
+    second = step(
+        2,
+        prune,
+        "cut",
+        [
+            "--weights",
+            str(first / "weights" / "last.pt"),
+            "--percent",
+            str(PERCENT),
+            *data,
+        ],
+    )
+    third = step(
+        3,
+        finetune,
+        "finetune",
+        [
+            "--weights",
+            str(second / "pruned.pt"),
+            *data,
+            *TRAINING,
+            "--epochs",
+            str(opt.epochs[1]),
+        ],
+    )
     best = third / "weights" / "best.pt"
     fourth = step(4, export, "export", ["--weights", str(best), *data])
     print(summary(folder, second, best, fourth))
@@ -65,18 +106,48 @@ def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
     after = evaluate(load(best).model, data, imgsz=exported["imgsz"])
     before, size = cut["before"], best.stat().st_size
     rows = [
-        ["parameters", f"{before['params']:,}", f"{cut['after']['params']:,}", "",
-         ratio(cut["after"]["params"], before["params"])],
-        ["MACs", giga(before["macs"]), giga(cut["after"]["macs"]), "",
-         ratio(cut["after"]["macs"], before["macs"])],
-        ["file", mega(before["bytes"]), mega(cut["after"]["bytes"]), mega(size),
-         ratio(size, before["bytes"])],
-        ["mAP50", f"{accuracy['dense']['map50']:.3f}", f"{accuracy['pruned']['map50']:.3f}",
-         f"{after.map50:.3f}", ""],
-        ["mAP50-95", f"{accuracy['dense']['map']:.3f}", f"{accuracy['pruned']['map']:.3f}",
-         f"{after.map:.3f}", ""],
-        ["ONNX Runtime latency", "1.00", "", f"{exported['latency']['ratio']:.2f}",
-         ratio(exported["latency"]["ratio"], 1)],
+        [
+            "parameters",
+            f"{before['params']:,}",
+            f"{cut['after']['params']:,}",
+            "",
+            ratio(cut["after"]["params"], before["params"]),
+        ],
+        [
+            "MACs",
+            giga(before["macs"]),
+            giga(cut["after"]["macs"]),
+            "",
+            ratio(cut["after"]["macs"], before["macs"]),
+        ],
+        [
+            "file",
+            mega(before["bytes"]),
+            mega(cut["after"]["bytes"]),
+            mega(size),
+            ratio(size, before["bytes"]),
+        ],
+        [
+            "mAP50",
+            f"{accuracy['dense']['map50']:.3f}",
+            f"{accuracy['pruned']['map50']:.3f}",
+            f"{after.map50:.3f}",
+            "",
+        ],
+        [
+            "mAP50-95",
+            f"{accuracy['dense']['map']:.3f}",
+            f"{accuracy['pruned']['map']:.3f}",
+            f"{after.map:.3f}",
+            "",
+        ],
+        [
+            "ONNX Runtime latency",
+            "1.00",
+            "",
+            f"{exported['latency']['ratio']:.2f}",
+            ratio(exported["latency"]["ratio"], 1),
+        ],
     ]
     text = "\n" + table(["", "before", "after the cut", "after finetuning", "left"], rows)
     text += "\nPictures:\n"

@@ -1,4 +1,4 @@
-"""export: ONNX and TorchScript, compared with PyTorch on real images and timed against the dense model."""
+"""export: ONNX and TorchScript, compared with PyTorch on real images, timed against dense."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
         prog="export.py",
-        description="Write ONNX and TorchScript, compare them with PyTorch on real images, and time "
-        "the ONNX file against the dense model.",
+        description="Write ONNX and TorchScript, compare them with PyTorch on real images, and "
+        "time the ONNX file against the dense model.",
     )
     add = parser.add_argument
     add("--weights", help="checkpoint (default: best.pt of the newest finetuning in runs/)")
@@ -40,7 +40,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--opset", type=int, default=17, help="ONNX: operator set")
     add("--data", help="data yaml whose val images to compare on (default: that of the training)")
     add("--images", type=int, default=8, help="number of images to compare on")
-    add("--dense", help="dense checkpoint to time against (default: the architecture before pruning)")
+    add(
+        "--dense",
+        help="dense checkpoint to time against (default: the architecture before pruning)",
+    )
     add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing")
     add("--repeats", type=int, default=60, help="timed rounds; 0: no timing")
     add("--project", default="runs/export", help="save to project/name")
@@ -57,8 +60,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
             raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
     if not 9 <= opt.opset <= 21:
         raise InputError("--opset", opt.opset, "9 to 21")
-    weights = Path(opt.weights) if opt.weights else newest(
-        "**/weights/best.pt", where="--weights", made_by="finetune_pruned.py", beside="pruned.yaml"
+    weights = (
+        Path(opt.weights)
+        if opt.weights
+        else newest(
+            "**/weights/best.pt",
+            where="--weights",
+            made_by="finetune_pruned.py",
+            beside="pruned.yaml",
+        )
     )
 
     from yolo_slim.host.checkpoint import load, write_aside
@@ -78,7 +88,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         for kind, content in exported.items():
             used = batches if kind == "onnx" else batches[:-2] if opt.dynamic else batches
             agreement[kind] = check(kind, source.model, content, used, opt.threads)
-        files = {k: write_aside(folder / f"{weights.stem}{FORMATS[k]}", c) for k, c in exported.items()}
+        files = {
+            k: write_aside(folder / f"{weights.stem}{FORMATS[k]}", c) for k, c in exported.items()
+        }
     except BaseException:
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -159,8 +171,12 @@ def convert(kind: str, model: nn.Module, opt: argparse.Namespace, imgsz: int) ->
     if kind == "torchscript":
         return to_torchscript(model, imgsz=imgsz, batch=opt.batch_size)
     return to_onnx(
-        model, imgsz=imgsz, batch=opt.batch_size, dynamic=opt.dynamic,
-        simplify=not opt.no_simplify, opset=opt.opset,
+        model,
+        imgsz=imgsz,
+        batch=opt.batch_size,
+        dynamic=opt.dynamic,
+        simplify=not opt.no_simplify,
+        opset=opt.opset,
     )
 
 
@@ -218,7 +234,8 @@ def timing_text(timing: dict[str, Any], opt: argparse.Namespace, imgsz: int) -> 
         return "latency: not measured"
     rows = [
         [name, f"{timing[name]['median']:.2f}", f"{timing[name]['spread']:.2f}"]
-        for name in ("dense", "slim") if name in timing
+        for name in ("dense", "slim")
+        if name in timing
     ]
     text = table(["ONNX Runtime", "median ms", "quartile distance ms"], rows)
     under = f"{opt.threads} threads, {opt.batch_size} x {imgsz} px, {opt.repeats} rounds in turns"

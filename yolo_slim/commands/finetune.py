@@ -139,4 +139,6 @@ def check_transfer(model: nn.Module, source: nn.Module) -> None:
         if "anchor" in key:  # given anew by --cfg, or by hyp's `anchors`
             continue
         if key not in state or not torch.equal(state[key].float().cpu(), value.float().cpu()):
-            raise CheckFailed(f"{key} of the checkpoint did not reach the model that is to be trained")
+            raise CheckFailed(
+                f"{key} of the checkpoint did not reach the model that is to be trained"
+            )

@@ -23,7 +23,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
         prog="prune.py",
-        description="Cut the BatchNorm channels with the smallest |gamma| and rebuild the detector.",
+        description="Cut the BatchNorm channels with the smallest |gamma|, rebuild the detector.",
     )
     add = parser.add_argument
     add("--weights", help="checkpoint (default: last.pt of the newest sparse training in runs/)")
@@ -48,8 +48,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
     for name, least in (("min_channels", 1), ("batch_size", 1), ("workers", 0)):
         if getattr(opt, name) < least:
             raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
-    weights = Path(opt.weights) if opt.weights else newest(
-        "**/weights/last.pt", where="--weights", made_by="train_sparse.py", beside="sparsity.csv"
+    weights = (
+        Path(opt.weights)
+        if opt.weights
+        else newest(
+            "**/weights/last.pt",
+            where="--weights",
+            made_by="train_sparse.py",
+            beside="sparsity.csv",
+        )
     )
 
     from yolo_slim.host.checkpoint import load
@@ -94,13 +101,21 @@ def validate(
     for name, model in (("dense", source.model), ("masked", masked), ("pruned", pruned.model)):
         print(f"Validating the {name} model")
         found[name] = evaluate(
-            model, data, imgsz=imgsz, batch_size=opt.batch_size, workers=opt.workers, device=opt.device
+            model,
+            data,
+            imgsz=imgsz,
+            batch_size=opt.batch_size,
+            workers=opt.workers,
+            device=opt.device,
         )
     return found
 
 
 def write(
-    folder: Path, source: Checkpoint, pruned: Pruned, accuracy: dict[str, Accuracy],
+    folder: Path,
+    source: Checkpoint,
+    pruned: Pruned,
+    accuracy: dict[str, Accuracy],
     opt: argparse.Namespace,
 ) -> dict[str, Any]:
     """Write what `prune` leaves behind; returns report.json's content and the summary's text."""

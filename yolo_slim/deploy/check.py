@@ -41,12 +41,13 @@ class Agreement:
         return self.boxes <= BOX_LIMIT and self.scores <= SCORE_LIMIT
 
     def __str__(self) -> str:
-        return f"boxes within {self.boxes:.2g} px, scores within {self.scores:.1g} on {self.images} images"
+        return (
+            f"boxes within {self.boxes:.2g} px, scores within {self.scores:.1g} "
+            f"on {self.images} images"
+        )
 
 
-def read_images(
-    files: Sequence[Path], height: int, width: int | None = None
-) -> np.ndarray:
+def read_images(files: Sequence[Path], height: int, width: int | None = None) -> np.ndarray:
     """Letterbox images as YOLOv5's detect does: (n, 3, height, width) float32 in [0, 1], RGB.
 
     Raises:

@@ -70,8 +70,8 @@ def to_onnx(
         opset: ONNX operator set.
 
     Returns:
-        The file's content. Input images (batch, 3, imgsz, imgsz) in [0, 1]; output0 (batch, anchors,
-        5 + nc): x, y, w, h in px, objectness, class scores. Metadata: stride, names.
+        The file's content. Input images (batch, 3, imgsz, imgsz) in [0, 1]; output0 (batch,
+        anchors, 5 + nc): x, y, w, h in px, objectness, class scores. Metadata: stride, names.
     """
     import onnx
     import onnxslim

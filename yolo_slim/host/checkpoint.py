@@ -118,8 +118,8 @@ def read(path: str | Path) -> dict[str, Any]:
     """The dict that a checkpoint file holds, or {"model": module} for a bare module.
 
     Raises:
-        InputError: no such file, not a checkpoint, damaged, or it names something that is not on the
-            allow-list. Nothing from the file has been run.
+        InputError: no such file, not a checkpoint, damaged, or it names something that is not on
+            the allow-list. Nothing from the file has been run.
     """
     path = Path(path)
     if not path.is_file():
@@ -188,7 +188,14 @@ def load(path: str | Path) -> Checkpoint:
         train, epoch = data.get("opt") or {}, data.get("epoch")
         train = dict(vars(train) if isinstance(train, argparse.Namespace) else train)
         epoch = -1 if epoch is None else int(epoch)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise InputError(path, f"damaged ({error})", "a YOLOv5 checkpoint (.pt)") from error
     if not isinstance(train.get("imgsz", 0), int):
         del train["imgsz"]
@@ -221,7 +228,9 @@ def modernise_(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
             module.recompute_scale_factor = None
-        if isinstance(module, yolo.Detect | nn.SiLU | nn.Hardswish | nn.LeakyReLU | nn.ReLU | nn.ReLU6):
+        if isinstance(
+            module, yolo.Detect | nn.SiLU | nn.Hardswish | nn.LeakyReLU | nn.ReLU | nn.ReLU6
+        ):
             module.inplace = getattr(module, "inplace", True)
     model.float().eval()
 
@@ -285,7 +294,9 @@ def write_aside(path: str | Path, data: bytes) -> Path:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise InputError(path, f"cannot be written ({error.strerror})", "a writable place") from error
+        raise InputError(
+            path, f"cannot be written ({error.strerror})", "a writable place"
+        ) from error
     return path
 
 
@@ -312,7 +323,9 @@ def save_model(model: nn.Module, path: str | Path, **extra: Any) -> Path:
     """
     copy = deepcopy(model).cpu().eval()
     lossless = all(
-        torch.equal(t.half().to(t.dtype), t) for t in copy.state_dict().values() if t.is_floating_point()
+        torch.equal(t.half().to(t.dtype), t)
+        for t in copy.state_dict().values()
+        if t.is_floating_point()
     )
     copy = copy.half() if lossless else copy.float()
     data = {"epoch": -1, "best_fitness": None, "model": copy, "ema": None, "updates": None}

@@ -1,7 +1,7 @@
 """Mends that let yolov5 7.0.14 run on today's torch, numpy and Pillow, and keep it offline.
 
 YOLOv5's source is left as it is. `mend()` is idempotent; every module of `yolo_slim.host` calls it
-before the first `import yolov5`. Each mend says what broke, since which version, and when it can go.
+before the first `import yolov5`. Each mend says what broke, since when, and when it can go.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def read_data(path: str | Path | dict, download: bool = True) -> dict[str, Any]:
         return general.check_dataset(data, download)
     except (AssertionError, Exception) as error:
         text = str(error) or type(error).__name__
-        raise InputError(file, f"cannot be used ({text})", f"images at {data.get('path')}") from error
+        raise InputError(
+            file, f"cannot be used ({text})", f"images at {data.get('path')}"
+        ) from error
 
 
 def check_data(path: str | Path, nc: int | None = None, splits: tuple[str, ...] = ("val",)) -> dict:

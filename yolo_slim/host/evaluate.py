@@ -77,12 +77,25 @@ def evaluate(
     """
     stride = max(int(model.stride.max()), 32)
     loader = create_dataloader(
-        data[split], imgsz, batch_size, stride, pad=0.5, rect=True, workers=workers, prefix=f"{split}: "
+        data[split],
+        imgsz,
+        batch_size,
+        stride,
+        pad=0.5,
+        rect=True,
+        workers=workers,
+        prefix=f"{split}: ",
     )[0]
     copy = deepcopy(model).to(select_device(device)).float().eval()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         results, *_ = host.run(
-            data, model=copy, dataloader=loader, imgsz=imgsz, batch_size=batch_size,
-            save_dir=Path(folder), plots=False, half=False,
+            data,
+            model=copy,
+            dataloader=loader,
+            imgsz=imgsz,
+            batch_size=batch_size,
+            save_dir=Path(folder),
+            plots=False,
+            half=False,
         )
     return Accuracy(float(results[2]), float(results[3]))

@@ -1,7 +1,7 @@
 """YOLOv5's own training loop, with what we need attached to it and taken off again.
 
-Nothing of the loop is copied. For the length of a run the names through which yolov5.train builds its
-model and its optimizer, reads its data and opens its checkpoints point to ours.
+Nothing of the loop is copied. For the length of a run the names through which yolov5.train builds
+its model and its optimizer, reads its data and opens its checkpoints point to ours.
 """
 
 from __future__ import annotations
@@ -127,6 +127,8 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
                 raise InputError(f"--{name}", value, "a yaml file") from error
     if opt.weights:
         opt.weights = str(Path(opt.weights).absolute())
+    if opt.noval:
+        raise InputError("--noval", "given", "no --noval: yolov5 7.0.14 fails on it (map50s)")
     check_hyp(opt.hyp)
     check_device(str(opt.device))
     if opt.workers < 0:
@@ -249,7 +251,9 @@ def train(
     ended: set[int] = set()
 
     def end_epoch(*args: Any) -> None:
-        if on_epoch_end and run.epoch not in ended:  # for COCO the host calls it once more at the end
+        if (
+            on_epoch_end and run.epoch not in ended
+        ):  # for COCO the host calls it once more at the end
             on_epoch_end(run)
         ended.add(run.epoch)
 

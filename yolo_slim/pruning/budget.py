@@ -1,8 +1,8 @@
 """From scores to what is kept: one threshold over all layers (Liu et al. 2017, section 3).
 
-Departures from the paper: each layer keeps at least a floor of channels, and what the floor holds back
-is cut elsewhere, so that the requested share is reached wherever it can be. Channels that are tied
-are kept or cut together and count as many as they are; their score is their mean.
+Departures from the paper: each layer keeps at least a floor of channels, and what the floor holds
+back is cut elsewhere, so that the requested share is reached wherever it can be. Channels that are
+tied are kept or cut together and count as many as they are; their score is their mean.
 """
 
 from __future__ import annotations

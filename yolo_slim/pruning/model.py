@@ -1,4 +1,4 @@
-"""ModelPruned: a YOLOv5 DetectionModel built from pruned.yaml, with no mask and no eval of strings."""
+"""ModelPruned: a YOLOv5 DetectionModel built from pruned.yaml, with no mask and no eval."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class ModelPruned(yolo.DetectionModel):
     """
 
     def __init__(
-        self, cfg: str | Path | Mapping = "pruned.yaml", ch: int = 3, nc: int | None = None,
+        self,
+        cfg: str | Path | Mapping = "pruned.yaml",
+        ch: int = 3,
+        nc: int | None = None,
         anchors: Any = None,
     ) -> None:
         where = "pruned yaml" if isinstance(cfg, Mapping) else str(cfg)
@@ -49,9 +52,11 @@ class ModelPruned(yolo.DetectionModel):
         self.nc = self.yaml["nc"]
         names = data.get("names") or {}
         same = len(names) == self.nc
-        self.names = {int(k): str(v) for k, v in names.items()} if same else {
-            i: str(i) for i in range(self.nc)
-        }
+        self.names = (
+            {int(k): str(v) for k, v in names.items()}
+            if same
+            else {i: str(i) for i in range(self.nc)}
+        )
         self.maskbndict: dict[str, torch.Tensor] = {}
         self.ancestry: list[dict[str, Any]] = []
 

@@ -1,7 +1,7 @@
 """YOLOv5's modules with every channel count given.
 
-Each is the host's class with another constructor, so its forward is the host's own. `spec` reads the
-counts that a module of a model has: the arguments that build it again.
+Each is the host's class with another constructor, so its forward is the host's own. `spec` reads
+the counts that a module of a model has: the arguments that build it again.
 """
 
 from __future__ import annotations
@@ -128,7 +128,11 @@ SPECS: dict[type, tuple[str, Callable[[Any, Callable[[str], int]], Spec]]] = {
     common.Concat: ("Concat", lambda m, kept: [m.d]),
     nn.Upsample: (
         "nn.Upsample",
-        lambda m, kept: [m.size, None if m.scale_factor is None else _whole(m.scale_factor), m.mode],
+        lambda m, kept: [
+            m.size,
+            None if m.scale_factor is None else _whole(m.scale_factor),
+            m.mode,
+        ],
     ),
     nn.MaxPool2d: ("nn.MaxPool2d", lambda m, kept: [m.kernel_size, m.stride, m.padding]),
     yolo.Detect: ("Detect", lambda m, kept: ["nc", "anchors"]),

@@ -1,4 +1,4 @@
-"""From masks to pruned.yaml: a YOLOv5 model yaml with explicit channel counts that a person can read."""
+"""From masks to pruned.yaml: a YOLOv5 model yaml with explicit counts that a person can read."""
 
 from __future__ import annotations
 

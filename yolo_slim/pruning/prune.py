@@ -95,7 +95,9 @@ def layer_cuts(
     for norm in graph.norms.values():
         kept = int(masks[norm.name].sum()) if norm.name in masks else norm.channels
         floor = norm.pinned is None and kept == min(min_channels, norm.channels) < norm.channels
-        rows.append(LayerCut(norm.name, norm.channels, kept, norm.pinned or ("floor" if floor else "")))
+        rows.append(
+            LayerCut(norm.name, norm.channels, kept, norm.pinned or ("floor" if floor else ""))
+        )
     return tuple(rows)
 
 

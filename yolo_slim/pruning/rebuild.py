@@ -213,9 +213,7 @@ def tensors(output: Any) -> list[torch.Tensor]:
     return [tensor for part in output for tensor in tensors(part)]
 
 
-def _enliven_on_call_(
-    bn: Any, twin: Any, kept: torch.Tensor, generator: torch.Generator
-) -> None:
+def _enliven_on_call_(bn: Any, twin: Any, kept: torch.Tensor, generator: torch.Generator) -> None:
     """When `bn` is next called, give it and its twin statistics under which its output is alive.
 
     The statistics become those of what it is called on, with random deviations; gamma and beta are

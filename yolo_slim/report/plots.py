@@ -43,7 +43,9 @@ def plot_sparsity(history: Sequence[Sparsity], file: Path) -> Path:
     share.set(ylim=(0, 100), ylabel="% of channels near zero")
     share.yaxis.label.set_color(ACCENT)
     handles = [*axes.get_legend_handles_labels()[0], *share.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles, loc="upper center", ncols=5, fontsize=8, bbox_to_anchor=(0.5, 1.12))
+    axes.legend(
+        handles=handles, loc="upper center", ncols=5, fontsize=8, bbox_to_anchor=(0.5, 1.12)
+    )
     figure.savefig(file, dpi=120)
     return file
 
@@ -65,7 +67,9 @@ def plot_channels(layers: Sequence[LayerCut], file: Path) -> Path:
     for y, c in zip(places, layers, strict=True):
         if c.kept < c.channels:
             axes.text(c.channels, y, f" {c.kept} of {c.channels}", va="center", fontsize=7)
-    axes.set_yticks(places, [c.name.removeprefix("model.").removesuffix(".bn") for c in layers], fontsize=7)
+    axes.set_yticks(
+        places, [c.name.removeprefix("model.").removesuffix(".bn") for c in layers], fontsize=7
+    )
     axes.invert_yaxis()
     axes.set(xlabel="channels", ylabel="layer", ylim=(len(layers) - 0.4, -0.6))
     axes.margins(x=0.12)

@@ -56,20 +56,36 @@ class CutReport:
     def summary(self) -> str:
         """Before and after."""
         rows = [
-            ["parameters", f"{self.before.params:,}", f"{self.after.params:,}",
-             ratio(self.after.params, self.before.params)],
-            [f"MACs at {self.before.imgsz} px", giga(self.before.macs), giga(self.after.macs),
-             ratio(self.after.macs, self.before.macs)],
+            [
+                "parameters",
+                f"{self.before.params:,}",
+                f"{self.after.params:,}",
+                ratio(self.after.params, self.before.params),
+            ],
+            [
+                f"MACs at {self.before.imgsz} px",
+                giga(self.before.macs),
+                giga(self.after.macs),
+                ratio(self.after.macs, self.before.macs),
+            ],
         ]
         if self.before.bytes and self.after.bytes:
-            rows.append(["file", mega(self.before.bytes), mega(self.after.bytes),
-                         ratio(self.after.bytes, self.before.bytes)])
+            rows.append(
+                [
+                    "file",
+                    mega(self.before.bytes),
+                    mega(self.after.bytes),
+                    ratio(self.after.bytes, self.before.bytes),
+                ]
+            )
         text = table(["", "dense", "pruned", "left"], rows)
         text += (
             f"requested {self.percent:.1%} of the prunable channels, cut {self.achieved:.1%}; "
             f"parity: largest difference {self.parity:.1e}\n"
         )
-        if abs(self.achieved - self.percent) * sum(c.channels for c in self.layers) > len(self.layers):
+        if abs(self.achieved - self.percent) * sum(c.channels for c in self.layers) > len(
+            self.layers
+        ):
             held = sum(c.note == "floor" for c in self.layers)
             text += f"{held} layers are at their floor: no more could be cut\n"
         return text

@@ -13,14 +13,20 @@ from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.readiness import QUANTILES, Sparsity, gammas, verdict
 
 CSV = "sparsity.csv"
-COLUMNS = ["epoch", "sr", *(f"gamma_q{round(100 * q):02d}" for q in QUANTILES), "near_zero", "threshold"]
+COLUMNS = [
+    "epoch",
+    "sr",
+    *(f"gamma_q{round(100 * q):02d}" for q in QUANTILES),
+    "near_zero",
+    "threshold",
+]
 
 
 class SparsityMonitor:
     """Records the EMA's gammas at the end of each epoch: the EMA is what is saved and cut.
 
     Args:
-        folder: the run's folder. A sparsity.csv in it is gone on with, rows of later epochs dropped.
+        folder: the run's folder. A sparsity.csv in it is gone on with, rows of later epochs drop.
         penalty: gives the BNs and the strength.
         start: median |gamma| at the start of a new training; a resumed one takes it from the csv.
         first_epoch: the epoch that this process begins with.

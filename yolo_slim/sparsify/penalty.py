@@ -81,7 +81,7 @@ class SparsityPenalty:
 
     @torch.no_grad()
     def add_to_gradients_(self) -> None:
-        """Add the penalty's gradient to the .grad of each BN; those without one (frozen) are left."""
+        """Add the penalty's gradient to the .grad of each BN; frozen ones are left."""
         for attribute, strength in (("weight", self.strength), ("bias", self.bias_sr)):
             params = [getattr(norm, attribute) for norm in self._norms]
             params = [p for p in params if p.grad is not None]

@@ -63,9 +63,9 @@ def verdict(first: Sparsity, last: Sparsity, percent: float = 0.6) -> str:
         return f"Ready: {share}. Cut with --percent {safe:.2f} or less."
     if safe >= 0.1:
         return (
-            f"Ready for a smaller cut: {share}. --percent {safe:.2f} costs little; more takes channels "
-            f"that still work, and finetuning has to win them back. A longer run or a larger --sr "
-            f"gets to {percent:.0%}."
+            f"Ready for a smaller cut: {share}. --percent {safe:.2f} costs little; more "
+            f"takes channels that still work, and finetuning has to win them back. "
+            f"A longer run or a larger --sr gets to {percent:.0%}."
         )
     before, now = first.quantiles[4], last.quantiles[4]
     moved = f"the 60% quantile of |gamma| went from {before:.3f} to {now:.3f}"

@@ -48,8 +48,9 @@ def reach(
 def suggest(quantile: float, way: float) -> float:
     """The sr that takes gammas of this size to zero, to two digits.
 
-    Twice what the L1 alone would need, since the loss pulls the other way: on BCCD (docs/results.md)
-    0.2 = quantile / way left 19% of the channels near zero at the 60% quantile, 0.4 left 57%.
+    Twice what the L1 alone would need, since the loss pulls the other way: on BCCD
+    (docs/results.md) 0.2 = quantile / way left 19% of the channels near zero
+    at the 60% quantile, 0.4 left 57%.
 
     Args:
         quantile: |gamma| that is to reach zero.
