@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.pruning.budget import global_masks
-from yolo_slim.pruning.rebuild import check_parity, rebuild
+from yolo_slim.pruning.parity import check_parity
+from yolo_slim.pruning.rebuild import rebuild
 from yolo_slim.pruning.score import bn_scores
 from yolo_slim.report.tables import table
 

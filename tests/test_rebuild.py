@@ -15,8 +15,9 @@ from yolo_slim.channels.rules import channel_graph
 from yolo_slim.host.checkpoint import modernise_, yolo
 from yolo_slim.pruning.budget import Masks, achieved, global_masks
 from yolo_slim.pruning.model import ModelPruned
+from yolo_slim.pruning.parity import LIMIT, ParityError, check_parity
 from yolo_slim.pruning.plan import read_yaml, write_yaml
-from yolo_slim.pruning.rebuild import LIMIT, ParityError, check_parity, rebuild
+from yolo_slim.pruning.rebuild import rebuild
 from yolo_slim.pruning.score import bn_scores
 
 MODELS = Path(yolo.__file__).parent

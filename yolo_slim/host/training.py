@@ -251,9 +251,7 @@ def train(
     ended: set[int] = set()
 
     def end_epoch(*args: Any) -> None:
-        if (
-            on_epoch_end and run.epoch not in ended
-        ):  # for COCO the host calls it once more at the end
+        if on_epoch_end and run.epoch not in ended:  # for COCO it is called once more at the end
             on_epoch_end(run)
         ended.add(run.epoch)
 
@@ -273,5 +271,8 @@ def train(
             train=start,
         ),
     ):
-        host.main(opt, hooks)
+        try:
+            host.main(opt, hooks)
+        except AssertionError as error:  # how the host says that labels and classes do not fit
+            raise InputError("YOLOv5's training", str(error), "what it asks for") from error
     return run.folder

@@ -16,7 +16,8 @@ from yolo_slim.host import checkpoint
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning.budget import Masks, achieved, global_masks
 from yolo_slim.pruning.model import ModelPruned
-from yolo_slim.pruning.rebuild import Parity, ParityError, check_parity, rebuild
+from yolo_slim.pruning.parity import Parity, ParityError, check_parity
+from yolo_slim.pruning.rebuild import rebuild
 from yolo_slim.pruning.score import bn_scores
 from yolo_slim.report.tables import CutReport, LayerCut
 
