@@ -18,7 +18,7 @@ Points = np.ndarray  # (n, 2) float, px
 
 
 def make_shapes(
-    folder: str | Path, *, train: int = 512, val: int = 96, size: int = 160, seed: int = 0
+    folder: str | Path, *, train: int = 512, val: int = 80, size: int = 160, seed: int = 0
 ) -> Path:
     """Draw the data set: images/{train,val}/*.png and labels/{train,val}/*.txt.
 

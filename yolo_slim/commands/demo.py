@@ -10,8 +10,9 @@ from typing import Any
 from yolo_slim.cli import OneLineParser
 from yolo_slim.runs import new_run
 
-SPARSE_EPOCHS, FINETUNE_EPOCHS, SR, BIAS_SR, PERCENT = 30, 20, 0.12, 0.12, 0.6
+SPARSE_EPOCHS, FINETUNE_EPOCHS, SR, BIAS_SR, PERCENT = 22, 16, 0.1, 0.1, 0.6
 TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots"]
+TRAINING += ["--optimizer", "AdamW"]
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -37,55 +38,24 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     folder = new_run(opt.project, opt.name)
     data = ["--data", str(shipped("data/shapes.yaml"))]
+    hyp = ["--hyp", str(shipped("data/hyp.shapes.yaml"))]
 
     def step(number: int, command: Any, title: str, options: list[str]) -> Path:
         name = ["sparse", "prune", "finetune", "export"][number - 1]
         print(f"\n=== {number} of 4: {title}\n=== {name} {' '.join(options)}\n", flush=True)
         return command.main([*options, "--project", str(folder), "--name", name])
 
-    first = step(
-        1,
-        sparse,
-        "train with sparsity",
-        [
-            "--st",
-            "--sr",
-            str(SR),
-            "--bias-sr",
-            str(BIAS_SR),
-            *data,
-            *TRAINING,
-            "--cfg",
-            str(shipped("cfg/yolov5n.yaml")),
-            "--epochs",
-            str(opt.epochs[0]),
-        ],
-    )
-    second = step(
-        2,
-        prune,
-        "cut",
-        [
-            "--weights",
-            str(first / "weights" / "last.pt"),
-            "--percent",
-            str(PERCENT),
-            *data,
-        ],
-    )
-    third = step(
-        3,
-        finetune,
-        "finetune",
-        [
-            "--weights",
-            str(second / "pruned.pt"),
-            *data,
-            *TRAINING,
-            "--epochs",
-            str(opt.epochs[1]),
-        ],
-    )
+    penalty = ["--st", "--sr", str(SR), "--bias-sr", str(BIAS_SR)]
+    cfg = ["--cfg", str(shipped("cfg/yolov5n.yaml"))]
+    epochs = [["--epochs", str(n)] for n in opt.epochs]
+    training = [*data, *TRAINING, *hyp]
+
+    options = [*penalty, *training, *cfg, *epochs[0]]
+    first = step(1, sparse, "train with sparsity", options)
+    options = ["--weights", str(first / "weights" / "last.pt"), "--percent", str(PERCENT), *data]
+    second = step(2, prune, "cut", options)
+    options = ["--weights", str(second / "pruned.pt"), *training, *epochs[1]]
+    third = step(3, finetune, "finetune", options)
     best = third / "weights" / "best.pt"
     fourth = step(4, export, "export", ["--weights", str(best), *data])
     print(summary(folder, second, best, fourth))
