@@ -59,26 +59,31 @@ def global_masks(
     keep = np.ones(graph.channels, dtype=bool)
     ids = np.concatenate([n.ids for n in graph.prunable] or [np.zeros(0, int)])
     value = torch.cat([scores[n.name].double() for n in graph.prunable] or [torch.zeros(0)]).numpy()
-    owner = np.repeat(np.arange(len(graph.prunable)), [n.channels for n in graph.prunable])
-    left = np.array([n.channels for n in graph.prunable])
-    floor = np.minimum(left, min_channels)
+    counts = [n.channels for n in graph.prunable]
+    owner = np.repeat(np.arange(len(counts)), counts)
 
-    # Members of each group, groups in the order of their mean score.
+    # Members of each group side by side; plain lists, since the loop looks at them one by one.
     _, group = np.unique(graph.group[ids], return_inverse=True)
     size = np.bincount(group)
     mean = np.bincount(group, np.where(np.isfinite(value), value, math.inf)) / np.maximum(size, 1)
-    members = np.split(np.argsort(group, kind="stable"), np.cumsum(size)[:-1])
-    cut = 0
-    for index in np.argsort(mean, kind="stable"):
-        if cut == wanted:
+    member = np.argsort(group, kind="stable")
+    owners, ends = owner[member].tolist(), np.cumsum(size).tolist()
+    left, floor = list(counts), [min(count, min_channels) for count in counts]
+    gone: list[int] = []
+    for index in np.argsort(mean, kind="stable").tolist():
+        if len(gone) == wanted:
             break
-        member = members[index]
-        owners, count = np.unique(owner[member], return_counts=True)
-        if cut + len(member) > wanted or (left[owners] - count < floor[owners]).any():
-            continue
-        keep[ids[member]] = False
-        left[owners] -= count
-        cut += len(member)
+        span = range(ends[index] - int(size[index]), ends[index])
+        for i in span:
+            left[owners[i]] -= 1
+        if len(gone) + len(span) <= wanted and all(
+            left[owners[i]] >= floor[owners[i]] for i in span
+        ):
+            gone.extend(span)
+        else:
+            for i in span:
+                left[owners[i]] += 1
+    keep[ids[member[gone]]] = False
     return {n.name: torch.from_numpy(keep[n.ids].copy()) for n in graph.prunable}
 
 
