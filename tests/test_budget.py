@@ -81,3 +81,13 @@ def test_share_is_reached_unless_a_floor_forbids(
 def test_percent_out_of_range(percent: object) -> None:
     with pytest.raises(InputError, match=r"percent: .* expected a share in \[0, 1\)"):
         global_masks(graph_of([2]), scores_of([1.0, 2.0]), percent)
+
+
+def test_what_a_floor_forbids_is_said(tiny_model: torch.nn.Module) -> None:
+    from yolo_slim import prune
+
+    report = prune(tiny_model, 0.99, min_channels=4, imgsz=64).report
+    assert report.achieved < 0.9
+    assert "layers are at their floor: no more could be cut" in report.summary()
+    assert {c.kept for c in report.layers if c.note == "floor"} == {4}
+    assert "at their floor" not in prune(tiny_model, 0.5, imgsz=64).report.summary()
