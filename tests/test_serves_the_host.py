@@ -109,6 +109,7 @@ def test_yolov5s_own_val_and_detect(
     assert run("detect", [*argv, "--save-txt"]) == 0
     assert (tmp_path / "runs" / "detect" / "exp" / source.name).is_file()
     assert run("val", ["--weights", "none.pt", "--data", str(shapes_yaml)]) == 2
+    assert run("detect", ["--weights", "pruned.pt", "--source", "none.jpg"]) == 2
 
 
 def test_pruned_again_and_again(tiny_model: nn.Module) -> None:

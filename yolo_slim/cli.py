@@ -51,6 +51,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("interrupted (a training goes on with --resume)", file=sys.stderr)
         return 130
     return 0
 

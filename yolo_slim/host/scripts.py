@@ -54,5 +54,5 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
     ):
         try:
             host.main()
-        except AssertionError as error:
+        except (AssertionError, FileNotFoundError) as error:
             raise InputError(f"yolo-slim {name}", str(error) or "refused", "see --help") from error
