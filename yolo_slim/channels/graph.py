@@ -9,10 +9,10 @@ one rule a module type (`rules`), never from a model yaml.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -22,6 +22,7 @@ from torch import nn
 Residual = Literal["skip", "inner", "group"]
 Ids = np.ndarray  # (C,) int: the BN channel behind each channel of a feature map, FREE where none
 FREE = -1  # a channel that no BN scales: the image, the output of a Detect conv
+RESIDUAL = ("skip", "inner", "group")
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,30 @@ class Norm:
 
 @dataclass(frozen=True)
 class ConvNode:
-    """One conv: the ids of its input channels (C_in,) and of its output channels (C_out,)."""
+    """A conv or linear layer: the ids of its input (C_in,) and of its output channels (C_out,)."""
 
     name: str
     inputs: Ids
     outputs: Ids
     depthwise: bool = False
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A module that has no rule: it is left as it is, and what it reads keeps all its channels.
+
+    Attributes:
+        name: module name, such as "model.9".
+        type: its class.
+        reads: names of the BNs that it reads.
+    """
+
+    name: str
+    type: str
+    reads: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type}, reads {', '.join(self.reads) or 'no BatchNorm'}"
 
 
 @dataclass(frozen=True)
@@ -69,12 +88,16 @@ class ChannelGraph:
         convs: conv name to ConvNode.
         group: (ids,) the group of each channel; channels of one group are kept or cut together.
         residual: how residual adds were treated: skip, inner or group.
+        unknown: the modules that have no rule.
+        outputs: layer name ("model.4") to the ids of its output, for layers with one output.
     """
 
     norms: dict[str, Norm]
     convs: dict[str, ConvNode]
     group: np.ndarray
     residual: Residual = "skip"
+    unknown: tuple[Unknown, ...] = ()
+    outputs: Mapping[str, Ids] = field(default_factory=dict)
 
     @cached_property
     def prunable(self) -> tuple[Norm, ...]:
@@ -97,36 +120,60 @@ class ChannelGraph:
             note = f"pinned: {norm.pinned}" if norm.pinned else ", ".join(norm.readers)
             tied = f"  (tied to {', '.join(norm.tied)})" if norm.tied else ""
             rows.append(f"{norm.name:<28}{norm.channels:>9}  {note}{tied}")
+        rows += [f"no rule for {module}" for module in self.unknown]
         rows.append(f"{self.prunable_channels} of {self.channels} channels are prunable")
         return "\n".join(rows)
 
 
 @dataclass
 class Tracer:
-    """What the rules write into while a model is walked."""
+    """What the rules write into while a model is walked.
+
+    Attributes:
+        residual: what may be cut around an add.
+        channels: name of a module that has no rule to the channels of its output (an int, or a list
+            of them for several outputs, None for as many as it reads); called when the first such module is met.
+    """
 
     residual: Residual = "skip"
+    channels: Callable[[], Mapping[str, Any]] = dict
     norms: dict[str, Norm] = field(default_factory=dict)
     convs: dict[str, ConvNode] = field(default_factory=dict)
+    unknown: list[tuple[str, str, Ids]] = field(default_factory=list)
+    outputs: dict[str, Ids] = field(default_factory=dict)
     ties: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: dict[int, str] = field(default_factory=dict)  # channel id -> why
+    total: int = 0
 
     def norm(self, name: str, bn: nn.BatchNorm2d) -> Ids:
-        """Give the channels of a BN their ids."""
-        offset = sum(n.channels for n in self.norms.values())
-        self.norms[name] = Norm(name, bn.num_features, offset)
+        """Give the channels of a BN their ids (C,)."""
+        self.norms[name] = Norm(name, bn.num_features, self.total)
+        self.total += bn.num_features
         return self.norms[name].ids
 
-    def conv(self, name: str, conv: nn.Conv2d, x: Ids, out: Ids | None = None) -> Ids:
-        """A conv reads x and writes `out` (None: channels that no BN scales)."""
-        if len(x) != conv.in_channels:
-            raise AssertionError(f"{name}: {len(x)} channels reach it, it has {conv.in_channels}")
-        out = np.full(conv.out_channels, FREE) if out is None else out
-        depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
-        if depthwise:
+    def conv(self, name: str, conv: Any, x: Ids, out: Ids | None = None) -> Ids:
+        """A conv reads x and writes `out`.
+
+        Args:
+            name: its module name.
+            conv: a Conv2d, ConvTranspose2d or Linear.
+            x: (C_in,) ids.
+            out: (C_out,) the ids of the BN that scales its output, or of the channels that its
+                output is multiplied with; None: channels that no BN scales.
+        """
+        linear = isinstance(conv, nn.Linear)
+        c_in = conv.in_features if linear else conv.in_channels
+        c_out = conv.out_features if linear else conv.out_channels
+        if len(x) != c_in:
+            raise AssertionError(f"{name}: {len(x)} channels reach it, it has {c_in}")
+        scaled = out is not None
+        out = np.full(c_out, FREE) if out is None else out
+        groups = 1 if linear else conv.groups
+        depthwise = groups == c_in == c_out > 1
+        if depthwise and scaled:
             self.tie(x, out)
-        elif conv.groups > 1:
-            self.pin(np.concatenate([x, out]), f"{name} is a grouped conv")
+        elif groups > 1:
+            self.pin(join([x, out]), f"{name} is a grouped conv")
         self.convs[name] = ConvNode(name, x, out, depthwise)
         return out
 
@@ -137,6 +184,47 @@ class Tracer:
         both = (a != FREE) & (b != FREE)
         self.ties.append((a[both], b[both]))
 
+    def add(self, name: str, a: Ids, b: Ids, inside: Iterable[Ids] = ()) -> Ids:
+        """A residual add: what may be cut of it is a matter of `residual`.
+
+        Args:
+            name: of the module that adds.
+            a, b: (C,) ids of what is added.
+            inside: ids of the BNs within the residual branch, pinned with residual="skip".
+
+        Returns:
+            (C,) ids of the sum.
+        """
+        self.tie(a, b)
+        if self.residual != "group":
+            self.pin(join([a, b]), f"added in {name}")
+        if self.residual == "skip":
+            self.pin(join(inside), f"inside the residual {name}")
+        return np.where(a == FREE, b, a)
+
+    def pin(self, x: Ids, why: str) -> None:
+        """These channels must all be kept."""
+        for channel in set(x.tolist()) - {FREE}:
+            self.pins.setdefault(channel, why)
+
+    def dense(self, name: str, module: nn.Module, x: Any) -> Any:
+        """A module that has no rule: what feeds it is pinned, its inside left as it is.
+
+        Returns:
+            (C,) FREE for each of its outputs.
+        """
+        read = join(x if isinstance(x, list) else [x])
+        self.unknown.append((name, type(module).__name__, read))
+        self.pin(read, f"read by {name}, {type(module).__name__}, which has no rule")
+        for child, bn in module.named_modules():
+            if isinstance(bn, nn.BatchNorm2d):
+                full = f"{name}.{child}" if child else name
+                self.pin(self.norm(full, bn), f"inside {name}, which has no rule")
+        count = self.channels()[name]
+        if isinstance(count, list):
+            return [np.full(c, FREE) for c in count]
+        return np.full(len(read) if count is None else count, FREE)
+
     def pin(self, x: Ids, why: str) -> None:
         """These channels must all be kept."""
         for channel in set(x.tolist()) - {FREE}:
@@ -144,13 +232,12 @@ class Tracer:
 
     def finish(self) -> ChannelGraph:
         """Groups from ties, pins spread over their groups, readers by BN."""
-        total = sum(norm.channels for norm in self.norms.values())
         a, b = (
             (np.concatenate([np.zeros(0, int), *side]) for side in zip(*self.ties, strict=True))
             if self.ties
             else (np.zeros(0, int), np.zeros(0, int))
         )
-        links = coo_array((np.ones(len(a)), (a, b)), shape=(total, total))
+        links = coo_array((np.ones(len(a)), (a, b)), shape=(self.total, self.total))
         _, group = connected_components(links, directed=False)
         owner = np.repeat(np.arange(len(self.norms)), [n.channels for n in self.norms.values()])
         names = list(self.norms)
@@ -159,9 +246,10 @@ class Tracer:
         for node in self.convs.values():
             for index in np.unique(owner[node.inputs[node.inputs != FREE]]):
                 readers[names[index]].append(node.name)
-        together = {
-            g: set(owner[group == g].tolist()) for g in set(group[np.concatenate([a, b])].tolist())
-        }
+        together: dict[int, set[int]] = {}
+        tied_ids = np.unique(join([a, b]))
+        for g, o in np.unique(np.stack([group[tied_ids], owner[tied_ids]]), axis=1).T.tolist():
+            together.setdefault(g, set()).add(o)
         norms = {}
         for index, norm in enumerate(self.norms.values()):
             groups = group[norm.ids].tolist()
@@ -176,9 +264,13 @@ class Tracer:
                 tuple(names[o] for o in tied),
                 why,
             )
-        return ChannelGraph(norms, self.convs, group, self.residual)
+        unknown = tuple(
+            Unknown(name, kind, tuple(names[i] for i in np.unique(owner[ids[ids != FREE]])))
+            for name, kind, ids in self.unknown
+        )
+        return ChannelGraph(norms, self.convs, group, self.residual, unknown, self.outputs)
 
 
 def join(parts: Iterable[Ids]) -> Ids:
     """Concat along channels."""
-    return np.concatenate(list(parts))
+    return np.concatenate([np.zeros(0, int), *parts])

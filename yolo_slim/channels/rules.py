@@ -2,22 +2,31 @@
 
 A rule is `rule(module, name, x, tracer) -> ids of its output`. `x` is the ids (C,) of what it
 reads, a list of them where a YOLOv5 layer has several inputs. A subclass has a rule of its own or
-none: its forward may differ from its parent's.
+none: its forward may differ from its parent's. A module without a rule is left as it is, and what
+it reads keeps all its channels. To add a type, write a rule: nothing else is needed.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import FREE, ChannelGraph, Ids, Residual, Tracer, join
+from yolo_slim.channels.graph import FREE, RESIDUAL, ChannelGraph, Ids, Residual, Tracer, join
 from yolo_slim.errors import InputError
-from yolo_slim.host.checkpoint import common, yolo
-from yolo_slim.pruning.modules import BottleneckPruned, C3Pruned, SPPFPruned, SPPPruned
+from yolo_slim.host.checkpoint import common, experimental, yolo
+from yolo_slim.pruning.modules import (
+    BottleneckPruned,
+    C3Pruned,
+    SegmentPruned,
+    SPPFPruned,
+    SPPPruned,
+)
 
 Rule = Callable[[Any, str, Any, Tracer], Ids]
 RULES: dict[type[nn.Module], Rule] = {}
@@ -33,70 +42,129 @@ def rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
     return register
 
 
-def walk(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Ids:
-    """Apply the rule of a module.
-
-    Raises:
-        InputError: its type has no rule.
-    """
+def walk(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Any:
+    """Apply the rule of a module, or leave a module that has none dense."""
     found = RULES.get(type(module))
-    if found is None:
-        known = ", ".join(sorted({t.__name__ for t in RULES}))
-        raise InputError(name, f"a {type(module).__name__}", f"a module that has a rule ({known})")
-    return found(module, name, x, tracer)
+    return found(module, name, x, tracer) if found else tracer.dense(name, module, x)
 
 
 def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph:
-    """Read the channel graph of a YOLOv5 detector.
+    """Read the channel graph of a YOLOv5 model.
 
     Args:
-        model: a DetectionModel or ModelPruned; only its modules are looked at, nothing is run.
+        model: a DetectionModel or SegmentationModel, pruned or not. Its modules are looked at; it
+            is run, on an empty image, only if one of them has no rule.
         residual: what may be cut around a residual add. "skip": nothing in the Bottleneck, nor what
             enters the add; "inner": the Bottleneck's inner channels; "group": all, tied together.
 
     Raises:
-        InputError: a module type has no rule; `residual` is none of the three.
+        InputError: `residual` is none of the three, or the layers do not fit together.
     """
-    if residual not in ("skip", "inner", "group"):
+    if residual not in RESIDUAL:
         raise InputError("residual", repr(residual), "skip, inner or group")
-    tracer = Tracer(residual)
-    outputs: list[Ids] = []
-    x: Any = np.full(3, FREE)
+    tracer = Tracer(residual, lambda: output_channels(model))
+    outputs: list[Any] = []
+    x: Any = np.full(int(model.yaml.get("ch", 3)), FREE)
     for layer in model.model:
         if layer.f != -1:
             sources = [layer.f] if isinstance(layer.f, int) else layer.f
             x = [x if i == -1 else outputs[i] for i in sources]
             x = x[0] if isinstance(layer.f, int) else x
-        if layer.i == 0:
-            x = np.full(first_conv(layer).in_channels, FREE)
-        x = walk(layer, f"model.{layer.i}", x, tracer)
+        try:
+            x = walk(layer, f"model.{layer.i}", x, tracer)
+        except AssertionError as error:
+            raise InputError(f"model.{layer.i}", str(error), "layers that fit together") from error
         outputs.append(x)
+        if isinstance(x, np.ndarray):
+            tracer.outputs[f"model.{layer.i}"] = x
     return tracer.finish()
 
 
-def first_conv(module: nn.Module) -> nn.Conv2d:
-    """The first Conv2d in a module: its in_channels are those of the image."""
-    return next(m for m in module.modules() if isinstance(m, nn.Conv2d))
+@torch.no_grad()
+def output_channels(model: nn.Module) -> dict[str, Any]:
+    """Channels of the output of each module that has no rule, seen by running the model once.
+
+    Returns:
+        Module name to an int, or to a list of ints where it returns several tensors; None: as many
+        as it reads (a module that the model uses in several places).
+    """
+    found: dict[str, Any] = {}
+
+    def look(name: str, shared: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor):
+                same = shared and output.shape[1] == inputs[0].shape[1]
+                found[name] = None if same else output.shape[1]
+            elif isinstance(output, list | tuple):
+                found[name] = [t.shape[1] for t in output if isinstance(t, torch.Tensor)]
+
+        return hook
+
+    everything = list(model.named_modules(remove_duplicate=False))
+    uses = Counter(id(module) for _, module in everything)
+    modules = [(n, m, uses[id(m)] > 1) for n, m in everything if type(m) not in RULES]
+    handles = [module.register_forward_hook(look(n, shared)) for n, module, shared in modules]
+    modes = {module: module.training for module in model.modules()}
+    parameter, stride = next(model.parameters()), max(int(model.stride.max()), 32)
+    try:
+        model.eval()
+        model.model[-1].train()  # the head makes no grids then
+        model(torch.zeros(2, int(model.yaml.get("ch", 3)), 2 * stride, 2 * stride).to(parameter))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return found
 
 
 @rule(common.Conv, common.DWConv)
 def _conv(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
-    out = t.norm(f"{name}.bn", m.bn)
-    if m.act(torch.zeros(1)).item() != 0:
-        t.pin(out, f"{name}.act sends a constant where its input is 0")
-    return t.conv(f"{name}.conv", m.conv, x, out)
+    out = t.conv(f"{name}.conv", m.conv, x, t.norm(f"{name}.bn", m.bn))
+    return walk(m.act, f"{name}.act", out, t)
 
 
-@rule(nn.Identity, nn.Upsample, nn.MaxPool2d)
+@rule(nn.SiLU, nn.ReLU, nn.LeakyReLU, nn.Hardswish, nn.Mish, nn.GELU, nn.ReLU6, nn.ELU, nn.CELU)
+@rule(nn.SELU, nn.PReLU, nn.Tanh, nn.Softsign, nn.Hardtanh, nn.Tanhshrink)
+@rule(nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Softplus)
+def _activation(m: nn.Module, name: str, x: Ids, t: Tracer) -> Ids:
+    parameters = list(m.parameters())
+    if any(p.numel() > 1 for p in parameters):
+        t.pin(x, f"{name} has a parameter a channel")
+    elif m(torch.zeros(1).to(*(p.device for p in parameters))).item() != 0:
+        t.pin(x, f"{name} sends a constant where its input is 0")
+    return x
+
+
+@rule(nn.Identity, nn.Upsample, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d)
+@rule(nn.Dropout, nn.Dropout2d)
 def _same(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     return x
 
 
 @rule(nn.Sequential)
 def _sequential(m: nn.Sequential, name: str, x: Ids, t: Tracer) -> Ids:
-    for child, module in m.named_children():
-        x = walk(module, f"{name}.{child}", x, t)
+    children = list(m.named_children())
+    scaled = None  # the BN that the conv before has been given
+    for (child, module), (next_child, after) in pairwise([*children, ("", None)]):
+        if isinstance(module, nn.Conv2d | nn.Linear) and isinstance(after, nn.BatchNorm2d):
+            x = t.conv(f"{name}.{child}", module, x, t.norm(f"{name}.{next_child}", after))
+            scaled = after
+        elif module is not scaled:
+            x = walk(module, f"{name}.{child}", x, t)
     return x
+
+
+@rule(nn.Conv2d, nn.ConvTranspose2d, nn.Linear, common.DWConvTranspose2d)
+def _bare_conv(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    return t.conv(name, m, x)
+
+
+@rule(nn.BatchNorm2d)
+def _bare_norm(m: nn.BatchNorm2d, name: str, x: Ids, t: Tracer) -> Ids:
+    out = t.norm(name, m)
+    t.tie(x, out)
+    return out
 
 
 @rule(common.Concat)
@@ -104,23 +172,52 @@ def _concat(m: Any, name: str, x: list[Ids], t: Tracer) -> Ids:
     return join(x)
 
 
-@rule(common.Bottleneck, BottleneckPruned)
-def _bottleneck(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
-    inner = walk(m.cv1, f"{name}.cv1", x, t)
-    out = walk(m.cv2, f"{name}.cv2", inner, t)
-    if m.add:
-        t.tie(x, out)
-        if t.residual != "group":
-            t.pin(join([x, out]), f"added in {name}")
-        if t.residual == "skip":
-            t.pin(inner, f"inside the residual {name}")
+@rule(experimental.Sum)
+def _sum(m: Any, name: str, x: list[Ids], t: Tracer) -> Ids:
+    out = x[0]
+    for other in x[1:]:
+        out = t.add(name, out, other)
     return out
 
 
-@rule(common.C3, C3Pruned)
+@rule(common.Contract)
+def _contract(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    return join([x] * m.gain**2)
+
+
+@rule(common.Expand)
+def _expand(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    parts = np.split(x, m.gain**2)
+    for part in parts[1:]:
+        t.tie(parts[0], part)
+    return parts[0]
+
+
+@rule(common.Focus)
+def _focus(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    return walk(m.conv, f"{name}.conv", join([x] * 4), t)
+
+
+@rule(common.Bottleneck, common.CrossConv, BottleneckPruned)
+def _bottleneck(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    inner = walk(m.cv1, f"{name}.cv1", x, t)
+    out = walk(m.cv2, f"{name}.cv2", inner, t)
+    return t.add(name, x, out, [inner]) if m.add else out
+
+
+@rule(common.C3, common.C3x, common.C3TR, common.C3SPP, common.C3Ghost, C3Pruned)
 def _c3(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     deep = walk(m.m, f"{name}.m", walk(m.cv1, f"{name}.cv1", x, t), t)
     return walk(m.cv3, f"{name}.cv3", join([deep, walk(m.cv2, f"{name}.cv2", x, t)]), t)
+
+
+@rule(common.BottleneckCSP)
+def _bottleneck_csp(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    deep = walk(m.m, f"{name}.m", walk(m.cv1, f"{name}.cv1", x, t), t)
+    out = t.norm(f"{name}.bn", m.bn)  # scales both halves
+    t.conv(f"{name}.cv3", m.cv3, deep, out[: len(out) // 2])
+    t.conv(f"{name}.cv2", m.cv2, x, out[len(out) // 2 :])
+    return walk(m.cv4, f"{name}.cv4", walk(m.act, f"{name}.act", out, t), t)
 
 
 @rule(common.SPPF, SPPFPruned)
@@ -134,6 +231,54 @@ def _spp(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     return walk(m.cv2, f"{name}.cv2", join([y] * (len(m.m) + 1)), t)
 
 
+@rule(common.GhostConv)
+def _ghost_conv(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    y = walk(m.cv1, f"{name}.cv1", x, t)
+    return join([y, walk(m.cv2, f"{name}.cv2", y, t)])
+
+
+@rule(common.GhostBottleneck)
+def _ghost_bottleneck(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    inside, ends = [], []
+    for branch in ("conv", "shortcut"):
+        out, module = x, getattr(m, branch)
+        for child, part in module.named_children():
+            out = walk(part, f"{name}.{branch}.{child}", out, t)
+            inside.append(out)
+        ends.append(out)
+    return t.add(name, ends[1], ends[0], inside)
+
+
+@rule(experimental.MixConv2d)
+def _mix_conv(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    out, start = t.norm(f"{name}.bn", m.bn), 0
+    for i, conv in enumerate(m.m):
+        t.conv(f"{name}.m.{i}", conv, x, out[start : start + conv.out_channels])
+        start += conv.out_channels
+    return walk(m.act, f"{name}.act", out, t)
+
+
+@rule(common.TransformerBlock)
+def _transformer(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    x = x if m.conv is None else walk(m.conv, f"{name}.conv", x, t)
+    t.pin(x, f"read by the attention of {name}")
+    return np.full(m.c2, FREE)
+
+
+@rule(common.Proto)
+def _proto(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+    y = walk(m.cv2, f"{name}.cv2", walk(m.cv1, f"{name}.cv1", x, t), t)
+    out = walk(m.cv3, f"{name}.cv3", y, t)
+    t.pin(out, f"the masks of {name}")
+    return out
+
+
 @rule(yolo.Detect)
 def _detect(m: Any, name: str, x: list[Ids], t: Tracer) -> Ids:
     return join(t.conv(f"{name}.m.{i}", conv, x[i]) for i, conv in enumerate(m.m))
+
+
+@rule(yolo.Segment, SegmentPruned)
+def _segment(m: Any, name: str, x: list[Ids], t: Tracer) -> Ids:
+    walk(m.proto, f"{name}.proto", x[0], t)
+    return _detect(m, name, x, t)

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.commands.sparse import DEMO
+from yolo_slim.commands.sparse import DEMO_DATA, DEMO_IMGSZ
 from yolo_slim.errors import CheckFailed, InputError
-from yolo_slim.host import data, training
+from yolo_slim.host import data, options, training
 from yolo_slim.host.checkpoint import load, write_aside
+from yolo_slim.host.tasks import task_of
 from yolo_slim.pruning.model import ModelPruned, build_model
 from yolo_slim.pruning.plan import pruned_yaml, write_yaml
 from yolo_slim.runs import newest
@@ -23,7 +24,7 @@ YAML = "pruned.yaml"  # in the run's folder: what is trained, and the mark of a 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Finetune; returns the run's folder."""
-    opt = training.parse_options(
+    opt = options.parse_options(
         argv,
         add=lambda parser: None,
         prog="finetune_pruned.py",
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         project="runs/finetune",
     )
     if opt.resume:
-        training.resolve_resume_(opt, beside=YAML, made_by="finetune_pruned.py")
+        options.resolve_resume_(opt, beside=YAML, made_by="finetune_pruned.py")
     else:
         resolve_defaults_(opt)
     return run(opt)
@@ -53,7 +54,7 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     opt.weights = opt.weights or ""
     trained, nc = {}, None
     if opt.cfg:
-        model = training.check_cfg(opt.cfg, build_model)
+        model = options.check_cfg(opt.cfg, build_model)
         if not isinstance(model, ModelPruned):
             raise InputError(f"--cfg {opt.cfg}", "a yaml without pruned modules", "a pruned.yaml")
         nc = model.nc if not opt.weights else None
@@ -63,13 +64,13 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
             raise InputError(opt.weights, "a model that is not pruned", "a pruned.pt of prune.py")
         trained, nc = source.train, source.model.nc
     if opt.data is None:
-        opt.data = str(trained.get("data") or data.shipped(str(DEMO["data"])))
+        opt.data = str(trained.get("data") or data.shipped(DEMO_DATA[task_of(opt)]))
         if not Path(opt.data).is_file():  # what a checkpoint names is not downloaded
             got = f"not given, and {opt.data}, which the checkpoint was trained on, is not here"
             raise InputError("--data", got, "a data yaml")
     if opt.imgsz is None:
-        opt.imgsz = int(trained.get("imgsz") or (640 if trained or not opt.weights else 160))
-    training.check_common(opt, None if opt.single_cls else nc)
+        opt.imgsz = int(trained.get("imgsz") or (640 if trained or not opt.weights else DEMO_IMGSZ))
+    options.check_common(opt, None if opt.single_cls else nc)
 
 
 def run(opt: argparse.Namespace) -> Path:
@@ -86,15 +87,15 @@ def run(opt: argparse.Namespace) -> Path:
     def on_optimizer(run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         plan = run.folder / YAML
         if run.resumed:
-            state["shapes"] = shapes(ModelPruned(plan, nc=model.yaml["nc"]))
+            state["shapes"] = shapes(build_model(plan, nc=model.yaml["nc"]))
         elif state["source"] is not None:
             state["shapes"] = shapes(state["source"])
             check_transfer(model, state["source"])
         else:
-            state["shapes"] = shapes(ModelPruned(run.opt.cfg, nc=model.yaml["nc"]))
+            state["shapes"] = shapes(build_model(run.opt.cfg, nc=model.yaml["nc"]))
         check_shapes(model, state["shapes"], "the model that is to be trained")
         if run.is_main and not run.resumed:
-            write_aside(plan, write_yaml(pruned_yaml(model, {})).encode())
+            write_aside(plan, write_yaml(pruned_yaml(model)).encode())
 
     weights = opt.resume or opt.weights
     state["source"] = load(weights).model if weights else None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import pickle
 import re
 import tempfile
 import zipfile
@@ -34,7 +35,7 @@ from torch import nn
 from torch import save as torch_save
 
 from yolo_slim.errors import InputError
-from yolo_slim.host import unpickle
+from yolo_slim.host import extensions, unpickle
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.yamls import check_model_yaml
 
@@ -110,8 +111,27 @@ def safe_loading() -> Iterator[None]:
 
 
 def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
-    with torch.serialization.safe_globals(allow_list()):
-        return unpickle.build(torch_load(file, map_location=map_location, weights_only=True))
+    allowed = list(allow_list())
+    while True:
+        try:
+            with torch.serialization.safe_globals(allowed):
+                loaded = torch_load(file, map_location=map_location, weights_only=True)
+            return unpickle.build(loaded)
+        except pickle.UnpicklingError as error:
+            name = refused_name(error)
+            cls = extensions.admitted(name) if name else None
+            if cls is None or any(name == known for _, known in allowed):
+                raise
+            allowed.append((unpickle.Name(cls), name))
+            if hasattr(file, "seek"):
+                file.seek(0)
+
+
+def refused_name(error: Exception) -> str | None:
+    """The global that torch.load refused, from its message."""
+    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    found = re.search(r"GLOBAL ([\w.]+)", text) or re.search(r"global ([\w.]+) ", text)
+    return found[1] if found else None
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -139,15 +159,16 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _reason(path: Path, error: Exception) -> tuple[str, str]:
-    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    name = re.search(r"GLOBAL ([\w.]+)", text) or re.search(r"global ([\w.]+) ", text)
+    text, name = str(error), refused_name(error)
     if isinstance(error, InputError):
         return f"refused ({error})", "a checkpoint that holds no code"
     if name:
-        return f"refused, it names {name[1]}", "classes of YOLOv5, torch.nn and yolo_slim alone"
+        own = f"; --modules FILE admits your own {name.rpartition('.')[2]}"
+        return f"refused, it names {name}", f"classes of YOLOv5, torch.nn and yolo_slim alone{own}"
     if "TorchScript" in text:
         return "a TorchScript archive", "a YOLOv5 checkpoint (.pt), not an export of one"
     if zipfile.is_zipfile(path):
+        text = text.partition("WeightsUnpickler error:")[2] or text
         return f"refused ({type(error).__name__}: {text[:120]})", "a YOLOv5 checkpoint (.pt)"
     return "not a checkpoint, or a damaged one", "a YOLOv5 checkpoint (.pt)"
 
@@ -205,8 +226,8 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def known_modules() -> dict[str, Any]:
-    """What a model yaml may name: the host's namespace and our modules."""
-    return {**vars(yolo), **{cls.__name__: cls for cls in _OURS}}
+    """What a model yaml may name: the host's namespace, our modules, those of --modules."""
+    return {**vars(yolo), **{cls.__name__: cls for cls in _OURS}, **extensions.ADMITTED}
 
 
 def modernise_(model: nn.Module) -> None:
@@ -261,11 +282,11 @@ def _install_guards() -> None:
     parse_model = yolo.parse_model
 
     def guarded_parse_model(d: dict, ch: list[int]) -> Any:
-        check_model_yaml(d, namespace=vars(yolo))
+        check_model_yaml(d, namespace={**vars(yolo), **extensions.ADMITTED})
         missing = [key for key in ("depth_multiple", "width_multiple") if key not in d]
         if missing:
             raise InputError("model yaml", f"no entry {', '.join(missing)}", "a YOLOv5 model yaml")
-        return parse_model(d, ch)
+        return parse_model(extensions.with_factories(d), ch)
 
     yolo.parse_model = guarded_parse_model
     experimental.attempt_load = attempt_load

@@ -16,6 +16,7 @@ from torch import nn
 from yolo_slim.errors import InputError
 
 _NAME = re.compile(r"(nn\.)?[A-Za-z_]\w*")
+_CHILD = re.compile(r"\w+(\.\w+)*")
 _ACTIVATION = re.compile(r"(?:torch\.)?nn\.(\w+)")
 _VALUES = {"nc", "anchors", "None", "True", "False"}  # names that parse_model gives a value
 _NOT_LAYERS = {"AutoShape", "DetectMultiBackend", "Ensemble"}  # they open files
@@ -70,6 +71,15 @@ def _check_argument(arg: Any, where: str, namespace: dict) -> None:
     if isinstance(arg, list | tuple):
         for item in arg:
             _check_argument(item, where, namespace)
+        return
+    if isinstance(arg, dict):  # sizes of children in a pruned yaml
+        for key, value in arg.items():
+            if not isinstance(key, str) or not _CHILD.fullmatch(key):
+                raise InputError(where, f"argument {str(key)[:80]!r}", "the name of a child")
+            if isinstance(value, str):
+                parse_activation(value, where)
+            elif not _is_numbers(value):
+                raise InputError(where, f"{key}: {str(value)[:80]}", "numbers of channels")
         return
     plain = arg is None or isinstance(arg, int | float)
     if isinstance(arg, str):

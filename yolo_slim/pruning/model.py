@@ -1,4 +1,4 @@
-"""ModelPruned: a YOLOv5 DetectionModel built from pruned.yaml, with no mask and no eval."""
+"""ModelPruned: a YOLOv5 model built from pruned.yaml, with no mask and no eval."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import common, known_modules, register, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.yamls import check_model_yaml, parse_activation
-from yolo_slim.pruning.modules import BUILT, PASSING
+from yolo_slim.pruning.modules import BUILT, HEADS, PASSING
 from yolo_slim.pruning.plan import read_yaml
+from yolo_slim.pruning.resize import build_resized
 
 
 @register
@@ -61,18 +62,32 @@ class ModelPruned(yolo.DetectionModel):
         self.ancestry: list[dict[str, Any]] = []
 
 
+@register
+class SegmentationModelPruned(ModelPruned, yolo.SegmentationModel):
+    """A ModelPruned with a Segment head; to the host it is a SegmentationModel."""
+
+
 def is_pruned_yaml(data: Any) -> bool:
-    """True if a model yaml names modules with explicit counts."""
+    """True if a model yaml gives explicit counts."""
     rows = [*data.get("backbone", []), *data.get("head", [])] if isinstance(data, Mapping) else []
-    return any(isinstance(row[2], str) and row[2].endswith("Pruned") for row in rows)
+    named = any(isinstance(row[2], str) and row[2].endswith("Pruned") for row in rows)
+    return named or bool(rows and data.get("pruned"))
+
+
+def is_segmentation_yaml(data: Any) -> bool:
+    """True if the last layer of a model yaml is a Segment head."""
+    head = data.get("head") if isinstance(data, Mapping) else None
+    return bool(head) and str(head[-1][2]).startswith("Segment")
 
 
 def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
-    """The host's Model(cfg, ...) for any model yaml, pruned or not."""
+    """The host's Model(cfg, ...) or SegmentationModel(cfg, ...), for any model yaml."""
     data = cfg if isinstance(cfg, Mapping) else read_yaml(cfg)
+    segmentation = is_segmentation_yaml(data)
     if is_pruned_yaml(data):
-        return ModelPruned(cfg, **kwargs)
-    return yolo.Model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
+        return (SegmentationModelPruned if segmentation else ModelPruned)(cfg, **kwargs)
+    model = yolo.SegmentationModel if segmentation else yolo.Model
+    return model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
 
 
 def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, list[int]]:
@@ -89,7 +104,7 @@ def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, li
     counts: list[int] = []  # output channels of each layer
     save: set[int] = set()
     with default_activation(data.get("activation")):
-        for i, (f, _, name, args) in enumerate(data["backbone"] + data["head"]):
+        for i, (f, number, name, args) in enumerate(data["backbone"] + data["head"]):
             sources = [f] if isinstance(f, int) else list(f)
             inputs = [(counts[s] if counts else ch[0]) for s in sources]
             if name in BUILT:
@@ -98,13 +113,17 @@ def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, li
                 module, out = PASSING[name](*args), inputs[0]
             elif name == "Concat":
                 module, out = common.Concat(*args), sum(inputs)
-            elif name == "Detect":
+            elif name in HEADS:
                 anchors = data["anchors"]
                 if isinstance(anchors, int):
                     anchors = [list(range(anchors * 2))] * len(sources)
-                module, out = yolo.Detect(data["nc"], anchors, inputs), 0
+                module, out = HEADS[name](data["nc"], anchors, *args[2:], inputs), 0
+            elif args and isinstance(args[-1], dict):
+                out, values, sizes = args
+                cls = getattr(nn, name[3:]) if name.startswith("nn.") else known_modules()[name]
+                module = build_resized(cls, number, values, sizes)
             else:
-                known = ", ".join([*BUILT, *PASSING, "Concat", "Detect"])
+                known = ", ".join([*BUILT, *PASSING, "Concat", *HEADS])
                 raise InputError(f"pruned yaml, layer {i}", name, f"one of {known}")
             module.i, module.f = i, f
             module.type = str(type(module))[8:-2]

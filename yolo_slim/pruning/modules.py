@@ -1,7 +1,8 @@
-"""YOLOv5's modules with every channel count given.
+"""YOLOv5's commonest modules with every channel count given.
 
 Each is the host's class with another constructor, so its forward is the host's own. `spec` reads
-the counts that a module of a model has: the arguments that build it again.
+the counts that a module of a model has: the arguments that build it again. They make pruned.yaml
+read well; all other types go through `resize`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from torch import nn
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import common, register, yolo
+from yolo_slim.pruning.resize import activations
 
 Spec = list[Any]  # arguments after the input channels, as they stand in pruned.yaml
+Kept = Callable[[str], int]
 
 
 @register
@@ -79,18 +82,38 @@ class SPPPruned(common.SPP):
         self.m = nn.ModuleList([nn.MaxPool2d(kernel_size=x, stride=1, padding=x // 2) for x in k])
 
 
+@register
+class SegmentPruned(yolo.Segment):
+    """Segment whose mask branch has given counts.
+
+    Args:
+        nc: number of classes.
+        anchors: px, a row a scale.
+        nm: number of masks.
+        protos: channels of the two convs of the mask branch.
+        ch: input channels of each scale.
+    """
+
+    def __init__(
+        self, nc: int, anchors: Sequence, nm: int, protos: Sequence[int], ch: Sequence[int]
+    ) -> None:
+        super().__init__(nc, anchors, nm, 1, ch)
+        self.npr = protos[0]
+        self.proto.cv1 = common.Conv(ch[0], protos[0], k=3)
+        self.proto.cv2 = common.Conv(protos[0], protos[1], k=3)
+        self.proto.cv3 = common.Conv(protos[1], nm)
+
+
 def _square(value: int | tuple[int, ...]) -> int | list[int]:
     values = [value] if isinstance(value, int) else list(value)
     return values[0] if len(set(values)) == 1 else values
 
 
-def _conv_spec(m: Any, kept: Callable[[str], int]) -> Spec:
-    conv = m.conv
-    if conv.groups not in (1, conv.in_channels):
-        raise InputError("Conv", f"{conv.groups} groups", "1 group or depthwise")
-    out = kept("bn")
+def _conv_spec(m: Any, kept: Kept) -> Spec:
+    conv, out = m.conv, kept("bn")
+    depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
     spec: Spec = [out, *map(_square, (conv.kernel_size, conv.stride, conv.padding))]
-    spec += [1 if conv.groups == 1 else out, _square(conv.dilation)]
+    spec += [out if depthwise else conv.groups, _square(conv.dilation)]
     spec += [False] if isinstance(m.act, nn.Identity) else []
     for default in (1, 1, common.autopad(spec[1], None, spec[5])):  # dilation, groups, padding
         if len(spec) > 2 and spec[-1] == default and not isinstance(spec[-1], bool):
@@ -100,23 +123,41 @@ def _conv_spec(m: Any, kept: Callable[[str], int]) -> Spec:
     return spec
 
 
-def _c3_spec(m: Any, kept: Callable[[str], int]) -> Spec:
+def _c3_spec(m: Any, kept: Kept) -> Spec | None:
+    blocks = list(m.m) if isinstance(m.m, nn.Sequential) else [m.m]
+    plain = all(
+        type(block) in (common.Bottleneck, BottleneckPruned)
+        and block.add == blocks[0].add
+        and block.cv2.conv.groups == 1
+        for block in blocks
+    )
+    if not plain:
+        return None
     rows = [[kept(f"m.{i}.cv1.bn"), kept(f"m.{i}.cv2.bn")] for i in range(len(m.m))]
-    add = bool(len(m.m)) and bool(m.m[0].add)
+    add = bool(blocks) and bool(blocks[0].add)
     return [kept("cv3.bn"), kept("cv1.bn"), kept("cv2.bn"), rows, add]
 
 
-def _sppf_spec(m: Any, kept: Callable[[str], int]) -> Spec:
+def _sppf_spec(m: Any, kept: Kept) -> Spec:
     return [kept("cv2.bn"), kept("cv1.bn"), m.m.kernel_size]
 
 
-def _spp_spec(m: Any, kept: Callable[[str], int]) -> Spec:
+def _spp_spec(m: Any, kept: Kept) -> Spec:
     return [kept("cv2.bn"), kept("cv1.bn"), [pool.kernel_size for pool in m.m]]
+
+
+def _upsample_spec(m: Any, kept: Kept) -> Spec:
+    return [m.size, None if m.scale_factor is None else _whole(m.scale_factor), m.mode]
+
+
+def _segment_spec(m: Any, kept: Kept) -> Spec:
+    return ["nc", "anchors", int(m.nm), [kept("proto.cv1.bn"), kept("proto.cv2.bn")]]
 
 
 # Module type -> the name in pruned.yaml and the function that reads its arguments.
 # kept("cv1.bn") is the number of channels that BN keeps.
-SPECS: dict[type, tuple[str, Callable[[Any, Callable[[str], int]], Spec]]] = {
+# A spec is None where a module cannot be written that way.
+SPECS: dict[type, tuple[str, Callable[[Any, Kept], Spec | None]]] = {
     common.Conv: ("Conv", _conv_spec),
     common.DWConv: ("Conv", _conv_spec),
     common.C3: ("C3Pruned", _c3_spec),
@@ -126,17 +167,14 @@ SPECS: dict[type, tuple[str, Callable[[Any, Callable[[str], int]], Spec]]] = {
     common.SPP: ("SPPPruned", _spp_spec),
     SPPPruned: ("SPPPruned", _spp_spec),
     common.Concat: ("Concat", lambda m, kept: [m.d]),
-    nn.Upsample: (
-        "nn.Upsample",
-        lambda m, kept: [
-            m.size,
-            None if m.scale_factor is None else _whole(m.scale_factor),
-            m.mode,
-        ],
-    ),
+    nn.Upsample: ("nn.Upsample", _upsample_spec),
     nn.MaxPool2d: ("nn.MaxPool2d", lambda m, kept: [m.kernel_size, m.stride, m.padding]),
+    nn.ZeroPad2d: ("nn.ZeroPad2d", lambda m, kept: [list(m.padding)]),
     yolo.Detect: ("Detect", lambda m, kept: ["nc", "anchors"]),
+    yolo.Segment: ("SegmentPruned", _segment_spec),
+    SegmentPruned: ("SegmentPruned", _segment_spec),
 }
+HEADS: dict[str, type[nn.Module]] = {"Detect": yolo.Detect, "SegmentPruned": SegmentPruned}
 
 # Name in pruned.yaml -> class, for layers built as cls(input channels, *args) with args[0] outputs.
 BUILT: dict[str, type[nn.Module]] = {
@@ -149,7 +187,23 @@ BUILT: dict[str, type[nn.Module]] = {
 PASSING: dict[str, type[nn.Module]] = {
     "nn.Upsample": nn.Upsample,
     "nn.MaxPool2d": nn.MaxPool2d,
+    "nn.ZeroPad2d": nn.ZeroPad2d,
 }
+
+
+def spec(module: nn.Module, activation: str, kept: Kept) -> tuple[str, Spec] | None:
+    """Name and arguments of a module in pruned.yaml; None where only `resize` can build it.
+
+    Args:
+        module: a layer of a model.
+        activation: the text of the model's default activation.
+        kept: name of a BN in the module to the number of channels that it keeps.
+    """
+    if type(module) not in SPECS or set(activations(module).values()) - {activation}:
+        return None
+    name, read = SPECS[type(module)]
+    found = read(module, kept)
+    return None if found is None else (name, found)
 
 
 def _whole(value: float) -> int | float:

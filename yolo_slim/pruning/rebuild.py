@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
-from yolo_slim.host.checkpoint import class_names
+from yolo_slim.host.checkpoint import class_names, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.pruning.masks import keep_vector
-from yolo_slim.pruning.model import ModelPruned
+from yolo_slim.pruning.model import ModelPruned, build_model
 from yolo_slim.pruning.parity import ParityError, one_thread
 from yolo_slim.pruning.plan import pruned_yaml
 
@@ -35,7 +36,7 @@ def rebuild(
     keep = keep_vector(graph, masks)
     with one_thread():
         with unfilled(model.stride.tolist()):
-            pruned = ModelPruned(pruned_yaml(model, masks))
+            pruned = build_model(pruned_yaml(model, graph, keep))
         copy_weights_(pruned, model, graph, keep)
     for attribute in ("hyp", "class_weights", "inplace"):
         if hasattr(model, attribute):
@@ -57,9 +58,12 @@ def copy_weights_(
         conv = source[node.name]
         rows = torch.from_numpy(np.flatnonzero(keep[node.outputs])).to(conv.weight.device)
         columns = torch.from_numpy(np.flatnonzero(keep[node.inputs])).to(conv.weight.device)
-        weight = conv.weight.index_select(0, rows)
-        if conv.groups == 1:
-            weight = weight.index_select(1, columns)
+        transposed = getattr(conv, "transposed", False)
+        weight = conv.weight
+        if node.depthwise or getattr(conv, "groups", 1) == 1:
+            weight = weight.index_select(0, columns if transposed else rows)
+            if not node.depthwise:
+                weight = weight.index_select(1, rows if transposed else columns)
         _put_(state, f"{node.name}.weight", weight, done)
         if conv.bias is not None:
             _put_(state, f"{node.name}.bias", conv.bias.index_select(0, rows), done)
@@ -70,7 +74,7 @@ def copy_weights_(
             _put_(state, f"{norm.name}.{key}", value, done)
         target[norm.name].eps, target[norm.name].momentum = bn.eps, bn.momentum
     dense = model.state_dict()
-    for key in set(state) - done:  # what has no channels to cut: anchors
+    for key in set(state) - done:  # what has no channels to cut: anchors, modules with no rule
         _put_(state, key, dense[key], done)
 
 
@@ -92,8 +96,9 @@ def unfilled(strides: Sequence[float]) -> Iterator[None]:
         strides: px of the image for one cell of each map that the model detects on.
     """
 
-    def maps(self: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
-        return [image.new_empty(1, 1, round(image.shape[-2] / stride), 1) for stride in strides]
+    def maps(self: nn.Module, image: torch.Tensor) -> Any:
+        found = [image.new_empty(1, 1, round(image.shape[-2] / stride), 1) for stride in strides]
+        return (found, None) if isinstance(self, yolo.SegmentationModel) else found
 
     with (
         replaced(nn.Conv2d, reset_parameters=lambda self: None),

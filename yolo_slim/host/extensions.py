@@ -1,0 +1,175 @@
+"""A user's own module classes: `--modules my_modules.py`.
+
+The file is imported. From then on its classes may stand in a model yaml and in a checkpoint, and
+the rules that it makes (`channels.rules.rule`) hold. A checkpoint may name such a class as it was
+called where it was saved (models.common.CBAM in a clone): the last part of the name decides.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from yolo_slim.errors import InputError
+
+ADMITTED: dict[str, type[nn.Module]] = {}  # class name -> class
+_TORCHVISION = re.compile(r"torchvision\.(models|ops)(\.\w+)+")
+
+
+def admit(path: str | Path) -> list[type[nn.Module]]:
+    """Import a module file and admit its classes.
+
+    Within it `from models.common import Conv`, as a file of a YOLOv5 clone has it, means the class
+    of the pip package.
+
+    Args:
+        path: a Python file.
+
+    Returns:
+        The nn.Module classes that it defines.
+
+    Raises:
+        InputError: no such file, it does not import, it holds no module class and no rule, or a
+            class has the name of one of YOLOv5's.
+    """
+    from yolo_slim.channels.rules import RULES
+    from yolo_slim.host.checkpoint import yolo
+
+    path = Path(path)
+    if not path.is_file() or path.suffix != ".py":
+        got = "no such file" if not path.exists() else "not a Python file"
+        raise InputError(f"--modules {path}", got, "a Python file with module classes")
+    known = sys.modules.get(path.stem)
+    if known is not None and Path(getattr(known, "__file__", None) or "").resolve() != (
+        path.resolve()
+    ):
+        got = f"the name {path.stem}, which Python uses already"
+        raise InputError(f"--modules {path}", got, "a file name of its own")
+    rules = dict(RULES)
+    module = known or _import(path)
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and value.__module__ == module.__name__
+    ]
+    if not found and rules == RULES and known is None:
+        del sys.modules[path.stem]
+        raise InputError(f"--modules {path}", "no nn.Module class in it", "at least one")
+    for cls in found:
+        if hasattr(yolo, cls.__name__) and ADMITTED.get(cls.__name__) is not cls:
+            got = f"a class {cls.__name__}, a name of YOLOv5's own"
+            raise InputError(f"--modules {path}", got, "another name")
+    ADMITTED.update({cls.__name__: cls for cls in found})
+    return found
+
+
+def _import(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        with _names_of_a_clone():
+            spec.loader.exec_module(module)
+    except Exception as error:  # whatever the file does
+        del sys.modules[path.stem]
+        got = f"does not import ({type(error).__name__}: {str(error)[:120]})"
+        raise InputError(f"--modules {path}", got, "a Python file that imports") from error
+    return module
+
+
+@contextmanager
+def _names_of_a_clone() -> Iterator[None]:
+    """`models.common` and `utils.general` mean the pip package's."""
+    names = [name for name in sys.modules if name.startswith(("yolov5.models", "yolov5.utils"))]
+    aliases = {name.removeprefix("yolov5."): sys.modules[name] for name in names}
+    old = {name: sys.modules.get(name) for name in aliases}
+    try:
+        sys.modules.update(aliases)
+        yield
+    finally:
+        for name, module in old.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
+
+
+def admitted(name: str) -> type[nn.Module] | None:
+    """The class that a checkpoint means by a name, if it may hold it.
+
+    Args:
+        name: such as "models.common.CBAM", or the name of a module class of torchvision.
+    """
+    found: Any = ADMITTED.get(name.rpartition(".")[2])
+    if found is None and _TORCHVISION.fullmatch(name):
+        try:
+            module, _, title = name.rpartition(".")
+            found = getattr(import_module(module), title, None)
+        except ImportError:
+            return None
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+
+
+class Factory:
+    """Stands for an admitted class where the host's parse_model compares classes.
+
+    It equals the class that parse_model is to treat it like: Conv (input and output channels before
+    the other arguments), C3 (these and the number of repeats); None: it takes what is in the yaml
+    and hands its channels on.
+    """
+
+    def __init__(self, cls: type[nn.Module], like: type[nn.Module] | None) -> None:
+        self.cls, self.like = cls, like
+
+    def __eq__(self, other: object) -> bool:
+        return other is (self.like or self.cls)
+
+    def __hash__(self) -> int:
+        return hash(self.like or self.cls)
+
+    def __call__(self, *args: Any) -> nn.Module:
+        return self.cls(*args)
+
+    def __str__(self) -> str:
+        return str(self.cls)
+
+
+def with_factories(yaml: Mapping[str, Any]) -> dict[str, Any]:
+    """A model yaml whose admitted classes stand as factories; other rows are shared."""
+    from yolo_slim.host.checkpoint import common
+
+    def row(entry: list) -> list:
+        cls = ADMITTED.get(entry[2]) if isinstance(entry[2], str) else None
+        if cls is None:
+            return entry
+        names = list(inspect.signature(cls).parameters)[:3]
+        block = len(names) > 1 and _is_input(names[0]) and _is_output(names[1])
+        like = common.Conv if block else None
+        like = common.C3 if block and names[2:] == ["n"] else like
+        return [*entry[:2], Factory(cls, like), entry[3]]
+
+    return {
+        **yaml,
+        "backbone": [row(entry) for entry in yaml["backbone"]],
+        "head": [row(entry) for entry in yaml["head"]],
+    }
+
+
+def _is_input(name: str) -> bool:
+    return name in ("c1", "ch_in") or name.lower().startswith(("in", "cin"))
+
+
+def _is_output(name: str) -> bool:
+    return name in ("c2", "ch_out") or name.lower().startswith(("ou", "cout"))

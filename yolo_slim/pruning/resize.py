@@ -1,0 +1,117 @@
+"""Any module with given channel counts: built by its own class, then its convs get other sizes.
+
+The module stays what its class made it, so its forward is its own; this is what lets a module type
+be pruned that has nothing but a rule. A row of pruned.yaml is then
+
+    [from, number, Class, [out, [arguments of Class], {cv1: [in, out], bn: channels, act: nn.X()}]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.checkpoint import common
+from yolo_slim.host.yamls import activation_text, parse_activation
+
+Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
+LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str, Any]) -> Any:
+    """Build `number` modules of a class in a row, and give their convs these sizes.
+
+    Args:
+        cls: the class.
+        number: how many; more than one make an nn.Sequential.
+        args: what its constructor takes.
+        sizes: child name to [in, out] of a conv (a Conv with its BN), to the channels of a BN, or
+            to the text of an activation. A child that is missing stays as it was built.
+
+    Raises:
+        InputError: there is no such child.
+    """
+    built = [cls(*args) for _ in range(number)]
+    module = nn.Sequential(*built) if number > 1 else built[0]
+    for name, value in sizes.items():
+        try:
+            child = module.get_submodule(name)
+        except AttributeError as error:
+            raise InputError(cls.__name__, f"no {name} in it", "the name of a child") from error
+        if isinstance(value, str):
+            parent, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(parent), attribute, parse_activation(value))
+        elif isinstance(child, common.Conv):
+            _resize_conv_(child.conv, *value)
+            _resize_norm_(child.bn, value[1])
+        elif isinstance(child, nn.BatchNorm2d):
+            _resize_norm_(child, value)
+        elif isinstance(child, LINEAR):
+            _resize_conv_(child, *value)
+        else:
+            raise InputError(f"{cls.__name__}, {name}", type(child).__name__, "a conv or a BN")
+    return module
+
+
+def sized(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The children of a module that have a size: Convs (with their BN), bare convs, bare BNs."""
+    inside: set[str] = set()
+    for name, child in module.named_modules():
+        if name in inside or not name:
+            continue
+        if isinstance(child, common.Conv):
+            inside |= {f"{name}.conv", f"{name}.bn"}
+            yield name, child
+        elif isinstance(child, (nn.BatchNorm2d, *LINEAR)):
+            yield name, child
+
+
+def activations(module: nn.Module) -> dict[str, str]:
+    """Child name to text, for each activation of torch.nn."""
+    return {
+        name: activation_text(child)
+        for name, child in module.named_modules(remove_duplicate=False)
+        if name and type(child).__module__ == nn.modules.activation.__name__
+    }
+
+
+def same_structure(a: nn.Module, b: nn.Module) -> bool:
+    """True if two modules have the same children, types and shapes; activations aside."""
+
+    def look(module: nn.Module) -> tuple[list, dict]:
+        acts = activations(module)
+        children = module.named_modules(remove_duplicate=False)
+        types = [(name, type(child)) for name, child in children if name and name not in acts]
+        return types, {key: value.shape for key, value in module.state_dict().items()}
+
+    return type(a) is type(b) and look(a) == look(b)
+
+
+def _resize_conv_(conv: Any, c_in: int, c_out: int) -> None:
+    if isinstance(conv, nn.Linear):
+        conv.in_features, conv.out_features = c_in, c_out
+        shape: tuple[int, ...] = (c_out, c_in)
+    else:
+        if conv.groups == conv.in_channels == conv.out_channels > 1:
+            conv.groups = c_out
+        conv.in_channels, conv.out_channels = c_in, c_out
+        shape = (c_out, c_in // conv.groups)
+        if conv.transposed:
+            shape = (c_in, c_out // conv.groups)
+        shape += tuple(conv.kernel_size)
+    conv.weight = nn.Parameter(torch.empty(shape))
+    if conv.bias is not None:
+        conv.bias = nn.Parameter(torch.empty(c_out))
+    conv.reset_parameters()
+
+
+def _resize_norm_(norm: nn.BatchNorm2d, channels: int) -> None:
+    norm.num_features = channels
+    norm.weight = nn.Parameter(torch.empty(channels))
+    norm.bias = nn.Parameter(torch.empty(channels))
+    norm.running_mean, norm.running_var = torch.empty(channels), torch.empty(channels)
+    norm.reset_parameters()
