@@ -9,11 +9,9 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from yolo_slim import load
-from yolo_slim.host.checkpoint import yolo
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ["sparse", "prune", "finetune", "export"]
@@ -140,13 +138,6 @@ def test_resume_of_a_finished_run(command, refused, options, pruned_tiny):
     """save() writes epoch -1, as the host does at the end of a training."""
     line = refused(command, *options[command], "--resume", pruned_tiny)
     assert "a finished training, expected one that was interrupted" in line
-
-
-def test_module_without_a_rule(tiny_yaml, tmp_path, refused):
-    tiny_yaml["backbone"][4][2] = "C3Ghost"
-    torch.save({"model": yolo.DetectionModel(tiny_yaml)}, tmp_path / "ghost.pt")
-    line = refused("prune", "--weights", tmp_path / "ghost.pt", "--imgsz", 64)
-    assert "model.4: a C3Ghost, expected" in line
 
 
 BAD_CFG = {

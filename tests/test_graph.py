@@ -11,6 +11,7 @@ from torch import nn
 
 from yolo_slim import InputError, channel_graph
 from yolo_slim.host.checkpoint import yolo
+from yolo_slim.pruning.budget import global_masks
 from yolo_slim.pruning.masks import apply_masks_, keep_vector
 
 
@@ -80,17 +81,20 @@ def _copy(value: object) -> object:
     return list(value) if isinstance(value, list) else value
 
 
-def test_unknown_module_is_named(tiny_model: nn.Module) -> None:
-    class Attention(nn.Module):
-        pass
-
-    layer = Attention()
-    layer.i, layer.f = 5, -1
-    tiny_model.model[5] = layer
-    with pytest.raises(
-        InputError, match=r"model\.5: a Attention, expected a module that has a rule"
-    ):
-        channel_graph(tiny_model)
+def test_half_of_a_norm_keeps_a_channel(tiny_yaml: dict) -> None:
+    """BottleneckCSP has one BN over the outputs of two convs: neither may be left with nothing."""
+    tiny_yaml["backbone"][2][2] = "BottleneckCSP"
+    graph = channel_graph(yolo.DetectionModel(tiny_yaml))
+    norm = graph.norms["model.2.bn"]
+    parts = graph.parts[norm.ids].tolist()
+    assert (norm.channels, len(set(parts))) == (16, 2)
+    assert len(set(parts[:8])) == len(set(parts[8:])) == 1
+    scores = {n.name: torch.ones(n.channels) for n in graph.prunable}
+    scores["model.2.bn"][:8] = 0
+    mask = global_masks(graph, scores, 8 / graph.prunable_channels)["model.2.bn"]
+    assert mask[:8].sum() == 1
+    with pytest.raises(InputError, match=r"model\.2\.cv3: a mask that leaves it no channel"):
+        keep_vector(graph, {"model.2.bn": torch.arange(16) > 7})
 
 
 @pytest.mark.parametrize(

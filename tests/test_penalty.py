@@ -53,6 +53,39 @@ def test_residual_bottlenecks_are_left_out(tiny_model: nn.Module) -> None:
     )
 
 
+def test_tied_channels_have_a_group_penalty(tiny_model: nn.Module) -> None:
+    """model.2.cv1 and m.0.cv2 are added: sr * sqrt(2) * gamma / sqrt(a^2 + b^2); others: sign."""
+    penalty = SparsityPenalty(tiny_model, sr=2e-3, residual="group")
+    modules = dict(tiny_model.named_modules())
+    assert set(penalty.names) == {
+        n for n, m in tiny_model.named_modules() if isinstance(m, nn.BatchNorm2d)
+    }
+    a, b, alone = (modules[f"model.2.{n}.bn"] for n in ("cv1", "m.0.cv2", "cv2"))
+    with torch.no_grad():
+        a.weight[:3] = torch.tensor([0.3, 0.0, -0.5])
+        b.weight[:3] = torch.tensor([0.4, 0.0, -0.5])
+    set_gradients_(tiny_model, 0.0)
+    penalty.add_to_gradients_()
+    root = 2**0.5
+    torch.testing.assert_close(a.weight.grad[:3], 2e-3 * torch.tensor([root * 0.6, 0.0, -1.0]))
+    torch.testing.assert_close(b.weight.grad[:3], 2e-3 * torch.tensor([root * 0.8, 0.0, -1.0]))
+    torch.testing.assert_close(alone.weight.grad, 2e-3 * alone.weight.detach().sign())
+    torch.testing.assert_close(a.bias.grad, 2e-2 * a.bias.detach().sign())
+
+
+def test_inner_penalises_the_inside_of_bottlenecks(tiny_model: nn.Module) -> None:
+    more = set(SparsityPenalty(tiny_model, residual="inner").names)
+    found = more - set(SparsityPenalty(tiny_model).names)
+    assert found == {"model.2.m.0.cv1.bn", "model.4.m.0.cv1.bn", "model.4.m.1.cv1.bn"}
+
+
+def test_kept_layers_are_not_penalised(tiny_model: nn.Module) -> None:
+    names = SparsityPenalty(tiny_model, keep=["model.11", "model.0.bn"]).names
+    assert not {n for n in names if n.startswith(("model.11.", "model.0."))}
+    with pytest.raises(InputError, match="--keep: 'model.77', which matches nothing"):
+        SparsityPenalty(tiny_model, keep=["model.77"])
+
+
 @pytest.mark.parametrize("strength", [{"sr": 0.0}, {"sr": 0.0, "bias_sr": 0.0}])
 def test_sr_0_changes_nothing(tiny_model: nn.Module, strength: dict) -> None:
     optimizer = torch.optim.SGD(tiny_model.parameters(), lr=0.1)

@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yolo_slim.channels.rules import channel_graph
+    from yolo_slim.channels.rules import channel_graph, rule, walk
     from yolo_slim.errors import InputError
     from yolo_slim.host.checkpoint import Checkpoint, load
+    from yolo_slim.host.extensions import admit
     from yolo_slim.pruning.model import ModelPruned
     from yolo_slim.pruning.prune import Pruned, prune, save
     from yolo_slim.sparsify.penalty import SparsityPenalty
@@ -23,7 +24,10 @@ _HOME = {
     "load": "host.checkpoint",
     "Checkpoint": "host.checkpoint",
     "SparsityPenalty": "sparsify.penalty",
+    "admit": "host.extensions",
     "channel_graph": "channels.rules",
+    "rule": "channels.rules",
+    "walk": "channels.rules",
     "prune": "pruning.prune",
     "Pruned": "pruning.prune",
     "ModelPruned": "pruning.model",
@@ -36,10 +40,13 @@ __all__ = [
     "ModelPruned",
     "Pruned",
     "SparsityPenalty",
+    "admit",
     "channel_graph",
     "load",
     "prune",
+    "rule",
     "save",
+    "walk",
 ]
 
 

@@ -7,12 +7,13 @@ import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from yolo_slim.errors import CheckFailed, InputError
 
 COMMANDS = {
     "sparse": "train with channel sparsity (YOLOv5's training and an L1 on BatchNorm)",
+    "inspect": "show the channel graph: what may be cut, what is tied or pinned and why",
     "prune": "cut the channels with small gamma",
     "finetune": "train the pruned model (YOLOv5's training)",
     "export": "write ONNX and TorchScript, checked against PyTorch and measured",
@@ -24,11 +25,36 @@ COMMANDS = {
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
-class OneLineParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+class OneLineParser(_Parser):
+    """The parser of a command: one line on an error, and --modules."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        text = "Python file with module classes of your own, and rules for them (repeatable)"
+        self.add_argument("--modules", action="append", metavar="FILE", help=text)
+
+
+def admit_modules(argv: Sequence[str] | None) -> None:
+    """Import the files of --modules: before the command, since all that it opens may need them.
+
+    Raises:
+        InputError: a file that does not import.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--modules", action="append")
+    files = parser.parse_known_args(argv)[0].modules
+    if files:
+        from yolo_slim.host.extensions import admit
+
+        for file in files:
+            admit(file)
 
 
 def run(command: str, argv: Sequence[str] | None = None) -> int:
@@ -38,6 +64,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for bad input, 1 where a result is not what it must be.
     """
     try:
+        admit_modules(argv)
         import_module(f"yolo_slim.commands.{command}").main(argv)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -58,7 +85,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Entry point of the console command `yolo-slim`."""
-    parser = OneLineParser(
+    parser = _Parser(
         prog="yolo-slim",
         description="Make a YOLOv5 detector smaller and faster.",
         epilog="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items()),

@@ -114,6 +114,24 @@ class ChannelGraph:
         """Number of channels that may be cut: what a `percent` is a share of."""
         return sum(norm.channels for norm in self.prunable)
 
+    @cached_property
+    def parts(self) -> np.ndarray:
+        """(ids,) the part of its BN that a channel belongs to; no part may lose all channels.
+
+        Most BNs are one part. One that scales the outputs of two convs has two: each of the convs
+        must keep a channel.
+        """
+        owner = np.repeat(np.arange(len(self.norms)), [n.channels for n in self.norms.values()])
+        size, part = np.bincount(owner, minlength=1), owner.copy()
+        for node in self.convs.values():
+            for side in (node.inputs, node.outputs):
+                ids = np.unique(side[side != FREE])
+                some = np.bincount(owner[ids], minlength=len(size))
+                split = np.flatnonzero((some > 0) & (some < size))
+                inside = ids[np.isin(owner[ids], split)]
+                part[inside] += part.max() + 1
+        return np.unique(part, return_inverse=True)[1]
+
     def __str__(self) -> str:
         rows = [f"{'BN':<28}{'channels':>9}  read by"]
         for norm in self.norms.values():
@@ -131,8 +149,8 @@ class Tracer:
 
     Attributes:
         residual: what may be cut around an add.
-        channels: name of a module that has no rule to the channels of its output (an int, or a list
-            of them for several outputs, None for as many as it reads); called when the first such module is met.
+        channels: name of a module that has no rule to the channels of its output (an int, a list of
+            them for several outputs, None for as many as it reads); called when one is met.
     """
 
     residual: Residual = "skip"
@@ -168,6 +186,8 @@ class Tracer:
             raise AssertionError(f"{name}: {len(x)} channels reach it, it has {c_in}")
         scaled = out is not None
         out = np.full(c_out, FREE) if out is None else out
+        if len(out) != c_out:
+            raise AssertionError(f"{name}: it writes {c_out} channels, {len(out)} are expected")
         groups = 1 if linear else conv.groups
         depthwise = groups == c_in == c_out > 1
         if depthwise and scaled:
@@ -224,11 +244,6 @@ class Tracer:
         if isinstance(count, list):
             return [np.full(c, FREE) for c in count]
         return np.full(len(read) if count is None else count, FREE)
-
-    def pin(self, x: Ids, why: str) -> None:
-        """These channels must all be kept."""
-        for channel in set(x.tolist()) - {FREE}:
-            self.pins.setdefault(channel, why)
 
     def finish(self) -> ChannelGraph:
         """Groups from ties, pins spread over their groups, readers by BN."""

@@ -214,9 +214,9 @@ def _c3(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
 @rule(common.BottleneckCSP)
 def _bottleneck_csp(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     deep = walk(m.m, f"{name}.m", walk(m.cv1, f"{name}.cv1", x, t), t)
-    out = t.norm(f"{name}.bn", m.bn)  # scales both halves
-    t.conv(f"{name}.cv3", m.cv3, deep, out[: len(out) // 2])
-    t.conv(f"{name}.cv2", m.cv2, x, out[len(out) // 2 :])
+    out, first = t.norm(f"{name}.bn", m.bn), m.cv3.out_channels  # one BN for both convs
+    t.conv(f"{name}.cv3", m.cv3, deep, out[:first])
+    t.conv(f"{name}.cv2", m.cv2, x, out[first:])
     return walk(m.cv4, f"{name}.cv4", walk(m.act, f"{name}.act", out, t), t)
 
 

@@ -27,8 +27,17 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--weights", help="checkpoint (default: last.pt of the newest sparse training in runs/)")
-    add("--percent", type=float, default=0.6, help="share of the prunable channels to cut, [0, 1)")
+    text = "share of the prunable channels to cut, [0, 1) (default 0.6)"
+    add("--percent", type=float, help=text)
     add("--min-channels", type=int, default=1, help="each layer keeps at least so many")
+    text = "what may be cut around residual adds: nothing, inner channels, all tied together"
+    text += " (default: as in the sparse training, or skip)"
+    add("--residual", choices=["skip", "inner", "group"], help=text)
+    text = 'layers never to cut, such as "model.2" or "model.*.cv1.bn" (repeatable)'
+    add("--keep", action="append", default=[], metavar="GLOB", help=text)
+    text = "cut this share of these layers; the others make up the rest of --percent (repeatable)"
+    add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
+    add("--dry-run", action="store_true", help="print the plan, write nothing")
     add("--data", help="data yaml: validate the dense, the masked and the pruned model")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     add("--batch-size", type=int, default=32, help="of the validation")
@@ -40,10 +49,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Path:
-    """Prune; returns the run's folder."""
+def main(argv: Sequence[str] | None = None) -> Path | None:
+    """Prune; returns the run's folder, None with --dry-run."""
     opt = parse(argv)
-    if not 0 <= opt.percent < 1:
+    if opt.percent is not None and not 0 <= opt.percent < 1:
         raise InputError("--percent", opt.percent, "a share in [0, 1)")
     for name, least in (("min_channels", 1), ("batch_size", 1), ("workers", 0)):
         if getattr(opt, name) < least:
@@ -62,18 +71,36 @@ def main(argv: Sequence[str] | None = None) -> Path:
     from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import check_data
     from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.pruning.choose import parse_ratio
     from yolo_slim.pruning.prune import prune
 
+    ratios = dict(parse_ratio(text) for text in opt.ratio)
     check_device(opt.device)
     source = load(weights)
     stride = max(int(source.model.stride.max()), 32)
     trained = source.train.get("imgsz", 640)
     imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
-    data = check_data(opt.data, source.model.nc) if opt.data else None
-    folder = new_run(opt.project, opt.name, opt.exist_ok)
+    data = check_data(opt.data, source.model.nc) if opt.data and not opt.dry_run else None
+
+    def cut() -> Pruned:
+        return prune(
+            source.model,
+            opt.percent,
+            min_channels=opt.min_channels,
+            residual=opt.residual,
+            keep=opt.keep,
+            ratios=ratios,
+            imgsz=imgsz,
+        )
+
+    opt.residual = opt.residual or source.train.get("residual", "skip")
     print(f"Pruning {source}")
+    if opt.dry_run:
+        print(f"{cut().report}\nNothing was written (--dry-run).")
+        return None
+    folder = new_run(opt.project, opt.name, opt.exist_ok)
     try:
-        pruned = prune(source.model, opt.percent, min_channels=opt.min_channels, imgsz=imgsz)
+        pruned = cut()
         accuracy = validate(source, pruned, data, opt, imgsz) if data else {}
         report = write(folder, source, pruned, accuracy, opt)
     except BaseException:

@@ -84,7 +84,8 @@ def allow_list() -> list[unpickle.Pair]:
     """What a checkpoint may name: for torch.serialization.safe_globals."""
     import_module("yolo_slim.pruning.model")  # registers the classes of pruned models
     allowed = unpickle.data_names()
-    for cls in _classes(nn.modules) + [nn.DataParallel, *_OURS]:
+    attention = nn.modules.linear.NonDynamicallyQuantizableLinear  # in nn.MultiheadAttention
+    for cls in _classes(nn.modules) + [nn.DataParallel, attention, *_OURS]:
         name = unpickle.Name(cls)
         allowed += [(name, f"{cls.__module__}.{cls.__name__}")]
         allowed += [(name, f"torch.nn.modules.{cls.__module__.split('.')[-1]}.{cls.__name__}")]
@@ -120,7 +121,7 @@ def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
         except pickle.UnpicklingError as error:
             name = refused_name(error)
             cls = extensions.admitted(name) if name else None
-            if cls is None or any(name == known for _, known in allowed):
+            if name is None or cls is None or any(name == known for _, known in allowed):
                 raise
             allowed.append((unpickle.Name(cls), name))
             if hasattr(file, "seek"):
@@ -342,6 +343,11 @@ def save_model(model: nn.Module, path: str | Path, **extra: Any) -> Path:
         path: the file.
         extra: further entries of the checkpoint.
     """
+    return write(path, finished(model) | extra)
+
+
+def finished(model: nn.Module) -> dict[str, Any]:
+    """What YOLOv5 writes at the end of a training: a copy in eval mode, half where lossless."""
     copy = deepcopy(model).cpu().eval()
     lossless = all(
         torch.equal(t.half().to(t.dtype), t)
@@ -350,5 +356,4 @@ def save_model(model: nn.Module, path: str | Path, **extra: Any) -> Path:
     )
     copy = copy.half() if lossless else copy.float()
     data = {"epoch": -1, "best_fitness": None, "model": copy, "ema": None, "updates": None}
-    data |= {"optimizer": None, "opt": None, "date": datetime.now().isoformat()}
-    return write(path, data | extra)
+    return data | {"optimizer": None, "opt": None, "date": datetime.now().isoformat()}

@@ -47,6 +47,9 @@ def keep_vector(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> np.nd
         channel = int(np.flatnonzero((most != least)[graph.group])[0])
         norm = next(n for n in graph.norms.values() if n.offset <= channel < n.offset + n.channels)
         raise InputError(norm.name, "a mask of its own", f"the same as {', '.join(norm.tied)}")
+    for node in graph.convs.values():
+        if not keep[node.outputs].any() or not keep[node.inputs].any():
+            raise InputError(node.name, "a mask that leaves it no channel", "at least one")
     assert keep[FREE]
     return keep
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -76,7 +76,7 @@ def is_pruned_yaml(data: Any) -> bool:
 
 def is_segmentation_yaml(data: Any) -> bool:
     """True if the last layer of a model yaml is a Segment head."""
-    head = data.get("head") if isinstance(data, Mapping) else None
+    head = (data.get("head") if isinstance(data, Mapping) else None) or []
     return bool(head) and str(head[-1][2]).startswith("Segment")
 
 
@@ -88,6 +88,18 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
         return (SegmentationModelPruned if segmentation else ModelPruned)(cfg, **kwargs)
     model = yolo.SegmentationModel if segmentation else yolo.Model
     return model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
+
+
+def build_heir(source: nn.Module | None) -> Callable[..., nn.Module]:
+    """`build_model`, and what it builds has the masks and the ancestry of a pruned source."""
+
+    def build(cfg: Any, **kwargs: Any) -> nn.Module:
+        model = build_model(cfg, **kwargs)
+        if isinstance(model, ModelPruned) and isinstance(source, ModelPruned):
+            model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)
+        return model
+
+    return build
 
 
 def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, list[int]]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph, Residual
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.host import checkpoint
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.budget import Masks, achieved, global_masks
+from yolo_slim.pruning.budget import DEFAULT, Masks, achieved, global_masks
+from yolo_slim.pruning.choose import kept_by, shares
 from yolo_slim.pruning.model import ModelPruned
 from yolo_slim.pruning.parity import Parity, ParityError, check_parity
 from yolo_slim.pruning.rebuild import rebuild
@@ -43,19 +44,24 @@ class Pruned:
 
 def prune(
     model: nn.Module,
-    percent: float = 0.6,
+    percent: float | None = None,
     *,
     min_channels: int = 1,
     residual: Residual = "skip",
+    keep: Sequence[str] = (),
+    ratios: Mapping[str, float] | None = None,
     imgsz: int = 640,
 ) -> Pruned:
     """Cut the channels with the smallest |gamma|.
 
     Args:
         model: a YOLOv5 detector, as from `load(...).model`; left untouched.
-        percent: share of the prunable BN channels to cut, in [0, 1).
+        percent: share of the prunable BN channels to cut, in [0, 1). None: 0.6, or what `ratios`
+            add up to where they name every layer.
         min_channels: each layer keeps at least so many.
         residual: see `channel_graph`.
+        keep: globs over BN and module names ("model.2", "model.*.cv1.bn"): never cut.
+        ratios: glob to the share that is cut of each BN that it matches.
         imgsz: side of the image, px, that MACs are counted for.
 
     Raises:
@@ -63,25 +69,32 @@ def prune(
         ParityError: the result does not compute what it should: nothing is returned.
     """
     graph = channel_graph(model, residual)
-    masks = global_masks(graph, bn_scores(model, graph), percent, min_channels=min_channels)
+    held, own = kept_by(graph, keep), shares(graph, ratios or {})
+    scores = bn_scores(model, graph)
+    masks = global_masks(graph, scores, percent, min_channels=min_channels, keep=held, ratios=own)
     pruned = rebuild(model, graph, masks)
     parity = check_parity(model, pruned, graph, masks)
     if not parity.holds:
         raise ParityError(f"the pruned model differs from the masked one: {parity}")
-    before, after = cost(model, imgsz), cost(pruned, imgsz)
+    before, after, cut = cost(model, imgsz), cost(pruned, imgsz), achieved(graph, masks)
+    named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)
     report = CutReport(
-        percent=percent,
-        achieved=achieved(graph, masks),
-        layers=layer_cuts(graph, masks, min_channels),
+        percent=(cut if named else DEFAULT) if percent is None else percent,
+        achieved=cut,
+        layers=layer_cuts(graph, masks, min_channels, held, own),
+        unknown=tuple(map(str, graph.unknown)),
+        residual=residual,
         before=before,
         after=after,
         parity=parity.error,
     )
     pruned.ancestry.append(
         {
-            "percent": percent,
+            "percent": report.percent,
+            "residual": residual,
             "achieved": report.achieved,
             "params": [before.params, after.params],
+            "macs": [before.macs, after.macs],
             "dense_yaml": dict(model.yaml),
         }
     )
@@ -89,16 +102,24 @@ def prune(
 
 
 def layer_cuts(
-    graph: ChannelGraph, masks: Mapping[str, torch.Tensor], min_channels: int
+    graph: ChannelGraph,
+    masks: Masks,
+    min_channels: int = 1,
+    keep: Collection[str] = (),
+    ratios: Mapping[str, float] | None = None,
 ) -> tuple[LayerCut, ...]:
     """One entry a BN: how many channels it had, how many it keeps, what held it back."""
     rows = []
     for norm in graph.norms.values():
         kept = int(masks[norm.name].sum()) if norm.name in masks else norm.channels
-        floor = norm.pinned is None and kept == min(min_channels, norm.channels) < norm.channels
-        rows.append(
-            LayerCut(norm.name, norm.channels, kept, norm.pinned or ("floor" if floor else ""))
-        )
+        parts = len(np.unique(graph.parts[norm.ids]))
+        floor = norm.pinned is None and kept <= min_channels * parts and kept < norm.channels
+        note = norm.pinned or ("floor" if floor else "")
+        if norm.pinned is None and (norm.name in keep or set(norm.tied) & set(keep)):
+            note = "--keep"
+        elif ratios and norm.name in ratios:
+            note = f"ratio {ratios[norm.name]:g}"
+        rows.append(LayerCut(norm.name, norm.channels, kept, note))
     return tuple(rows)
 
 

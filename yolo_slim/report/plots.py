@@ -60,10 +60,10 @@ def plot_channels(layers: Sequence[LayerCut], file: Path) -> Path:
     figure, axes = _figure(9, max(3.0, 0.17 * len(layers) + 1))
     places = range(len(layers))
     axes.barh(places, [c.channels for c in layers], color=GONE, label="cut")
-    free = [c.kept if c.note in ("", "floor") else 0 for c in layers]
-    pinned = [c.kept if c.note not in ("", "floor") else 0 for c in layers]
+    free = [0 if c.pinned else c.kept for c in layers]
+    pinned = [c.kept if c.pinned else 0 for c in layers]
     axes.barh(places, free, color=INK, label="kept")
-    axes.barh(places, pinned, color="#85929e", label="kept, residual")
+    axes.barh(places, pinned, color="#85929e", label="kept, pinned")
     for y, c in zip(places, layers, strict=True):
         if c.kept < c.channels:
             axes.text(c.channels, y, f" {c.kept} of {c.channels}", va="center", fontsize=7)

@@ -21,6 +21,11 @@ class LayerCut:
     kept: int
     note: str = ""
 
+    @property
+    def pinned(self) -> bool:
+        """True if it was not to be cut."""
+        return bool(self.note) and self.note != "floor" and not self.note.startswith("ratio ")
+
 
 @dataclass(frozen=True)
 class CutReport:
@@ -32,6 +37,8 @@ class CutReport:
         layers: one entry a BN, in the order of the model.
         before, after: cost of the dense and of the pruned model.
         parity: largest relative difference between masked and pruned model, float64.
+        unknown: the modules that have no rule, one text each; they were left as they are.
+        residual: skip, inner or group.
     """
 
     percent: float
@@ -40,6 +47,8 @@ class CutReport:
     before: Cost
     after: Cost
     parity: float
+    unknown: tuple[str, ...] = ()
+    residual: str = "skip"
 
     def as_dict(self) -> dict[str, Any]:
         """For report.json."""
@@ -88,6 +97,8 @@ class CutReport:
         ):
             held = sum(c.note == "floor" for c in self.layers)
             text += f"{held} layers are at their floor: no more could be cut\n"
+        for module in self.unknown:
+            text += f"left as it is, it has no rule: {module}\n"
         return text
 
     def __str__(self) -> str:
@@ -128,6 +139,11 @@ def mega(size: float) -> str:
 
 
 def accuracy_table(accuracy: Mapping[str, Accuracy]) -> str:
-    """mAP by model."""
-    rows = [[name, f"{a.map50:.3f}", f"{a.map:.3f}"] for name, a in accuracy.items()]
-    return table(["model", "mAP50", "mAP50-95"], rows)
+    """mAP by model, of boxes, and of masks where there are any."""
+    head, rows = ["model", "mAP50", "mAP50-95"], []
+    if any(a.mask_map is not None for a in accuracy.values()):
+        head += ["masks mAP50", "masks mAP50-95"]
+    for name, a in accuracy.items():
+        values = (a.map50, a.map, a.mask_map50, a.mask_map)[: len(head) - 1]
+        rows.append([name, *("" if value is None else f"{value:.3f}" for value in values)])
+    return table(head, rows)

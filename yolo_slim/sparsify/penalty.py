@@ -5,6 +5,13 @@ At each optimizer step, to the gradient that the optimizer is about to use:
     gamma.grad += sr * decay * sign(gamma)        decay = 1 - 0.9 * progress
     beta.grad  += bias_sr * sign(beta)            bias_sr = 10 * sr
 
+Channels that are cut together (tied by an add with residual="group", or by a depthwise conv) have a
+group lasso in its place (Yuan & Lin 2006, eq. 3): for n tied gammas
+
+    gamma.grad += sr * decay * sqrt(n) * gamma / norm of the n gammas
+
+which is the same for n = 1, and as strong as it where the n are equal.
+
 The paper penalises gamma alone and does not decay; both departures are those of the YOLOv5 pruners
 that users come from. The penalty hangs on the optimizer, not on a training loop: it sees gradients
 that are unscaled, clipped and all-reduced, and is not called when GradScaler skips a step.
@@ -13,14 +20,17 @@ that are unscaled, clipped and all-reduced, and is not called when GradScaler sk
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import Residual
+from yolo_slim.channels.graph import ChannelGraph, Norm, Residual
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.errors import InputError
+from yolo_slim.pruning.choose import kept_by
 
 
 class SparsityPenalty:
@@ -36,9 +46,11 @@ class SparsityPenalty:
         sr: strength of the L1 on gamma, per optimizer step. 0 changes nothing, bit for bit.
         bias_sr: strength on beta, which does not decay; None: 10 * sr.
         residual: see `channel_graph`.
+        keep: globs over BN and module names that are left out too.
 
     Raises:
-        InputError: a strength is negative or not finite, or the model has no prunable BN.
+        InputError: a glob matches nothing, a strength is negative or not finite, or the model has
+            no prunable BN.
     """
 
     def __init__(
@@ -48,18 +60,23 @@ class SparsityPenalty:
         *,
         bias_sr: float | None = None,
         residual: Residual = "skip",
+        keep: Sequence[str] = (),
     ) -> None:
         bias_sr = 10 * sr if bias_sr is None else bias_sr
         for name, value in (("sr", sr), ("bias_sr", bias_sr)):
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(name, value, "a finite number, 0 or more")
         modules = dict(model.named_modules())
-        self.names = [norm.name for norm in channel_graph(model, residual).prunable]
+        graph = channel_graph(model, residual)
+        held = kept_by(graph, keep)
+        norms = [norm for norm in graph.prunable if norm.name not in held]
+        self.names = [norm.name for norm in norms]
         if not self.names:
             raise InputError("model", "no BatchNorm that may be pruned", "at least one")
         self.sr, self.bias_sr, self.progress = sr, bias_sr, 0.0
         self._norms = [modules[name] for name in self.names]
         self._handle: Any = None
+        self._tied, self._group, self._root = tied_groups(graph, norms)
 
     @property
     def strength(self) -> float:
@@ -83,8 +100,42 @@ class SparsityPenalty:
     def add_to_gradients_(self) -> None:
         """Add the penalty's gradient to the .grad of each BN; frozen ones are left."""
         for attribute, strength in (("weight", self.strength), ("bias", self.bias_sr)):
-            params = [getattr(norm, attribute) for norm in self._norms]
-            params = [p for p in params if p.grad is not None]
-            if params and strength:
-                signs = torch._foreach_sign(params)
-                torch._foreach_add_([p.grad for p in params], signs, alpha=strength)
+            norms = [(i, getattr(norm, attribute)) for i, norm in enumerate(self._norms)]
+            norms = [(i, p) for i, p in norms if p.grad is not None]
+            if not norms or not strength:
+                continue
+            ways = list(torch._foreach_sign([p for _, p in norms]))
+            if attribute == "weight" and self._tied:
+                self._tie_(dict(zip((i for i, _ in norms), ways, strict=True)))
+            torch._foreach_add_([p.grad for _, p in norms], ways, alpha=strength)
+
+    def _tie_(self, ways: dict[int, torch.Tensor]) -> None:
+        """Put the group lasso's direction in the place of the sign, for tied BNs."""
+        gamma = torch.cat([self._norms[i].weight for i in self._tied])
+        group, root = self._group.to(gamma.device), self._root.to(gamma.device)
+        square = torch.zeros_like(root).index_add_(0, group, gamma.square())
+        scale = torch.where(square > 0, root / square.clamp_min(1e-30).sqrt(), 0.0)
+        way = (gamma * scale[group]).split([len(self._norms[i].weight) for i in self._tied])
+        for i, part in zip(self._tied, way, strict=True):
+            if i in ways:
+                ways[i].copy_(part)
+
+
+def tied_groups(
+    graph: ChannelGraph, norms: Sequence[Norm]
+) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+    """The BNs with channels that are tied.
+
+    Args:
+        graph: of the model.
+        norms: the BNs that are penalised.
+
+    Returns:
+        Their indices in `norms`; the group of each of their channels, joined: (channels,) int64,
+        from 0; the root of each group's size: (groups,) float32.
+    """
+    size = np.bincount(graph.group, minlength=1)
+    tied = [i for i, norm in enumerate(norms) if (size[graph.group[norm.ids]] > 1).any()]
+    ids = np.concatenate([np.zeros(0, int), *(norms[i].ids for i in tied)])
+    _, group, count = np.unique(graph.group[ids], return_inverse=True, return_counts=True)
+    return tied, torch.from_numpy(group), torch.from_numpy(count).sqrt().float()

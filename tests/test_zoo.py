@@ -1,0 +1,119 @@
+"""Every model yaml of the host, and one of v5.0, narrow: cut, saved, loaded elsewhere, cut again.
+
+benchmarks/zoo.py --all does the same at full size.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from zoo import RESIDUAL, SHARES, build, zoo
+
+from yolo_slim import ModelPruned, channel_graph, prune, save
+from yolo_slim.deploy.check import compare
+from yolo_slim.deploy.export import to_onnx
+from yolo_slim.host.checkpoint import yolo
+from yolo_slim.measure.latency import session
+
+ZOO = {file.stem: file for file in zoo()}
+SMALL = ["yolov5n", "yolov5n6", "yolov5n-seg", "yolov3-tiny", "yolov5-p34", "yolov5s-LeakyReLU"]
+SMALL += ["yolov5s-ghost", "yolov5s-transformer", "yolov5s-v5.0"]
+LOAD = """
+import sys, torch
+from yolo_slim import load
+for file in sys.argv[1:]:
+    model = load(file).model
+    image, expected = torch.load(file + ".expected")
+    with torch.no_grad():
+        assert torch.equal(model(image)[0], expected), file
+    print(type(model).__name__)
+"""
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, nn.Module]:
+    """Each model at an eighth of its width (yolov3-tiny, which starts at 16: a quarter)."""
+    return {n: build(f, width=0.25 if n == "yolov3-tiny" else 0.125) for n, f in ZOO.items()}
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, Path]:
+    """Where the pruned models lie; test_cut fills it."""
+    return {}
+
+
+def test_the_zoo_is_whole() -> None:
+    import yolov5
+
+    shipped = (Path(yolov5.__file__).parent / "models").rglob("*.yaml")
+    assert {file.stem for file in shipped} - {"anchors"} == set(ZOO) - {"yolov5s-v5.0"}
+    assert len(ZOO) == 29
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_cut(name, models, files, tmp_path_factory) -> None:
+    model = models[name]
+    for residual in RESIDUAL:
+        graph = channel_graph(model, residual)
+        assert not graph.unknown
+        assert {n.name for n in graph.norms.values()} == {
+            n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)
+        }
+        for share in SHARES:
+            pruned = prune(model, share, residual=residual, imgsz=64)
+            assert pruned.parity.holds
+            assert pruned.report.achieved == pytest.approx(share, abs=0.01) or any(
+                layer.note == "floor" for layer in pruned.report.layers
+            )
+            if share == 0:
+                assert pruned.report.after == pruned.report.before
+            if share == 0.6 and residual == "group":
+                shapes = {k: v.shape for k, v in pruned.model.state_dict().items()}
+                again = build_again(pruned.yaml)
+                assert {k: v.shape for k, v in again.state_dict().items()} == shapes
+                second = prune(pruned.model, 0.3, residual=residual, imgsz=64)
+                assert second.parity.holds
+                assert second.report.after.params < pruned.report.after.params
+                files[name] = save(second, tmp_path_factory.mktemp(name) / "twice.pt")
+                image = torch.rand(1, 3, 128, 128)
+                with torch.no_grad():
+                    out = second.model.eval()(image)[0]
+                torch.save((image, out), f"{files[name]}.expected")
+
+
+def build_again(data: dict) -> nn.Module:
+    """A model from the pruned yaml alone, as finetuning from scratch makes it."""
+    from yolo_slim.pruning.model import build_model
+
+    model = build_model(data)
+    assert isinstance(model, ModelPruned)
+    return model
+
+
+def test_all_load_in_a_new_process(files) -> None:
+    if len(files) < len(ZOO):
+        pytest.skip("test_cut was not run for all")
+    run = [sys.executable, "-c", LOAD, *map(str, files.values())]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    kinds = [line for line in done.stdout.splitlines() if line.endswith("Pruned")]
+    assert kinds.count("SegmentationModelPruned") == 5
+    assert len(kinds) == len(ZOO)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_onnx(name, models) -> None:
+    pruned = prune(models[name], 0.6, residual="group", imgsz=64).model.eval()
+    size = 2 * max(int(pruned.stride.max()), 32)
+    content = to_onnx(pruned, imgsz=size)
+    runtime = session(content, 1)
+    image = torch.rand(2, 1, 3, size, size, generator=torch.Generator().manual_seed(0)).numpy()
+    found = compare(pruned, lambda x: runtime.run(None, {"images": x}), list(image))
+    assert found.holds, found
+    masks = isinstance(pruned, yolo.SegmentationModel)
+    assert len(runtime.get_outputs()) == (2 if masks else 1)

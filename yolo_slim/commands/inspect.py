@@ -1,0 +1,62 @@
+"""inspect: the channel graph of a checkpoint, in words, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolo_slim.cli import OneLineParser
+from yolo_slim.runs import new_run
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; nothing heavy is imported for --help."""
+    parser = OneLineParser(
+        prog="yolo-slim inspect",
+        description="Print and draw the channel graph of a checkpoint: its BatchNorms, which convs "
+        "read them, which are tied or pinned and why, and how |gamma| is distributed.",
+    )
+    add = parser.add_argument
+    add("weights", help="checkpoint (.pt)")
+    add(
+        "--residual",
+        choices=("skip", "inner", "group"),
+        default="skip",
+        help="what may be cut around a residual add: nothing, the inner channels of the "
+        "Bottleneck, or all, tied together",
+    )
+    add("--json", action="store_true", help="print one JSON object; draw and write nothing")
+    add("--project", default="runs/inspect", help="save the picture to project/name")
+    add("--name", default="exp", help="save the picture to project/name")
+    add("--exist-ok", action="store_true", help="an existing project/name is written to")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Path | None:
+    """Inspect; returns the run's folder, None with --json."""
+    opt = parse(argv)
+
+    from yolo_slim.channels.rules import channel_graph
+    from yolo_slim.host.checkpoint import load
+    from yolo_slim.report.graph_plot import plot_graph
+    from yolo_slim.report.graph_table import graph_table
+    from yolo_slim.report.inspection import inspection
+
+    model = load(opt.weights).model
+    view = inspection(model, channel_graph(model, opt.residual), opt.weights)
+    if opt.json:
+        print(json.dumps(view.as_dict(), indent=2, allow_nan=False))
+        return None
+    folder = new_run(opt.project, opt.name, opt.exist_ok)
+    try:
+        picture = plot_graph(view, folder / "graph.png")
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    print(graph_table(view, shutil.get_terminal_size((120, 24)).columns))
+    print(f"The same as a picture: {picture}")
+    return folder
