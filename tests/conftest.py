@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -157,3 +157,23 @@ def options(tiny_checkpoint: Path, pruned_tiny: Path, shapes_yaml: Path) -> dict
         "finetune": ["--weights", pruned_tiny, *train],
         "export": ["--weights", pruned_tiny, *data, "--imgsz", 64, "--repeats", 0],
     }
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """interrupt(n): the training stops as by Ctrl-C when its epoch n begins."""
+
+    def at(epoch: int) -> None:
+        from yolo_slim.host import training
+
+        count = iter(range(epoch))
+
+        def stop(self: Any, hook: str, *args: Any, **kwargs: Any) -> None:
+            if hook == "on_train_epoch_start" and next(count, None) is None:
+                raise KeyboardInterrupt
+            return original(self, hook, *args, **kwargs)
+
+        original = training.Callbacks.run
+        monkeypatch.setattr(training.Callbacks, "run", stop)
+
+    yield at

@@ -19,6 +19,7 @@ from torch import nn
 from yolo_slim import InputError, admit, channel_graph, load, prune, save
 from yolo_slim.channels import rules
 from yolo_slim.cli import run
+from yolo_slim.deploy.stock import to_stock
 from yolo_slim.host import extensions
 from yolo_slim.pruning.model import build_model
 
@@ -189,6 +190,12 @@ def test_activation_shared_by_all_convs() -> None:
     assert len(graph.unknown) == len(graph.norms)
     rules.rule(Swish)(lambda m, name, x, t: x)
     assert channel_graph(model).prunable_channels == channel_graph(build_tiny()).prunable_channels
+    with pytest.raises(InputError, match=r"activation 'Swish\(\)'"):
+        prune(model, 0.3, imgsz=64)
+    extensions.ADMITTED["Swish"] = Swish
+    pruned = prune(model, 0.3, imgsz=64)
+    assert pruned.yaml["activation"] == "Swish()"
+    assert prune(pruned.model, 0.3, imgsz=64).parity.holds
 
 
 def test_module_that_its_yaml_does_not_build(tiny_model: nn.Module) -> None:
@@ -220,6 +227,14 @@ def test_the_road_with_modules(shapes_yaml, tmp_path, monkeypatch, capfd) -> Non
     assert run("finetune", [*train, *own]) == 0
     assert run("export", ["--include", "onnx", "--repeats", "0", "--imgsz", "64", *own]) == 0
     assert list(tmp_path.glob("runs/export/exp/*.onnx"))
+    best = str(tmp_path / "runs/finetune/exp/weights/best.pt")
+    seen = ["--imgsz", "64", "--project", "seen"]
+    assert run("val", ["--weights", best, "--data", str(shapes_yaml), *seen, *own]) == 0
+    images = str(shapes_yaml.parent / "shapes" / "images" / "val")
+    assert run("detect", ["--weights", best, "--source", images, *seen, *own]) == 0
+    assert run("inspect", [best, "--json", *own]) == 0
+    with pytest.raises(InputError, match=r"--include stock, model\.3: a CBAM of own_modules"):
+        to_stock(load(best).model)
     capfd.readouterr()
     command = [sys.executable, "-c", "from yolo_slim.cli import main; main()", "prune", "--weights"]
     file = str(tmp_path / "runs/prune/exp/pruned.pt")
@@ -228,6 +243,22 @@ def test_the_road_with_modules(shapes_yaml, tmp_path, monkeypatch, capfd) -> Non
     assert "own_modules.CBAM" in done.stderr
     assert "--modules FILE admits your own CBAM" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_resume_knows_the_modules_of_its_run(shapes_yaml, empty_folder, interrupt, monkeypatch):
+    cfg = empty_folder / "own.yaml"
+    cfg.write_text(YAML.format(first=UNKNOWN["CBAM"][0], second=SAME))
+    train = ["--st", "--cfg", str(cfg), "--data", str(shapes_yaml), "--imgsz", "64", "--epochs"]
+    train += ["2", "--batch-size", "8", "--workers", "0", "--noplots", "--modules", str(OWN)]
+    with monkeypatch.context():
+        interrupt(1)
+        assert run("sparse", train) == 130
+        monkeypatch.undo()
+    monkeypatch.chdir(empty_folder)
+    extensions.ADMITTED.clear()
+    sys.modules.pop("own_modules")
+    assert run("sparse", ["--resume"]) == 0
+    assert (empty_folder / "runs/train/exp/sparsity.csv").read_text().count("\n") == 3
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from yolo_slim import load, save
+from yolo_slim.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "CONTRIBUTING.md"]
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = {
     "train_sparse.py": "sparse",
     "prune.py": "prune",
@@ -52,6 +53,33 @@ def test_options_exist(script: str, capsys: pytest.CaptureFixture) -> None:
     used = {option for line in lines for option in re.findall(r"\s(--[a-z][\w-]*)", line)}
     assert lines
     assert used <= known
+
+
+def test_options_in_the_prose_exist(capsys: pytest.CaptureFixture) -> None:
+    """Every option between backticks is one of a command or of a benchmark."""
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            import_module(f"yolo_slim.commands.{command}").main(["--help"])
+    known = set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
+    for file in (ROOT / "benchmarks").glob("*.py"):
+        known |= set(re.findall(r"--[a-z][\w-]*", file.read_text()))
+    spans = [s for text in TEXTS for s in re.findall(r"`[^`\n]+`", text.read_text())]
+    used = {option for span in spans for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", span)}
+    assert {"--keep", "--ratio", "--residual", "--include", "--modules"} <= used
+    assert used <= known
+
+
+def test_the_rule_that_the_docs_show_is_the_example() -> None:
+    page = (ROOT / "docs" / "own-modules.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(code) == 1
+    assert code[0] in (ROOT / "examples" / "my_modules.py").read_text()
+
+
+def test_links_lead_somewhere() -> None:
+    for text in TEXTS:
+        for link in re.findall(r"\]\(([^)#]+)\)", text.read_text()):
+            assert (text.parent / link).exists(), f"{text.name}: {link}"
 
 
 def test_saved_checkpoint_loads_in_a_new_process(tiny_model: nn.Module, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from yolo_slim.commands import export, finetune, sparse
 from yolo_slim.commands import prune as prune_command
 from yolo_slim.errors import CheckFailed
 from yolo_slim.host import training
+from yolo_slim.host.options import HYP
 from yolo_slim.pruning.plan import write_yaml
 
 SMALL = ["--imgsz", "64", "--batch-size", "8", "--workers", "0", "--device", "cpu", "--noplots"]
@@ -54,24 +54,6 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """interrupt(n): the training stops as by Ctrl-C when its epoch n begins."""
-
-    def at(epoch: int) -> None:
-        count = iter(range(epoch))
-
-        def stop(self: Any, hook: str, *args: Any, **kwargs: Any) -> None:
-            if hook == "on_train_epoch_start" and next(count, None) is None:
-                raise KeyboardInterrupt
-            return original(self, hook, *args, **kwargs)
-
-        original = training.Callbacks.run
-        monkeypatch.setattr(training.Callbacks, "run", stop)
-
-    yield at
-
-
 def test_without_penalty_it_is_the_hosts_training_bit_for_bit(
     here: Path, cfg: Path, shapes_yaml: Path
 ) -> None:
@@ -86,7 +68,7 @@ def test_without_penalty_it_is_the_hosts_training_bit_for_bit(
         "device": "cpu",
         "noplots": True,
         "seed": 3,
-        "hyp": str(training.HYP),
+        "hyp": str(HYP),
     }
     options = argparse.Namespace(
         **{**vars(training.host.parse_opt(True)), **common, "name": "host"}

@@ -17,7 +17,7 @@ from zoo import RESIDUAL, SHARES, build, zoo
 from yolo_slim import ModelPruned, channel_graph, prune, save
 from yolo_slim.deploy.check import compare
 from yolo_slim.deploy.export import to_onnx
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.checkpoint import experimental, yolo
 from yolo_slim.measure.latency import session
 
 ZOO = {file.stem: file for file in zoo()}
@@ -117,3 +117,57 @@ def test_onnx(name, models) -> None:
     assert found.holds, found
     masks = isinstance(pruned, yolo.SegmentationModel)
     assert len(runtime.get_outputs()) == (2 if masks else 1)
+
+
+EVERY = """
+nc: 4
+depth_multiple: 0.67
+width_multiple: 0.25
+anchors: [[10, 13, 16, 30], [30, 61, 62, 45]]
+backbone:
+  - [-1, 1, Focus, [64, 3]]  # 0
+  - [-1, 1, DWConv, [64, 3, 2]]  # 1
+  - [-1, 3, BottleneckCSP, [64]]  # 2
+  - [-1, 3, CrossConv, [64, 3, 1, 1, 1.0, True]]  # 3
+  - [-1, 1, MixConv2d, [128, [1, 3], 2]]  # 4
+  - [-1, 3, C3x, [128]]  # 5
+  - [-1, 1, nn.BatchNorm2d, []]  # 6
+  - [-1, 1, Contract, [2]]  # 7
+  - [-1, 1, GhostConv, [256, 3, 1]]  # 8
+  - [-1, 1, C3SPP, [256, [5, 9]]]  # 9
+  - [-1, 1, SPP, [256, [5, 9, 13]]]  # 10
+  - [-1, 3, C3TR, [256]]  # 11
+  - [-1, 1, GhostBottleneck, [256, 3, 2]]  # 12
+head:
+  - [-1, 1, nn.ConvTranspose2d, [256, 2, 2]]  # 13
+  - [[-1, 11], 1, Concat, [1]]  # 14
+  - [-1, 1, Bottleneck, [256]]  # 15
+  - [-1, 1, Expand, [2]]  # 16
+  - [-1, 1, DWConvTranspose2d, [64, 3, 1, 1]]  # 17
+  - [-1, 3, C3, [64, False, 2]]  # 18, grouped Bottlenecks
+  - [[18, 15], 1, Detect, [nc, anchors]]  # 19
+"""
+
+
+@pytest.mark.parametrize("residual", RESIDUAL)
+def test_every_module_that_the_host_parses(residual, tmp_path) -> None:
+    file = tmp_path / "every.yaml"
+    file.write_text(EVERY)
+    model = build(file)
+    assert not channel_graph(model, residual).unknown
+    for share in SHARES:
+        pruned = prune(model, share, residual=residual, imgsz=64)
+        assert pruned.parity.holds
+        shapes = {k: v.shape for k, v in pruned.model.state_dict().items()}
+        assert {k: v.shape for k, v in build_again(pruned.yaml).state_dict().items()} == shapes
+        assert prune(pruned.model, 0.3, residual=residual, imgsz=64).parity.holds
+
+
+def test_sum_ties_what_it_adds(tiny_model) -> None:
+    """The host's yamls cannot hold a Sum; a model can."""
+    for index, layer in ((9, experimental.Sum(2)), (10, nn.Identity())):
+        layer.i, layer.f = index, -1 if index == 10 else [8, 7]
+        tiny_model.model[index] = layer
+    tiny_model.model[9].f = [7, 7]
+    assert "added in model.9" in str(channel_graph(tiny_model).norms["model.7.cv2.bn"].pinned)
+    assert channel_graph(tiny_model, "group").norms["model.7.cv2.bn"].pinned is None

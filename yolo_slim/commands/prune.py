@@ -150,7 +150,7 @@ def write(
     from yolo_slim.host.checkpoint import write as write_checkpoint
     from yolo_slim.pruning.plan import write_yaml
     from yolo_slim.report.plots import plot_channels
-    from yolo_slim.report.tables import accuracy_table
+    from yolo_slim.report.tables import accuracy_table, ancestry_table
 
     pruned.model.ancestry[-1]["weights"] = str(source.path.absolute())
     file = save_model(pruned.model, folder / "pruned.pt", opt=source.train or None)
@@ -173,7 +173,7 @@ def write(
     }
     write_aside(folder / "report.json", json.dumps(content, indent=2).encode())
     plot_channels(report.layers, folder / "channels.png")
-    text = report.summary()
+    text = report.summary() + ancestry_table(content["ancestry"])
     if accuracy:
         text += accuracy_table(accuracy)
     return {**content, "text": text}

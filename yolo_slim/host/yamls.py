@@ -14,10 +14,11 @@ from typing import Any
 from torch import nn
 
 from yolo_slim.errors import InputError
+from yolo_slim.host.extensions import ADMITTED
 
 _NAME = re.compile(r"(nn\.)?[A-Za-z_]\w*")
 _CHILD = re.compile(r"\w+(\.\w+)*")
-_ACTIVATION = re.compile(r"(?:torch\.)?nn\.(\w+)")
+_ACTIVATION = re.compile(r"((?:torch\.)?nn\.)?(\w+)")
 _VALUES = {"nc", "anchors", "None", "True", "False"}  # names that parse_model gives a value
 _NOT_LAYERS = {"AutoShape", "DetectMultiBackend", "Ensemble"}  # they open files
 _NOT_LAYERS |= {"BaseModel", "ClassificationModel", "DetectionModel", "Model", "SegmentationModel"}
@@ -99,12 +100,15 @@ def parse_activation(text: str, where: str = "activation") -> nn.Module:
     """The module that an `activation:` entry such as "nn.LeakyReLU(0.1)" stands for, without eval.
 
     Raises:
-        InputError: the text is not the call of a torch.nn activation with literal arguments.
+        InputError: the text is not the call of an activation of torch.nn, or of a class of
+            --modules, with literal arguments.
     """
     try:
         call = ast.parse(text.strip(), mode="eval").body
         name = _ACTIVATION.fullmatch(ast.unparse(call.func)) if isinstance(call, ast.Call) else None
-        module: Any = getattr(nn.modules.activation, name[1], None) if name else None
+        module: Any = None
+        if name:
+            module = getattr(nn.modules.activation, name[2], None) if name[1] else ADMITTED[name[2]]
         if not isinstance(call, ast.Call) or not issubclass(module, nn.Module):
             raise TypeError(text)
     except Exception as error:  # not a text, not Python, no such class
@@ -118,6 +122,8 @@ def parse_activation(text: str, where: str = "activation") -> nn.Module:
 
 def activation_text(module: nn.Module) -> str:
     """The `activation:` entry that builds this module: nn.LeakyReLU(negative_slope=0.1)."""
+    if type(module).__module__ != nn.modules.activation.__name__:
+        return f"{type(module).__name__}()"
     literals = module.extra_repr().replace("inplace=True", "").strip(", ")
     return f"nn.{type(module).__name__}({literals})"
 

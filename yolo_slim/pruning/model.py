@@ -14,7 +14,7 @@ from torch import nn
 from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import common, known_modules, register, yolo
 from yolo_slim.host.compat import replaced
-from yolo_slim.host.yamls import check_model_yaml, parse_activation
+from yolo_slim.host.yamls import activation_text, check_model_yaml, parse_activation
 from yolo_slim.pruning.modules import BUILT, HEADS, PASSING
 from yolo_slim.pruning.plan import read_yaml
 from yolo_slim.pruning.resize import build_resized
@@ -91,15 +91,31 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
 
 
 def build_heir(source: nn.Module | None) -> Callable[..., nn.Module]:
-    """`build_model`, and what it builds has the masks and the ancestry of a pruned source."""
+    """`build_model`, and what it builds from the yaml of a source has the source's activations,
+    which a yaml of an older YOLOv5 does not name, and its masks and ancestry if it is pruned.
+    """
 
     def build(cfg: Any, **kwargs: Any) -> nn.Module:
         model = build_model(cfg, **kwargs)
+        if source is not None and isinstance(cfg, Mapping):
+            copy_activations_(model, source)
         if isinstance(model, ModelPruned) and isinstance(source, ModelPruned):
             model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)
         return model
 
     return build
+
+
+def copy_activations_(model: nn.Module, source: nn.Module) -> None:
+    """Give a model the activations of another one with the same layers."""
+    theirs = dict(source.named_modules(remove_duplicate=False))
+    for name, module in model.named_modules():
+        act = getattr(theirs.get(name), "act", None)
+        if isinstance(act, nn.Module) and not list(act.parameters()) and hasattr(module, "act"):
+            same = type(act) is type(module.act) and activation_text(act) == (
+                activation_text(module.act)
+            )
+            module.act = module.act if same else deepcopy(act)
 
 
 def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, list[int]]:

@@ -20,7 +20,7 @@ from yolo_slim.host.checkpoint import class_names, common, known_modules
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.yamls import activation_text, parse_activation
 from yolo_slim.pruning.modules import spec
-from yolo_slim.pruning.resize import Sizes, activations, build_resized, same_structure, sized
+from yolo_slim.pruning.resize import SELF, Sizes, activations, build_resized, same_structure, sized
 
 LEGEND = """\
 # A pruned YOLOv5 model: every channel count as it is, no multiples. ModelPruned builds it.
@@ -89,11 +89,12 @@ def layer_row(
         skeleton = build_resized(cls, number, args, {})
     sizes: Sizes = {}
     for child, module in sized(layer):
-        node = graph.convs.get(f"{name}.{child}.conv") or graph.convs.get(f"{name}.{child}")
+        full = name if child == SELF else f"{name}.{child}"
+        node = graph.convs.get(f"{full}.conv") or graph.convs.get(full)
         if node is not None:
             sizes[child] = [int(keep[node.inputs].sum()), int(keep[node.outputs].sum())]
         elif isinstance(module, nn.BatchNorm2d):
-            sizes[child] = kept(child)
+            sizes[child] = int(keep[graph.norms[full].ids].sum())
     dense = build_resized(cls, number, args, sizes)
     if same_structure(dense, skeleton):
         sizes = {}

@@ -19,6 +19,7 @@ from yolo_slim.host.checkpoint import common
 from yolo_slim.host.yamls import activation_text, parse_activation
 
 Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
+SELF = "self"  # the name of a layer that is a conv or a BN itself
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -39,7 +40,7 @@ def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str
     module = nn.Sequential(*built) if number > 1 else built[0]
     for name, value in sizes.items():
         try:
-            child = module.get_submodule(name)
+            child = module if name == SELF else module.get_submodule(name)
         except AttributeError as error:
             raise InputError(cls.__name__, f"no {name} in it", "the name of a child") from error
         if isinstance(value, str):
@@ -58,16 +59,15 @@ def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str
 
 
 def sized(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The children of a module that have a size: Convs (with their BN), bare convs, bare BNs."""
+    """What in a module has a size: Convs (with their BN), bare convs, bare BNs."""
     inside: set[str] = set()
     for name, child in module.named_modules():
-        if name in inside or not name:
+        if name in inside:
             continue
         if isinstance(child, common.Conv):
-            inside |= {f"{name}.conv", f"{name}.bn"}
-            yield name, child
-        elif isinstance(child, (nn.BatchNorm2d, *LINEAR)):
-            yield name, child
+            inside |= {f"{name}.conv".lstrip("."), f"{name}.bn".lstrip(".")}
+        if isinstance(child, (common.Conv, nn.BatchNorm2d, *LINEAR)):
+            yield name or SELF, child
 
 
 def activations(module: nn.Module) -> dict[str, str]:

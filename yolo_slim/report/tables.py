@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -147,3 +147,20 @@ def accuracy_table(accuracy: Mapping[str, Accuracy]) -> str:
         values = (a.map50, a.map, a.mask_map50, a.mask_map)[: len(head) - 1]
         rows.append([name, *("" if value is None else f"{value:.3f}" for value in values)])
     return table(head, rows)
+
+
+def ancestry_table(cuts: Sequence[Mapping[str, Any]]) -> str:
+    """Parameters and MACs at each round; nothing for a first cut.
+
+    Args:
+        cuts: ModelPruned.ancestry: params and macs [before, after] of each cut.
+    """
+    if len(cuts) < 2:
+        return ""
+    first, rows = cuts[0], []
+    for index, cut in enumerate([{"params": [0, first["params"][0]]}, *cuts]):
+        params = cut["params"][1]
+        share = f"{cut['achieved']:.1%}" if index else ""
+        left = ratio(params, first["params"][0])
+        rows.append([str(index or "dense"), share, f"{params:,}", left])
+    return table(["round", "channels cut", "parameters", "left"], rows)
