@@ -14,9 +14,10 @@ from torch import nn
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.host.checkpoint import modernise_, yolo
 from yolo_slim.pruning.budget import Masks, achieved, global_masks
-from yolo_slim.pruning.model import ModelPruned
+from yolo_slim.pruning.model import ModelPruned, build_heir
 from yolo_slim.pruning.parity import LIMIT, ParityError, check_parity
 from yolo_slim.pruning.plan import read_yaml, write_yaml
+from yolo_slim.pruning.prune import prune
 from yolo_slim.pruning.rebuild import rebuild
 from yolo_slim.pruning.score import bn_scores
 
@@ -340,3 +341,23 @@ def test_the_check_does_not_hang_on_its_seed(dense: nn.Module, halved: tuple) ->
     graph, masks, pruned = halved
     found = [check_parity(dense, pruned, graph, masks, seed=seed) for seed in (0, 0, 1, 2)]
     assert found[0] == found[1] and all(parity.holds for parity in found)
+
+
+def test_activations_that_no_yaml_names_go_along(tiny_model: nn.Module) -> None:
+    """A model of an older YOLOv5 trains on with its own, and is cut with them."""
+    model = tiny_model
+    for m in model.modules():
+        if type(m).__name__ == "Conv" and isinstance(m.act, nn.SiLU):
+            m.act = nn.LeakyReLU(0.1)
+    model.model[3].act = nn.Hardswish()
+    again = build_heir(model)(deepcopy(model.yaml), nc=4).eval()
+    again.load_state_dict(model.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(again(image)[0], model(image)[0])
+    pruned = prune(model, 0.4, imgsz=64)
+    assert pruned.yaml["activation"] == "nn.LeakyReLU(negative_slope=0.1)"
+    assert pruned.yaml["backbone"][3][3][2]["act"] == "nn.Hardswish()"
+    slim = ModelPruned(pruned.yaml).eval()
+    slim.load_state_dict(pruned.model.state_dict())
+    assert torch.equal(slim(image)[0], pruned.model.eval()(image)[0])
+    assert prune(pruned.model, 0.3, imgsz=64).parity.holds

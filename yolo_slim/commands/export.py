@@ -1,10 +1,10 @@
-"""export: ONNX and TorchScript, compared with PyTorch on real images, timed against dense."""
+"""export: ONNX, TorchScript and a checkpoint for plain YOLOv5, compared on real images, timed."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
     from yolo_slim.deploy.check import Agreement
     from yolo_slim.host.checkpoint import Checkpoint
 
-FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript"}
+FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript", "stock": "-stock.pt"}
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
         prog="export.py",
-        description="Write ONNX and TorchScript, compare them with PyTorch on real images, and "
-        "time the ONNX file against the dense model.",
+        description="Write ONNX, TorchScript and a checkpoint that plain YOLOv5 opens (stock), "
+        "compare them with PyTorch on real images, time the ONNX file against the dense model.",
     )
     add = parser.add_argument
     add("--weights", help="checkpoint (default: best.pt of the newest finetuning in runs/)")
-    add("--include", nargs="+", choices=FORMATS, default=list(FORMATS), help="what to write")
+    text = "what to write (default: onnx torchscript)"
+    add("--include", nargs="+", choices=FORMATS, default=["onnx", "torchscript"], help=text)
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     add("--batch-size", type=int, default=1, help="images a call")
     add("--dynamic", action="store_true", help="ONNX: batch and image size may change")
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     stride = max(int(source.model.stride.max()), 32)
     trained = source.train.get("imgsz", 640)
     imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
-    dense = dense_model(source, opt.dense)
+    timed = "onnx" in opt.include and opt.repeats >= 2
+    dense = dense_model(source, opt.dense) if timed or opt.dense else None
     batches = image_batches(source, opt, imgsz, stride)
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     print(f"Exporting {source} at {imgsz} px{', dynamic' if opt.dynamic else ''}")
@@ -167,7 +169,10 @@ def image_batches(
 def convert(kind: str, model: nn.Module, opt: argparse.Namespace, imgsz: int) -> bytes:
     """The content of one file."""
     from yolo_slim.deploy.export import to_onnx, to_torchscript
+    from yolo_slim.deploy.stock import to_stock
 
+    if kind == "stock":
+        return to_stock(model)
     if kind == "torchscript":
         return to_torchscript(model, imgsz=imgsz, batch=opt.batch_size)
     return to_onnx(
@@ -186,7 +191,7 @@ def check(
     """Compare an export with PyTorch.
 
     Raises:
-        CheckFailed: they differ by more than 0.05 px or 1e-4.
+        CheckFailed: they differ by more than `Agreement.holds` allows; a stock checkpoint at all.
     """
     import io
 
@@ -197,13 +202,33 @@ def check(
 
     if kind == "onnx":
         runtime = session(content, threads)
-        found = compare(model, lambda x: runtime.run(None, {"images": x})[0], batches)
+        found = compare(model, lambda x: runtime.run(None, {"images": x}), batches)
+    elif kind == "stock":
+        found = compare(model, loaded(content), batches)
+        if found.boxes or found.scores or found.masks:
+            raise CheckFailed(f"stock differs from our model: {found}; nothing was written")
     else:
         script = torch.jit.load(io.BytesIO(content))
-        found = compare(model, lambda x: script(torch.from_numpy(x))[0].numpy(), batches)
+        found = compare(
+            model, lambda x: [out.numpy() for out in script(torch.from_numpy(x))], batches
+        )
     if not found.holds:
         raise CheckFailed(f"{kind} differs from PyTorch: {found}; nothing was written")
     return found
+
+
+def loaded(content: bytes) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+    """The outputs of a checkpoint, as of a file."""
+    import tempfile
+
+    import torch
+
+    from yolo_slim.host.checkpoint import load, write_aside, yolo
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = load(write_aside(Path(folder) / "stock.pt", content)).model
+    outputs = 2 if isinstance(model, yolo.SegmentationModel) else 1
+    return lambda x: [out.detach().numpy() for out in model(torch.from_numpy(x))[:outputs]]
 
 
 def time_against(

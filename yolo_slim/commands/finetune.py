@@ -15,7 +15,7 @@ from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host import data, options, training
 from yolo_slim.host.checkpoint import load, write_aside
 from yolo_slim.host.tasks import task_of
-from yolo_slim.pruning.model import ModelPruned, build_model
+from yolo_slim.pruning.model import ModelPruned, build_heir, build_model
 from yolo_slim.pruning.plan import pruned_yaml, write_yaml
 from yolo_slim.runs import newest
 
@@ -77,13 +77,6 @@ def run(opt: argparse.Namespace) -> Path:
     """Train with the options that `parse_options` returned."""
     state: dict[str, Any] = {}
 
-    def build(cfg: Any, **kwargs: Any) -> nn.Module:
-        model = build_model(cfg, **kwargs)
-        if isinstance(model, ModelPruned) and isinstance(state.get("source"), ModelPruned):
-            model.maskbndict = dict(state["source"].maskbndict)
-            model.ancestry = list(state["source"].ancestry)
-        return model
-
     def on_optimizer(run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         plan = run.folder / YAML
         if run.resumed:
@@ -99,7 +92,7 @@ def run(opt: argparse.Namespace) -> Path:
 
     weights = opt.resume or opt.weights
     state["source"] = load(weights).model if weights else None
-    folder = training.train(opt, build=build, on_optimizer=on_optimizer)
+    folder = training.train(opt, build=build_heir(state["source"]), on_optimizer=on_optimizer)
     for name in ("last.pt", "best.pt"):
         file = folder / "weights" / name
         if file.is_file():

@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from yolo_slim.channels.graph import RESIDUAL, Residual
 from yolo_slim.errors import InputError
-from yolo_slim.host import data, training
+from yolo_slim.host import data, options, training
 from yolo_slim.host.checkpoint import load
-from yolo_slim.pruning.model import build_model
+from yolo_slim.host.tasks import DETECTION, SEGMENTATION, task_of
+from yolo_slim.pruning.model import build_heir, build_model
 from yolo_slim.sparsify import schedule
 from yolo_slim.sparsify.monitor import CSV, SparsityMonitor
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.readiness import gammas
 
-DEMO = {"data": "data/shapes.yaml", "cfg": "cfg/yolov5n.yaml", "imgsz": 160}
+DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
+DEMO_DATA = {DETECTION: "data/shapes.yaml", SEGMENTATION: "data/shapes-seg.yaml"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +31,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--st", action="store_true", help="train with sparsity: L1 on BatchNorm")
     group.add_argument("--sr", type=float, default=0.0002, help="strength of the L1 on gamma")
     group.add_argument("--bias-sr", type=float, default=None, help="on beta (default 10 * sr)")
+    text = "what may be cut around residual adds (group: a group penalty on what is tied)"
+    group.add_argument("--residual", choices=RESIDUAL, default="skip", help=text)
+    text = "layers that are not penalised, such as model.2 (repeatable)"
+    group.add_argument("--keep", action="append", default=[], metavar="GLOB", help=text)
     group.add_argument("--percent", type=float, default=0.6, help="share that is to be cut later")
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Train; returns the run's folder."""
-    opt = training.parse_options(
+    opt = options.parse_options(
         argv,
         add=add_options,
         prog="train_sparse.py",
@@ -43,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         imgsz=None,
     )
     if opt.resume:
-        training.resolve_resume_(opt, beside=CSV, made_by="train_sparse.py --st")
+        options.resolve_resume_(opt, beside=CSV, made_by="train_sparse.py --st")
     else:
         resolve_defaults_(opt)
         check_options(opt)
@@ -53,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
 def resolve_defaults_(opt: argparse.Namespace) -> None:
     """The demo data and cfg/yolov5n.yaml where nothing else was given."""
     if opt.imgsz is None:
-        opt.imgsz = DEMO["imgsz"] if opt.data is None else 640
-    if opt.data is None:
-        opt.data = str(data.shipped(str(DEMO["data"])))
+        opt.imgsz = DEMO_IMGSZ if opt.data is None else 640
     if not opt.cfg and not opt.weights:
-        opt.cfg = str(data.shipped(str(DEMO["cfg"])))
+        opt.cfg = str(data.shipped(DEMO_CFG))
+    if opt.data is None:
+        opt.data = str(data.shipped(DEMO_DATA[task_of(opt)]))
 
 
 def check_options(opt: argparse.Namespace) -> None:
@@ -73,11 +80,23 @@ def check_options(opt: argparse.Namespace) -> None:
             raise InputError(name, value, "a finite number, 0 or more")
     if opt.st and opt.evolve:
         raise InputError("--evolve", "given with --st", "one of the two")
-    training.check_common(opt)
+    options.check_common(opt)
+    model = load(opt.weights).model if opt.weights else None
     if opt.cfg:
-        training.check_cfg(opt.cfg, build_model)
-    if opt.weights:
-        load(opt.weights)
+        model = options.check_cfg(opt.cfg, build_model)
+    if opt.st and model is not None:
+        penalty_of(model, opt)
+
+
+def penalty_of(model: nn.Module, opt: argparse.Namespace) -> SparsityPenalty:
+    """The penalty that the options ask for.
+
+    Raises:
+        InputError: see `SparsityPenalty`.
+    """
+    residual: Residual = getattr(opt, "residual", "skip")  # an older run has none
+    keep = getattr(opt, "keep", [])
+    return SparsityPenalty(model, opt.sr, bias_sr=opt.bias_sr, residual=residual, keep=keep)
 
 
 def run(opt: argparse.Namespace) -> Path:
@@ -87,7 +106,7 @@ def run(opt: argparse.Namespace) -> Path:
     def on_optimizer(run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if not getattr(run.opt, "st", False):
             return
-        penalty = SparsityPenalty(model, run.opt.sr, bias_sr=run.opt.bias_sr).attach(optimizer)
+        penalty = penalty_of(model, run.opt).attach(optimizer)
         start = gammas(model, penalty.names)
         state["penalty"] = penalty
         if run.is_main:
@@ -109,9 +128,10 @@ def run(opt: argparse.Namespace) -> Path:
                 f"{row.near_zero:.1%} of prunable channels near zero"
             )
 
+    weights = opt.resume or opt.weights
     folder = training.train(
         opt,
-        build=build_model,
+        build=build_heir(load(weights).model if weights else None),
         on_optimizer=on_optimizer,
         on_epoch_start=on_epoch_start,
         on_epoch_end=on_epoch_end,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import InputError
+from yolo_slim.host.checkpoint import yolo
 from yolo_slim.host.compat import mend
 
 mend()
@@ -19,6 +21,7 @@ from yolov5.utils.augmentations import letterbox  # noqa: E402
 
 BOX_LIMIT = 0.05  # px
 SCORE_LIMIT = 1e-4
+MASK_LIMIT = 1e-4  # share of the largest value
 
 
 @dataclass(frozen=True)
@@ -29,22 +32,28 @@ class Agreement:
         boxes: of x, y, w, h, px.
         scores: of objectness and class scores.
         images: number of images compared.
+        masks: of mask coefficients and of prototypes, each as a share of the largest of them in
+            PyTorch's; None for a model without masks.
     """
 
     boxes: float
     scores: float
     images: int
+    masks: float | None = None
 
     @property
     def holds(self) -> bool:
-        """True within 0.05 px and 1e-4."""
-        return self.boxes <= BOX_LIMIT and self.scores <= SCORE_LIMIT
+        """True within 0.05 px, 1e-4, and for masks 1e-4 of the largest value."""
+        within = self.boxes <= BOX_LIMIT and self.scores <= SCORE_LIMIT
+        return within and (self.masks is None or self.masks <= MASK_LIMIT)
 
     def __str__(self) -> str:
-        return (
-            f"boxes within {self.boxes:.2g} px, scores within {self.scores:.1g} "
-            f"on {self.images} images"
-        )
+        if not (self.boxes or self.scores or self.masks):
+            return f"the same to the bit on {self.images} images"
+        parts = [f"boxes within {self.boxes:.2g} px", f"scores within {self.scores:.1g}"]
+        if self.masks is not None:
+            parts.append(f"masks within {self.masks:.1g} of the largest value")
+        return f"{', '.join(parts)} on {self.images} images"
 
 
 def read_images(files: Sequence[Path], height: int, width: int | None = None) -> np.ndarray:
@@ -67,20 +76,32 @@ def read_images(files: Sequence[Path], height: int, width: int | None = None) ->
 
 @torch.no_grad()
 def compare(
-    model: nn.Module, exported: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.ndarray]
+    model: nn.Module,
+    exported: Callable[[np.ndarray], Sequence[np.ndarray]],
+    batches: Sequence[np.ndarray],
 ) -> Agreement:
     """Run both on the same images.
 
     Args:
-        model: the detector, eval, unfused.
-        exported: images (n, 3, h, w) to output (n, anchors, 5 + nc).
+        model: the model, eval, unfused.
+        exported: images (n, 3, h, w) to the outputs: (n, anchors, 5 + nc), of a segmentation model
+            (n, anchors, 5 + nc + nm) and the prototypes (n, nm, h / 4, w / 4).
         batches: images, see `read_images`.
     """
-    boxes = scores = 0.0
+    outputs = 2 if isinstance(model, yolo.SegmentationModel) else 1
+    end = 5 + model.model[-1].nc
+    worst = np.zeros(3)
     for batch in batches:
-        expected, found = model(torch.from_numpy(batch))[0].numpy(), exported(batch)
-        if expected.shape != found.shape or not np.isfinite(found).all():
-            return Agreement(float("inf"), float("inf"), len(batch))
-        error = np.abs(expected - found)
-        boxes, scores = max(boxes, error[..., :4].max()), max(scores, error[..., 4:].max())
-    return Agreement(float(boxes), float(scores), sum(len(b) for b in batches))
+        expected = [out.numpy() for out in model(torch.from_numpy(batch))[:outputs]]
+        found = list(exported(batch))
+        shapes = [[out.shape for out in outs] for outs in (expected, found)]
+        if shapes[0] != shapes[1] or not all(np.isfinite(out).all() for out in found):
+            return Agreement(inf, inf, len(batch), inf if outputs == 2 else None)
+        error = np.abs(expected[0] - found[0])
+        masks = 0.0
+        if outputs == 2:
+            pairs = [(expected[0][..., end:], found[0][..., end:]), (expected[1], found[1])]
+            masks = max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs)
+        worst = np.maximum(worst, [error[..., :4].max(), error[..., 4:end].max(), masks])
+    boxes, scores, mask = worst.tolist()
+    return Agreement(boxes, scores, sum(map(len, batches)), mask if outputs == 2 else None)

@@ -72,6 +72,8 @@ def to_onnx(
     Returns:
         The file's content. Input images (batch, 3, imgsz, imgsz) in [0, 1]; output0 (batch,
         anchors, 5 + nc): x, y, w, h in px, objectness, class scores. Metadata: stride, names.
+        Of a segmentation model output0 goes on with nm mask coefficients, and output1 has the
+        prototypes (batch, nm, imgsz / 4, imgsz / 4): a mask is sigmoid(coefficients @ prototypes).
     """
     import onnx
     import onnxslim
@@ -80,6 +82,8 @@ def to_onnx(
     image = torch.zeros(batch, 3, imgsz, imgsz)
     copy(image)  # makes the grids
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "anchors"}}
+    if isinstance(model, yolo.SegmentationModel):
+        axes["output1"] = {0: "batch", 2: "mask_height", 3: "mask_width"}
     buffer = io.BytesIO()
     with quiet():
         torch.onnx.export(
@@ -89,7 +93,7 @@ def to_onnx(
             opset_version=opset,
             do_constant_folding=True,
             input_names=["images"],
-            output_names=["output0"],
+            output_names=[name for name in axes if name != "images"],
             dynamic_axes=axes if dynamic else None,
             dynamo=False,
         )

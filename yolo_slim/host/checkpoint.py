@@ -164,8 +164,12 @@ def _reason(path: Path, error: Exception) -> tuple[str, str]:
     if isinstance(error, InputError):
         return f"refused ({error})", "a checkpoint that holds no code"
     if name:
-        own = f"; --modules FILE admits your own {name.rpartition('.')[2]}"
+        title = name.rpartition(".")[2]
+        own = f"; --modules FILE admits your own {title}" if title[0].isupper() else ""
         return f"refused, it names {name}", f"classes of YOLOv5, torch.nn and yolo_slim alone{own}"
+    if "persistent_load" in text:  # modules by their source, which torch does not read safely
+        again = "torch 1.6 or later (torch.save of what torch.load gives)"
+        return "refused, in the file format of torch before 1.6", f"a checkpoint saved by {again}"
     if "TorchScript" in text:
         return "a TorchScript archive", "a YOLOv5 checkpoint (.pt), not an export of one"
     if zipfile.is_zipfile(path):
@@ -188,6 +192,7 @@ def load(path: str | Path) -> Checkpoint:
     """
     data = read(path)
     model = data.get("model") if data.get("ema") is None else data["ema"]
+    model = model[0] if isinstance(model, tuple) and model else model  # (EMA, updates) before 5.0
     model = getattr(model, "module", model)  # DataParallel
     if not isinstance(model, nn.Module):
         raise InputError(path, "weights without a model", "a checkpoint with a 'model' entry")

@@ -13,7 +13,7 @@ from yolo_slim.host.compat import mend
 mend()
 
 from yolov5.utils import general  # noqa: E402
-from yolov5.utils.dataloaders import IMG_FORMATS  # noqa: E402
+from yolov5.utils.dataloaders import IMG_FORMATS, img2label_paths  # noqa: E402
 
 
 def shipped(name: str) -> Path:
@@ -114,3 +114,25 @@ def images(data: dict[str, Any], split: str = "val") -> list[Path]:
             lines = [Path(line) for line in entry.read_text().split("\n") if line.strip()]
             found += (p if p.is_absolute() else entry.parent / p for p in lines)
     return sorted(p for p in found if p.is_file())
+
+
+def check_polygons(data: dict[str, Any], splits: tuple[str, ...], most: int = 1000) -> None:
+    """The labels are outlines. The host reads a box in their place, and fails or learns nothing.
+
+    Args:
+        data: from `read_data`.
+        splits: which of train, val and test to look at.
+        most: label files to read of a split, evenly spread over it.
+
+    Raises:
+        InputError: a label is a box.
+    """
+    for split in splits:
+        files = [Path(file) for file in img2label_paths([str(p) for p in images(data, split)])]
+        for file in filter(Path.is_file, files[:: max(1, -(-len(files) // most))]):
+            if any(len(line.split()) == 5 for line in file.read_text(errors="ignore").split("\n")):
+                raise InputError(
+                    file,
+                    "a box (class x y w h)",
+                    "an outline (class x1 y1 x2 y2 x3 y3 ...): the model is for segmentation",
+                )

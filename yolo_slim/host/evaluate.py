@@ -13,23 +13,33 @@ from torch import nn
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend
+from yolo_slim.host.data import check_polygons
+from yolo_slim.host.tasks import SEGMENTATION, task_of_model
 
 mend()
 
-from yolov5 import val as host  # noqa: E402
-from yolov5.utils.dataloaders import create_dataloader  # noqa: E402
 from yolov5.utils.torch_utils import select_device  # noqa: E402
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Mean average precision at IoU 0.50, and averaged over IoU 0.50 to 0.95."""
+    """Mean average precision of boxes at IoU 0.50, and averaged over IoU 0.50 to 0.95.
+
+    Attributes:
+        map50, map: of boxes.
+        mask_map50, mask_map: of masks; None for a model without.
+    """
 
     map50: float
     map: float
+    mask_map50: float | None = None
+    mask_map: float | None = None
 
     def __str__(self) -> str:
-        return f"mAP50 {self.map50:.3f}, mAP50-95 {self.map:.3f}"
+        text = f"mAP50 {self.map50:.3f}, mAP50-95 {self.map:.3f}"
+        if self.mask_map50 is None or self.mask_map is None:
+            return text
+        return f"boxes {text}, masks mAP50 {self.mask_map50:.3f}, mAP50-95 {self.mask_map:.3f}"
 
 
 def check_imgsz(imgsz: Any, stride: int) -> int:
@@ -67,16 +77,26 @@ def evaluate(
     device: str = "",
     split: str = "val",
 ) -> Accuracy:
-    """Validate a model as YOLOv5's val.py does (rectangular batches, conf 0.001, NMS IoU 0.6).
+    """Validate a model as YOLOv5's val.py, or segment/val.py, does.
+
+    That is with rectangular batches, confidence 0.001, NMS IoU 0.6, and true masks at full size,
+    one to an object. Where no mask is right at all, the host gives 0 for the boxes as well.
 
     Args:
-        model: a detector; left untouched.
+        model: a detector or a segmentation model; left untouched.
         data: from `read_data`.
         imgsz: longest side of an image, px.
         batch_size, workers, device, split: as in val.py.
+
+    Raises:
+        InputError: a segmentation model, and labels that are boxes.
     """
+    task = task_of_model(model)
+    if task is SEGMENTATION:
+        check_polygons(data, (split,))
+    host = task.script("val")
     stride = max(int(model.stride.max()), 32)
-    loader = create_dataloader(
+    loader = host.create_dataloader(
         data[split],
         imgsz,
         batch_size,
@@ -98,4 +118,5 @@ def evaluate(
             plots=False,
             half=False,
         )
-    return Accuracy(float(results[2]), float(results[3]))
+    boxes, masks = results[2:4], results[6:8] if task is SEGMENTATION else ()
+    return Accuracy(*(float(value) for value in (*boxes, *masks)))

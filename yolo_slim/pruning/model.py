@@ -14,6 +14,7 @@ from torch import nn
 from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import common, known_modules, register, yolo
 from yolo_slim.host.compat import replaced
+from yolo_slim.host.tasks import SEGMENTATION, task_of_yaml
 from yolo_slim.host.yamls import activation_text, check_model_yaml, parse_activation
 from yolo_slim.pruning.modules import BUILT, HEADS, PASSING
 from yolo_slim.pruning.plan import read_yaml
@@ -74,16 +75,10 @@ def is_pruned_yaml(data: Any) -> bool:
     return named or bool(rows and data.get("pruned"))
 
 
-def is_segmentation_yaml(data: Any) -> bool:
-    """True if the last layer of a model yaml is a Segment head."""
-    head = (data.get("head") if isinstance(data, Mapping) else None) or []
-    return bool(head) and str(head[-1][2]).startswith("Segment")
-
-
 def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
     """The host's Model(cfg, ...) or SegmentationModel(cfg, ...), for any model yaml."""
     data = cfg if isinstance(cfg, Mapping) else read_yaml(cfg)
-    segmentation = is_segmentation_yaml(data)
+    segmentation = task_of_yaml(data) is SEGMENTATION
     if is_pruned_yaml(data):
         return (SegmentationModelPruned if segmentation else ModelPruned)(cfg, **kwargs)
     model = yolo.SegmentationModel if segmentation else yolo.Model
@@ -135,7 +130,11 @@ def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, li
         for i, (f, number, name, args) in enumerate(data["backbone"] + data["head"]):
             sources = [f] if isinstance(f, int) else list(f)
             inputs = [(counts[s] if counts else ch[0]) for s in sources]
-            if name in BUILT:
+            if args and isinstance(args[-1], dict):
+                out, values, sizes = args
+                cls = getattr(nn, name[3:]) if name.startswith("nn.") else known_modules()[name]
+                module = build_resized(cls, number, values, sizes)
+            elif name in BUILT:
                 module, out = BUILT[name](inputs[0], *args), args[0]
             elif name in PASSING:
                 module, out = PASSING[name](*args), inputs[0]
@@ -146,10 +145,6 @@ def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, li
                 if isinstance(anchors, int):
                     anchors = [list(range(anchors * 2))] * len(sources)
                 module, out = HEADS[name](data["nc"], anchors, *args[2:], inputs), 0
-            elif args and isinstance(args[-1], dict):
-                out, values, sizes = args
-                cls = getattr(nn, name[3:]) if name.startswith("nn.") else known_modules()[name]
-                module = build_resized(cls, number, values, sizes)
             else:
                 known = ", ".join([*BUILT, *PASSING, "Concat", *HEADS])
                 raise InputError(f"pruned yaml, layer {i}", name, f"one of {known}")

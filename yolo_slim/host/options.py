@@ -1,0 +1,195 @@
+"""The options of YOLOv5's training loops, taken from the host and checked before it starts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host import checkpoint, data
+from yolo_slim.host.compat import mend, replaced
+from yolo_slim.host.evaluate import check_device
+from yolo_slim.host.extensions import admit
+from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, find_yaml, task_of
+from yolo_slim.runs import check_writable, newest
+
+mend()
+
+from yolov5.utils import general  # noqa: E402
+
+HYP = general.ROOT / "data" / "hyps" / "hyp.scratch-low.yaml"
+BuildModel = Callable[..., nn.Module]
+Arguments = tuple[tuple[str, ...], dict[str, Any]]  # what add_argument is called with
+FAILS = {  # in yolov5 7.0.14
+    DETECTION: {"noval": "its loop looks up map50s, which only a validation sets"},
+    SEGMENTATION: {
+        "quad": "its loader of masks has no quad collation",
+        "evolve": "its plot at the end has room for 30 hyperparameters, not for 31",
+    },
+}
+
+
+def host_options(task: Task) -> dict[str, Arguments]:
+    """The options of a host loop by name, as its parse_opt declares them."""
+    found: dict[str, Arguments] = {}
+
+    class Recorder(argparse.ArgumentParser):
+        def add_argument(self, *flags: Any, **kwargs: Any) -> argparse.Action:
+            action = super().add_argument(*flags, **kwargs)
+            found[action.dest] = (flags, kwargs)
+            return action
+
+        def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+            return argparse.Namespace()
+
+    loop = task.script("train")
+    with replaced(loop, argparse=SimpleNamespace(ArgumentParser=Recorder)):
+        loop.parse_opt()
+    return {name: arguments for name, arguments in found.items() if name != "help"}
+
+
+def parse_options(
+    argv: Sequence[str] | None,
+    *,
+    add: Callable[[argparse.ArgumentParser], None],
+    prog: str,
+    description: str,
+    **defaults: Any,
+) -> argparse.Namespace:
+    """YOLOv5's training options, those of both loops, and ours.
+
+    Args:
+        argv: the command line, None for sys.argv.
+        add: adds our options to the host's parser.
+        prog: name of the script, for --help.
+        description: what it does, for --help.
+        defaults: defaults that differ from the host's.
+    """
+    from yolo_slim.cli import OneLineParser
+
+    parser = OneLineParser(prog=prog, description=description)
+    detection, segmentation = host_options(DETECTION), host_options(SEGMENTATION)
+    for name, (flags, kwargs) in {**segmentation, **detection}.items():
+        only = DETECTION if name not in segmentation else SEGMENTATION
+        if name not in detection or name not in segmentation:
+            kwargs = {**kwargs, "help": f"{kwargs.get('help', '')} ({only.name} models)"}
+        parser.add_argument(*flags, **kwargs)
+    add(parser)
+    parser.set_defaults(hyp=str(HYP), **defaults)
+    opt = parser.parse_args(argv)
+    opt.modules = [str(Path(file).absolute()) for file in opt.modules or []]
+    return opt
+
+
+def drop_foreign_(opt: argparse.Namespace, task: Task) -> None:
+    """Take out the options that only the other loop has.
+
+    Raises:
+        InputError: one of them was given.
+    """
+    other = SEGMENTATION if task is DETECTION else DETECTION
+    own = host_options(task)
+    for name, (flags, kwargs) in host_options(other).items():
+        if name in own or not hasattr(opt, name):
+            continue
+        unset = kwargs.get("default", False if kwargs.get("action") == "store_true" else None)
+        if getattr(opt, name) != unset:
+            raise InputError(flags[0], f"given for a {task.name} model", f"a {other.name} model")
+        delattr(opt, name)
+
+
+def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
+    """Check what the host would stumble over later: data, cfg, hyp, image size, output folder.
+
+    Options that only the other loop has are taken out.
+
+    Raises:
+        InputError: see the message.
+    """
+    opt.data = str(opt.data)
+    if not Path(opt.data).is_file() and (data.shipped(opt.data)).is_file():
+        opt.data = str(data.shipped(opt.data))
+    sets = data.check_data(opt.data, nc, ("train", "val"))
+    for name in ("cfg", "hyp"):
+        value = str(getattr(opt, name))
+        if value:
+            setattr(opt, name, find_yaml(f"--{name}", value))
+    if opt.weights:
+        opt.weights = str(Path(opt.weights).absolute())
+    task = task_of(opt)
+    drop_foreign_(opt, task)
+    for name, reason in FAILS[task].items():
+        if getattr(opt, name):
+            raise InputError(f"--{name}", "given", f"no --{name}: yolov5 7.0.14 fails, {reason}")
+    check_hyp(opt.hyp)
+    check_device(str(opt.device))
+    if opt.workers < 0:
+        raise InputError("--workers", opt.workers, "0 or more")
+    if opt.imgsz < 32 or opt.imgsz % 32:
+        raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
+    if opt.epochs < 1:
+        raise InputError("--epochs", opt.epochs, "1 or more")
+    if opt.batch_size == 0 or opt.batch_size < -1:
+        raise InputError("--batch-size", opt.batch_size, "1 or more, or -1 for autobatch")
+    if task is SEGMENTATION:
+        if opt.mask_ratio < 1:
+            raise InputError("--mask-ratio", opt.mask_ratio, "1 or more")
+        data.check_polygons(sets, ("train", "val"))
+    check_writable(opt.project)
+
+
+def check_hyp(path: str) -> None:
+    """Check that a hyp yaml has all that the host looks up in it.
+
+    Raises:
+        InputError: it is no yaml, or an entry is missing.
+    """
+    hyp, least = data.read_mapping(path, "hyperparameters"), data.read_mapping(HYP, "")
+    missing = [key for key in least if not isinstance(hyp.get(key), int | float)]
+    if missing:
+        raise InputError(f"--hyp {path}", f"no number {', '.join(missing)}", f"all of {HYP.name}")
+
+
+def check_cfg(path: str, build: BuildModel) -> nn.Module:
+    """Build a model yaml once, silently: what is wrong with it is then known at the start.
+
+    Raises:
+        InputError: it is no model yaml, or its layers do not fit together.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"--cfg {path}", "no such file", "a model yaml")
+    with replaced(general.LOGGER, disabled=True), torch.random.fork_rng(devices=[]):
+        try:
+            return build(path)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a layer makes of its arguments
+            text = f"cannot be built ({type(error).__name__}: {str(error)[:120]})"
+            raise InputError(f"--cfg {path}", text, "layers that fit together") from error
+
+
+def resolve_resume_(opt: argparse.Namespace, *, beside: str, made_by: str) -> None:
+    """The newest unfinished run of the right kind where --resume names none.
+
+    Raises:
+        InputError: nothing to resume, a finished run, or a run of another kind.
+    """
+    if opt.resume is True:
+        opt.resume = newest("**/weights/last.pt", where="--resume", made_by=made_by, beside=beside)
+    last = Path(opt.resume)
+    saved = last.parent.parent / "opt.yaml"
+    if saved.is_file():
+        for file in data.read_mapping(saved, "the options of a run").get("modules") or []:
+            admit(file)
+    if checkpoint.load(last).epoch < 0:
+        raise InputError(f"--resume {last}", "a finished training", "one that was interrupted")
+    for name in ("opt.yaml", beside):
+        if not (last.parent.parent / name).is_file():
+            raise InputError(f"--resume {last}", f"no {name} in its run", f"a run of {made_by}")
+    opt.resume = str(last.absolute())
