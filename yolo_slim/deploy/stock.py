@@ -2,11 +2,12 @@
 
 A pruned C3 differs from the host's C3 in its constructor, not in its forward; a pickle calls no
 constructor. So each pruned class is put back to the class that it comes from, and classes are named
-models.* (the pip package, which puts its folder on sys.path, opens these too).
+models.* (the pip package, which puts its folder on sys.path, opens these too; its export.py leaves
+the three maps of Detect in the file, as it does with each checkpoint that has these names).
 
 YOLOv5's train.py calls constructors: it builds the model anew from the yaml and keeps the weights
-that happen to fit. A yaml with C3Pruned stops it; one that it could build, of other sizes, is left
-without its multiples, which stops it as well.
+that happen to fit. A yaml with C3Pruned stops it; from one that it could build, with other counts,
+the multiples are taken away, which stops it as well.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ _Pickler: Any = pickle._Pickler  # in Python: the one in C does not ask save_glo
 
 
 class _ClonePickler(_Pickler):
-    """Names yolov5.models.* and yolov5.utils.* as a clone does."""
+    """Names the classes of yolov5.models as a clone does."""
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         home, title = getattr(obj, "__module__", ""), obj.__qualname__

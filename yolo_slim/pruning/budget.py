@@ -105,11 +105,11 @@ class _Cut:
         self.size = np.bincount(self.group)
         total = np.bincount(self.group, np.where(np.isfinite(value), value, math.inf))
         self.order = np.argsort(total / np.maximum(self.size, 1), kind="stable").tolist()
-        # BNs of each group's members, and parts of BNs; lists, since `take` looks one by one.
-        member, ends = np.argsort(self.group, kind="stable"), np.cumsum(self.size)
-        self.members = [x.tolist() for x in np.split(self.owner[member], ends)[:-1]]
-        part = graph.parts[ids]
-        self.parts = [x.tolist() for x in np.split(part[member], ends)[:-1]]
+        # BN, and part of a BN, of each group's members side by side: lists, since `take` looks one
+        # by one; flat, since Python's garbage collector would look at thousands of small ones.
+        member, part = np.argsort(self.group, kind="stable"), graph.parts[ids]
+        self.owners, self.parts = self.owner[member].tolist(), part[member].tolist()
+        self.ends = [0, *np.cumsum(self.size).tolist()]
         self.left = np.bincount(part, minlength=1).tolist()
         self.floor = [min(count, min_channels) for count in self.left]
         self.place = {n.name: i for i, n in enumerate(norms)}
@@ -128,9 +128,14 @@ class _Cut:
         found = set(self.group[self.owner == self.place[name]].tolist())
         return [g for g in self.order if g in found]
 
+    def span(self, group: int) -> slice:
+        """Where the members of a group are in `owners` and `parts`."""
+        return slice(self.ends[group], self.ends[group + 1])
+
     def tied(self, name: str) -> set[str]:
         """The BNs that share a group with one, itself included."""
-        return {self.norms[o].name for g in self.groups(name) for o in self.members[g]}
+        found = {o for g in self.groups(name) for o in self.owners[self.span(g)]}
+        return {self.norms[o].name for o in found}
 
     def take(self, groups: Sequence[int], wanted: int, name: str | None = None) -> None:
         """Cut groups in this order until so many channels are gone: of all BNs, or of one."""
@@ -140,10 +145,10 @@ class _Cut:
                 break
             if self.taken[group]:
                 continue
-            parts, members = self.parts[group], self.members[group]
+            parts, owners = self.parts[self.span(group)], self.owners[self.span(group)]
             for part in parts:
                 self.left[part] -= 1
-            more = len(members) if name is None else members.count(counted)
+            more = len(parts) if name is None else owners.count(counted)
             if count + more <= wanted and all(self.left[p] >= self.floor[p] for p in parts):
                 self.taken[group] = True
                 count += more
