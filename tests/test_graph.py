@@ -134,3 +134,8 @@ def test_apply_masks_silences_gamma_and_beta(tiny_model: nn.Module) -> None:
     apply_masks_(tiny_model, {"model.0.bn": mask})
     assert tiny_model.model[0].bn.weight.tolist() == (gamma * mask).tolist()
     assert tiny_model.model[0].bn.bias[~mask].tolist() == [0, 0, 0]
+
+
+def test_norm_without_gamma_is_pinned(tiny_model: nn.Module) -> None:
+    tiny_model.model[3].bn = nn.BatchNorm2d(32, affine=False)
+    assert channel_graph(tiny_model).norms["model.3.bn"].pinned == "model.3.bn has no gamma"

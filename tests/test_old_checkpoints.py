@@ -53,6 +53,9 @@ class Old:
     def upsample(ckpt):
         del ckpt["model"].model[9].recompute_scale_factor
 
+    def sync_batchnorm(ckpt):
+        ckpt["model"] = nn.SyncBatchNorm.convert_sync_batchnorm(ckpt["model"])
+
     def no_inplace(ckpt):
         del ckpt["model"].inplace
         del ckpt["model"].model[-1].inplace

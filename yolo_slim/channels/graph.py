@@ -167,6 +167,8 @@ class Tracer:
         """Give the channels of a BN their ids (C,)."""
         self.norms[name] = Norm(name, bn.num_features, self.total)
         self.total += bn.num_features
+        if bn.weight is None:
+            self.pin(self.norms[name].ids, f"{name} has no gamma")
         return self.norms[name].ids
 
     def conv(self, name: str, conv: Any, x: Ids, out: Ids | None = None) -> Ids:

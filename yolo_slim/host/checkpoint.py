@@ -240,7 +240,8 @@ def modernise_(model: nn.Module) -> None:
     """Bring a model of an older YOLOv5 to the form that 7.0 expects; fp32 and eval, in place.
 
     Mends: list names (before 6.2), Detect.anchor_grid as a buffer (before 6.1), a grid cached for
-    another image size, Upsample without recompute_scale_factor (torch < 1.11), no `inplace`.
+    another image size, Upsample without recompute_scale_factor (torch < 1.11), no `inplace`; and
+    the SyncBatchNorm of a training on several GPUs.
     """
     detect = model.model[-1]
     if "anchor_grid" in detect._buffers:
@@ -253,6 +254,8 @@ def modernise_(model: nn.Module) -> None:
     model.nc = int(getattr(model, "nc", detect.nc))
     model.inplace = getattr(model, "inplace", True)
     for module in model.modules():
+        if type(module) is nn.SyncBatchNorm:  # --sync-bn: it needs GPUs, its numbers do not
+            module.__class__ = nn.BatchNorm2d
         if isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
             module.recompute_scale_factor = None
         if isinstance(

@@ -146,13 +146,15 @@ def _enliven_on_call_(bn: Any, twin: Any, kept: torch.Tensor, generator: torch.G
         spread = 0.5 + torch.rand(len(mean), generator=generator, dtype=torch.float64)
         shift = mean + 0.3 * noise * var.sqrt() - bn.running_mean
         widen = var * spread - bn.running_var
-        gain = 0.5 / _rms(bn.weight * (var / (var + bn.eps)).sqrt(), kept)
-        lift = 1 / _rms(bn.bias, kept)
+        affine = bn.weight is not None
+        gain = 0.5 / _rms(bn.weight * (var / (var + bn.eps)).sqrt(), kept) if affine else 1.0
+        lift = 1 / _rms(bn.bias, kept) if affine else 1.0
         for norm, part in ((bn, slice(None)), (twin, kept)):
             norm.running_mean += shift[part]
             norm.running_var += widen[part]
-            norm.weight *= gain
-            norm.bias *= lift
+            if affine:
+                norm.weight *= gain
+                norm.bias *= lift
 
     bn.register_forward_pre_hook(hook)
 

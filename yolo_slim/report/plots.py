@@ -14,12 +14,10 @@ INK, GONE, ACCENT = "#1b4f72", "#d5d8dc", "#c0392b"
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
-    import matplotlib
+    from matplotlib.figure import Figure  # pyplot would keep it
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
 
 
 def plot_sparsity(history: Sequence[Sparsity], file: Path) -> Path:
