@@ -84,3 +84,14 @@ class Repeats(nn.Module):
 
     def forward(self, x):
         return self.m(x)
+
+
+class Blur(nn.Module):
+    """Has no weights: how it was built shows in its settings alone."""
+
+    def __init__(self, c1, c2, k=5):
+        super().__init__()
+        self.pool = nn.AvgPool2d(k, 1, k // 2)
+
+    def forward(self, x):
+        return self.pool(x)

@@ -53,6 +53,7 @@ UNKNOWN = {
     "ShuffleUnit": ("[-1, 1, ShuffleUnit, [64, 1]]", ["model.3"]),
     "ShuffleUnit twice": ("[-1, 3, ShuffleUnit, [64, 1]]", ["model.3.0", "model.3.1"]),
     "MobileBlock": ("[-1, 1, MobileBlock, [64, 1]]", ["model.3"]),
+    "Blur": ("[-1, 1, Blur, [64, 3]]", ["model.3"]),
     "Repeats": ("[-1, 3, Repeats, [64]]", ["model.3"]),
 }
 

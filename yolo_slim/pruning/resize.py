@@ -20,6 +20,7 @@ from yolo_slim.host.yamls import activation_text, parse_activation
 
 Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
 SELF = "self"  # the name of a layer that is a conv or a BN itself
+SET_LATER = {"training", "i", "f", "np", "type", "eps", "momentum", "inplace"}  # by the host
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -80,15 +81,31 @@ def activations(module: nn.Module) -> dict[str, str]:
 
 
 def same_structure(a: nn.Module, b: nn.Module) -> bool:
-    """True if two modules have the same children, types and shapes; activations aside."""
+    """True if two modules have the same children, types, shapes and settings.
 
-    def look(module: nn.Module) -> tuple[list, dict]:
+    Settings are numbers and texts in the attributes, as far as both have them: a module of an older
+    YOLOv5 lacks some. Activations are left aside.
+    """
+
+    def look(module: nn.Module) -> tuple[dict[str, nn.Module], dict[str, torch.Size]]:
         acts = activations(module)
-        children = module.named_modules(remove_duplicate=False)
-        types = [(name, type(child)) for name, child in children if name and name not in acts]
-        return types, {key: value.shape for key, value in module.state_dict().items()}
+        named = dict(module.named_modules(remove_duplicate=False))
+        shapes = {key: value.shape for key, value in module.state_dict().items()}
+        return {name: child for name, child in named.items() if name not in acts}, shapes
 
-    return type(a) is type(b) and look(a) == look(b)
+    (ours, shapes), (theirs, other_shapes) = look(a), look(b)
+    if shapes != other_shapes or ours.keys() != theirs.keys():
+        return False
+    return all(
+        type(one) is type(theirs[name]) and _same_settings(vars(one), vars(theirs[name]))
+        for name, one in ours.items()
+    )
+
+
+def _same_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    shared = (a.keys() & b.keys()) - SET_LATER
+    plain = (int, float, str, tuple)
+    return all(a[k] == b[k] for k in shared if isinstance(a[k], plain) and isinstance(b[k], plain))
 
 
 def _resize_conv_(conv: Any, c_in: int, c_out: int) -> None:
