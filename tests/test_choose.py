@@ -21,6 +21,7 @@ def test_globs_name_norms_and_what_is_around_them(tiny_model: nn.Module) -> None
     assert select(graph, "model.1") == ["model.1.bn"]
     assert select(graph, "model.2.m") == ["model.2.m.0.cv1.bn", "model.2.m.0.cv2.bn"]
     assert select(graph, "*.cv3.bn") == ["model.2.cv3.bn", "model.4.cv3.bn", "model.11.cv3.bn"]
+    assert select(graph, "2.m.0.cv1") == ["model.2.m.0.cv1.bn"]  # as `inspect` prints it
     assert select(graph, "model.[01]") == ["model.0.bn", "model.1.bn"]
 
 
@@ -48,6 +49,15 @@ def test_ratios_of_all_layers_need_no_percent() -> None:
     assert kept(masks) == [[0, 1, 1, 1], [0, 0, 1, 1]]
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.6, 0.9])
+def test_the_same_ratio_everywhere_is_that_percent(tiny_model: nn.Module, share: float) -> None:
+    """Rounding in each layer is no contradiction."""
+    report = prune(tiny_model, share, ratios={"model.*": share}, imgsz=64).report
+    for layer in report.layers:
+        if not layer.pinned:
+            assert layer.channels - layer.kept == round(share * layer.channels)
+
+
 def test_ratio_of_a_tied_layer_counts_for_both() -> None:
     graph = graph_of([4, 4, 4], tied=[(0, 1)])
     scores = scores_of([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [9.0, 9.0, 9.0, 9.0])
@@ -59,9 +69,9 @@ def test_ratio_of_a_tied_layer_counts_for_both() -> None:
 
 def test_what_keep_and_ratio_make_impossible() -> None:
     graph, scores = graph_of([4, 4]), scores_of([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0])
-    with pytest.raises(InputError, match=r"percent: 0.6, more than --keep.*expected at most 0.37"):
+    with pytest.raises(InputError, match=r"percent: 0.6, more than --keep.*expected at most 0.375"):
         global_masks(graph, scores, 0.6, keep={"bn0"})
-    with pytest.raises(InputError, match=r"percent: 0.1, less than --ratio cuts, .* 0.38 or more"):
+    with pytest.raises(InputError, match=r"percent: 0.1, less than --ratio cuts, .* 0.375 or more"):
         global_masks(graph, scores, 0.1, ratios={"bn1": 0.75})
 
 
@@ -117,6 +127,7 @@ def test_report_has_what_was_chosen(tiny_checkpoint: Path, empty_folder: Path) -
     [
         (["--keep", "model.40"], "--keep: 'model.40', which matches nothing"),
         (["--keep", "model.4.cv4.bn"], "such as model.4.cv"),
+        (["--keep", ""], "a module with one, such as model.0"),
         (["--ratio", "modle.1.bn=0.5"], "such as model.1"),
         (["--ratio", "model.1"], "expected GLOB=SHARE with a share in [0, 1)"),
         (["--ratio", "model.1=1"], "expected GLOB=SHARE with a share in [0, 1)"),

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import MethodType
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,11 +17,13 @@ from conftest import build_tiny
 from pickles import pickled, renamed
 from torch import nn
 
-from yolo_slim import InputError, admit, channel_graph, load, prune, save
+from yolo_slim import InputError, admit, channel_graph, load, prune, save, walk
 from yolo_slim.channels import rules
 from yolo_slim.cli import run
 from yolo_slim.deploy.stock import to_stock
+from yolo_slim.errors import CheckFailed
 from yolo_slim.host import extensions
+from yolo_slim.host.checkpoint import common
 from yolo_slim.pruning.model import build_model
 
 HERE = Path(__file__).parent
@@ -138,6 +141,74 @@ def test_a_rule_from_outside_cuts() -> None:
         reduce = pruned.model.model[3].reduce
         assert reduce.in_channels < model.model[3].reduce.in_channels
         assert reduce.out_channels == model.model[3].reduce.out_channels
+
+
+WRONG = {
+    "nothing returned": ("return None", "a NoneType returned, expected the ids"),
+    "too few": ("return x[1:]", "15 ids, expected the 16 channels of its output"),
+    "an exception": ("return t.norm(name, m.spatial)", "AttributeError .*num_features"),
+    "a name that is not there": (
+        "t.conv(f'{name}.foo', m.spatial, x[:2]); return x",
+        r"model\.3\.foo: named by a rule",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_rules_that_fail_are_named(kind, tmp_path, refused) -> None:
+    code, message = WRONG[kind]
+    admit(OWN)
+    file = save(model_with(UNKNOWN["CBAM"][0]), tmp_path / "cbam.pt")
+    extensions.ADMITTED.clear()
+    sys.modules.pop("own_modules")
+    own = tmp_path / "own_modules.py"
+    rule = f"\n\nfrom yolo_slim import rule\n@rule(CBAM)\ndef _r(m, name, x, t):\n    {code}\n"
+    own.write_text(OWN.read_text() + rule)
+    line = refused("prune", "--weights", file, "--modules", own, "--imgsz", 64)
+    assert re.search(message, line), line
+    assert "model.3" in line
+
+
+def test_rule_that_is_wrong_is_found_out_by_a_trial() -> None:
+    """ "return x" is wrong for an attention over space; a cut elsewhere must not hide it."""
+    admit(OWN)
+    model = model_with(UNKNOWN["CBAM"][0])
+    rules.rule(type(model.model[3]))(lambda m, name, x, t: x)
+    with pytest.raises(CheckFailed, match="is the rule of CBAM right?"):
+        prune(model, 0.3, keep=["model.2"], imgsz=64)
+    rules.rule(type(model.model[3]))(lambda m, name, x, t: t.conv(f"{name}.spatial", m.spatial, x))
+    with pytest.raises(InputError, match=r"the rule of CBAM for model\.3: AssertionError"):
+        prune(model, 0.3, imgsz=64)
+
+
+def test_halves_of_a_chunk_must_be_tied() -> None:
+    """As docs/own-modules.md says."""
+    admit(OWN)
+    model = model_with(UNKNOWN["ShuffleUnit"][0])
+
+    def shuffle_unit(m, name, x, t, tied=True):
+        first, second = x[: len(x) // 2], x[len(x) // 2 :]
+        out = second
+        for child, module in m.main.named_children():
+            if isinstance(module, nn.Conv2d):
+                out = t.conv(f"{name}.main.1", module, out, t.norm(f"{name}.main.2", m.main[2]))
+            elif isinstance(module, common.Conv):
+                out = walk(module, f"{name}.main.{child}", out, t)
+        if tied:
+            t.tie(first, second)
+            t.tie(first, out)
+        return np.stack([first, out], 1).ravel()
+
+    rules.rule(type(model.model[3]))(shuffle_unit)
+    for residual in ("skip", "group"):
+        pruned = prune(model, 0.5, residual=residual, imgsz=64)
+        assert pruned.model.model[3].main[0].conv.in_channels < 8
+        assert prune(pruned.model, 0.3, residual=residual, imgsz=64).parity.holds
+    rules.rule(type(model.model[3]))(
+        lambda m, name, x, t: shuffle_unit(m, name, x, t, tied=False)
+    )
+    with pytest.raises(CheckFailed, match="is the rule of ShuffleUnit right?"):
+        prune(model, 0.5, imgsz=64)
 
 
 def test_attention_on_top_of_a_known_one() -> None:
@@ -268,6 +339,7 @@ def test_resume_knows_the_modules_of_its_run(shapes_yaml, empty_folder, interrup
         (None, "no such file"),
         ("import nothing_of_that_name", r"does not import \(ModuleNotFoundError"),
         ("class C3(:", r"does not import \(SyntaxError"),
+        ("raise SystemExit(3)", r"does not import \(SystemExit: 3\)"),
         ("x = 1", "no nn.Module class in it"),
         ("from torch import nn\nclass C3(nn.Module): pass", "a class C3, a name of YOLOv5's own"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -66,11 +67,15 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     try:
         admit_modules(argv)
         import_module(f"yolo_slim.commands.{command}").main(argv)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except CheckFailed as error:
         print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.errno not in NO_ROOM:

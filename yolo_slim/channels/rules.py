@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -43,9 +44,35 @@ def rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
 
 
 def walk(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Any:
-    """Apply the rule of a module, or leave a module that has none dense."""
+    """Apply the rule of a module, or leave a module that has none dense.
+
+    Raises:
+        InputError: a rule from outside the package fails, or returns what cannot be.
+    """
     found = RULES.get(type(module))
-    return found(module, name, x, tracer) if found else tracer.dense(name, module, x)
+    if found is None:
+        return tracer.dense(name, module, x)
+    if not from_outside(type(module)):
+        return found(module, name, x, tracer)
+    where = f"the rule of {type(module).__name__} for {name}"
+    try:
+        out = found(module, name, x, tracer)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the rule does
+        got = f"{type(error).__name__} ({str(error)[:120]})"
+        raise InputError(where, got, "a rule as in docs/own-modules.md") from error
+    if not isinstance(out, np.ndarray) or out.ndim != 1:
+        raise InputError(where, f"a {type(out).__name__} returned", "the ids of its output, (C,)")
+    channels = tracer.channels().get(name)
+    if isinstance(channels, int) and len(out) != channels:
+        raise InputError(where, f"{len(out)} ids", f"the {channels} channels of its output")
+    return out
+
+
+def from_outside(cls: type[nn.Module]) -> bool:
+    """True if the rule of this type is not of this package."""
+    return cls in RULES and not RULES[cls].__module__.startswith("yolo_slim.")
 
 
 def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph:
@@ -53,7 +80,7 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
 
     Args:
         model: a DetectionModel or SegmentationModel, pruned or not. Its modules are looked at; it
-            is run, on an empty image, only if one of them has no rule.
+            is run, on an empty image, only if one of them has no rule or one from outside.
         residual: what may be cut around a residual add. "skip": nothing in the Bottleneck, nor what
             enters the add; "inner": the Bottleneck's inner channels; "group": all, tied together.
 
@@ -62,7 +89,7 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
     """
     if residual not in RESIDUAL:
         raise InputError("residual", repr(residual), "skip, inner or group")
-    tracer = Tracer(residual, lambda: output_channels(model))
+    tracer = Tracer(residual, cache(lambda: output_channels(model)))
     outputs: list[Any] = []
     x: Any = np.full(int(model.yaml.get("ch", 3)), FREE)
     for layer in model.model:
@@ -77,12 +104,18 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
         outputs.append(x)
         if isinstance(x, np.ndarray):
             tracer.outputs[f"model.{layer.i}"] = x
+    known = {name for name, _ in model.named_modules(remove_duplicate=False)}
+    for name in [*tracer.norms, *tracer.convs]:
+        if name not in known:
+            raise InputError(name, "named by a rule", "the name of a module of the model")
     return tracer.finish()
 
 
 @torch.no_grad()
 def output_channels(model: nn.Module) -> dict[str, Any]:
-    """Channels of the output of each module that has no rule, seen by running the model once.
+    """Channels of the output of each module that has no rule, or one from outside the package.
+
+    They are seen by running the model once.
 
     Returns:
         Module name to an int, or to a list of ints where it returns several tensors; None: as many
@@ -102,7 +135,11 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
 
     everything = list(model.named_modules(remove_duplicate=False))
     uses = Counter(id(module) for _, module in everything)
-    modules = [(n, m, uses[id(m)] > 1) for n, m in everything if type(m) not in RULES]
+    modules = [
+        (n, m, uses[id(m)] > 1)
+        for n, m in everything
+        if type(m) not in RULES or from_outside(type(m))
+    ]
     handles = [module.register_forward_hook(look(n, shared)) for n, module, shared in modules]
     modes = {module: module.training for module in model.modules()}
     parameter, stride = next(model.parameters()), max(int(model.stride.max()), 32)

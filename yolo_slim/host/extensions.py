@@ -82,7 +82,7 @@ def _import(path: Path) -> Any:
     try:
         with _names_of_a_clone():
             spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file does
+    except (Exception, SystemExit) as error:  # whatever the file does
         del sys.modules[path.stem]
         got = f"does not import ({type(error).__name__}: {str(error)[:120]})"
         raise InputError(f"--modules {path}", got, "a Python file that imports") from error

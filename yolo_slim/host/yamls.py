@@ -61,7 +61,8 @@ def _check_layer(row: Any, where: str, namespace: dict) -> None:
     if not isinstance(number, int) or not _is_numbers(source):
         raise InputError(where, repr(row)[:80], "integers as from and number")
     if not isinstance(module, str) or not _is_module(module, namespace):
-        raise InputError(where, f"module {str(module)[:80]!r}", "the name of a known module class")
+        text = "the name of a known module class (--modules FILE admits your own)"
+        raise InputError(where, f"module {str(module)[:80]!r}", text)
     if not isinstance(args, list | tuple):
         raise InputError(where, f"arguments {str(args)[:80]!r}", "a list")
     for arg in args:

@@ -73,16 +73,17 @@ def global_masks(
         cut.take(groups, round(part * graph.norms[name].channels), name)
     free = [g for g in cut.order if g not in held and g not in own]
     wanted = round(share * graph.prunable_channels)
-    if ratios and percent is None and not free:
+    slack = len(ratios)  # each ratio is rounded to a channel
+    if ratios and not free and (percent is None or abs(cut.gone() - wanted) <= slack):
         wanted = cut.gone()
-    if ratios and cut.gone() > wanted:
-        least = math.ceil(100 * cut.gone() / graph.prunable_channels) / 100
-        raise InputError("percent", f"{share:g}, less than --ratio cuts", f"{least:g} or more")
+    if ratios and cut.gone() > wanted + slack:
+        least = math.ceil(1000 * cut.gone() / graph.prunable_channels) / 1000
+        raise InputError("--percent", f"{share:g}, less than --ratio cuts", f"{least:g} or more")
     cut.take(free, wanted)
     if (keep or ratios) and wanted - cut.gone() >= cut.size.max(initial=1):
-        most = math.floor(100 * cut.gone() / graph.prunable_channels) / 100
+        most = math.floor(1000 * cut.gone() / graph.prunable_channels) / 1000
         got = f"{share:g}, more than --keep, --ratio and the floor leave"
-        raise InputError("percent", got, f"at most {most:g}")
+        raise InputError("--percent", got, f"at most {most:g}")
     return cut.masks()
 
 

@@ -15,19 +15,21 @@ def select(graph: ChannelGraph, glob: str, where: str = "glob") -> list[str]:
 
     Args:
         graph: gives the names.
-        glob: as in a shell: *, ?, [ab].
+        glob: as in a shell: *, ?, [ab]. The "model." at the beginning may be left out.
         where: what an error calls it.
 
     Raises:
         InputError: nothing matches; the nearest names are in the message.
     """
-    found = [n for n in graph.norms if fnmatchcase(n, glob) or fnmatchcase(n, f"{glob}.*")]
+    patterns = [glob, f"{glob}.*", f"model.{glob}", f"model.{glob}.*"]
+    found = [n for n in graph.norms if any(fnmatchcase(n, pattern) for pattern in patterns)]
     if not found:
         parts = [name.split(".") for name in graph.norms]
         known = {".".join(p[:i]) for p in parts for i in range(2, len(p) + 1)}
         near = get_close_matches(glob.replace("*", ""), sorted(known), n=3, cutoff=0.3)
-        text = f"the name of a BatchNorm or of a module with one, such as {', '.join(near)}"
-        raise InputError(where, f"{glob!r}, which matches nothing", text if near else text[:52])
+        text = "the name of a BatchNorm or of a module with one"
+        text += f", such as {', '.join(near or sorted(known)[:1])}"
+        raise InputError(where, f"{glob!r}, which matches nothing", text)
     return found
 
 

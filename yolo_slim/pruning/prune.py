@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph, Residual
-from yolo_slim.channels.rules import channel_graph
+from yolo_slim.channels.rules import channel_graph, from_outside
+from yolo_slim.errors import InputError
 from yolo_slim.host import checkpoint
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning.budget import DEFAULT, Masks, achieved, global_masks
@@ -72,10 +74,11 @@ def prune(
     held, own = kept_by(graph, keep), shares(graph, ratios or {})
     scores = bn_scores(model, graph)
     masks = global_masks(graph, scores, percent, min_channels=min_channels, keep=held, ratios=own)
-    pruned = rebuild(model, graph, masks)
-    parity = check_parity(model, pruned, graph, masks)
-    if not parity.holds:
-        raise ParityError(f"the pruned model differs from the masked one: {parity}")
+    own_rules = sorted({type(m).__name__ for m in model.modules() if from_outside(type(m))})
+    if own_rules:  # what this cut leaves alone proves nothing about them
+        trial = global_masks(graph, random_scores(graph), 0.5)
+        cut_and_prove(model, graph, trial, own_rules)
+    pruned, parity = cut_and_prove(model, graph, masks, own_rules)
     before, after, cut = cost(model, imgsz), cost(pruned, imgsz), achieved(graph, masks)
     named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)
     report = CutReport(
@@ -101,6 +104,40 @@ def prune(
     return Pruned(pruned, masks, pruned.yaml, parity, report)
 
 
+def cut_and_prove(
+    model: nn.Module, graph: ChannelGraph, masks: Masks, own_rules: Sequence[str] = ()
+) -> tuple[ModelPruned, Parity]:
+    """Rebuild a model and compare it with the masked one.
+
+    Args:
+        model, graph, masks: see `rebuild`.
+        own_rules: the types in it whose rules are a user's: to be named if it fails.
+
+    Raises:
+        ParityError: it does not compute what it should.
+    """
+    suspect = f"; is the rule of {' or '.join(own_rules)} right?" if own_rules else ""
+    try:
+        pruned = rebuild(model, graph, masks)
+        parity = check_parity(model, pruned, graph, masks)
+    except InputError:
+        raise
+    except Exception as error:  # a wrong rule may end in any
+        if not own_rules:
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise ParityError(f"the pruned model cannot be run ({text}){suspect}") from error
+    if not parity.holds:
+        raise ParityError(f"the pruned model differs from the masked one: {parity}{suspect}")
+    return pruned, parity
+
+
+def random_scores(graph: ChannelGraph, seed: int = 0) -> dict[str, torch.Tensor]:
+    """BN name to random scores (C,)."""
+    generator = torch.Generator().manual_seed(seed)
+    return {n.name: torch.rand(n.channels, generator=generator) for n in graph.prunable}
+
+
 def layer_cuts(
     graph: ChannelGraph,
     masks: Masks,
@@ -113,7 +150,8 @@ def layer_cuts(
     for norm in graph.norms.values():
         kept = int(masks[norm.name].sum()) if norm.name in masks else norm.channels
         parts = len(np.unique(graph.parts[norm.ids]))
-        floor = norm.pinned is None and kept <= min_channels * parts and kept < norm.channels
+        least = min_channels * parts
+        floor = norm.pinned is None and kept <= least and (kept < norm.channels or least > parts)
         note = norm.pinned or ("floor" if floor else "")
         if norm.pinned is None and (norm.name in keep or set(norm.tied) & set(keep)):
             note = "--keep"
