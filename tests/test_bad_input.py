@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from yolo_slim import load
+from yolo_slim import load, prune, save
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ["sparse", "prune", "finetune", "export"]
@@ -27,6 +27,9 @@ OPTIONS = [
     ("prune", "--speed", "9", "unrecognized arguments: --speed 9"),
     ("sparse", "--sr", "-1", "--sr: -1"),
     ("sparse", "--sr", "nan", "--sr: nan"),
+    ("sparse", "--sr", "0.2", "--sr: given without --st"),
+    ("sparse", "--keep", "model.2", "--keep: given without --st"),
+    ("sparse", "--residual", "group", "--residual: given without --st"),
     ("sparse", "--sr", "inf", "--sr: inf"),
     ("sparse", "--bias-sr", "nan", "--bias-sr: nan"),
     ("sparse", "--percent", "1", "--percent: 1"),
@@ -187,3 +190,11 @@ def test_scripts(script, argv, empty_folder):
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert list(empty_folder.iterdir()) == []
+
+
+def test_finetune_that_does_not_know_its_data(tiny_model, tmp_path, refused):
+    """A model with other classes than the demo's, cut without having been trained here."""
+    tiny_model.names = {0: "a", 1: "b", 2: "c", 3: "d"}
+    file = save(prune(tiny_model, 0.3, imgsz=64), tmp_path / "pruned.pt")
+    line = refused("finetune", "--weights", file)
+    assert "--data: not given, and the model does not say what it was trained on" in line

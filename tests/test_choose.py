@@ -103,7 +103,7 @@ def test_dry_run_writes_nothing(tiny_checkpoint: Path, empty_folder: Path, capfd
     assert run("prune", [*argv, "--dry-run", "--keep", "model.0"]) == 0
     text = capfd.readouterr().out
     assert list(empty_folder.iterdir()) == []
-    assert "Nothing was written (--dry-run)." in text
+    assert "Nothing was written or validated (--dry-run)." in text
     assert "--keep" in next(line for line in text.splitlines() if "model.0.bn" in line)
     assert "parameters" in text
     assert "requested 30.0%" in text

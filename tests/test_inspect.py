@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -240,3 +242,15 @@ def test_dollar_in_the_file_name(tiny_model, tmp_path):
     """matplotlib would take it for a formula."""
     view = inspection(tiny_model, channel_graph(tiny_model), "a$b_{$.pt")
     assert plot_graph(view, tmp_path / "graph.png").is_file()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_reader_that_stops_early(tiny_checkpoint: Path, empty_folder: Path, more: list) -> None:
+    """As `| head` does."""
+    code = "from yolo_slim.cli import main; main()"
+    command = [sys.executable, "-c", code, "inspect", str(tiny_checkpoint), *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read().decode()

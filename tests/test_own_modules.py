@@ -204,9 +204,7 @@ def test_halves_of_a_chunk_must_be_tied() -> None:
         pruned = prune(model, 0.5, residual=residual, imgsz=64)
         assert pruned.model.model[3].main[0].conv.in_channels < 8
         assert prune(pruned.model, 0.3, residual=residual, imgsz=64).parity.holds
-    rules.rule(type(model.model[3]))(
-        lambda m, name, x, t: shuffle_unit(m, name, x, t, tied=False)
-    )
+    rules.rule(type(model.model[3]))(lambda m, name, x, t: shuffle_unit(m, name, x, t, tied=False))
     with pytest.raises(CheckFailed, match="is the rule of ShuffleUnit right?"):
         prune(model, 0.5, imgsz=64)
 

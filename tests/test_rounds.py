@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+import yaml
 
 from yolo_slim import ModelPruned, load, prune
 from yolo_slim.cli import run
@@ -49,6 +50,11 @@ def test_two_rounds(tiny_checkpoint, shapes_yaml, empty_folder, capfd) -> None:
         assert any(
             line.split()[:1] == [row[0]] and f"{row[1]:,}" in line for line in text.splitlines()
         )
+    third = ["--st", "--weights", str(runs / "finetune/exp2/weights/best.pt"), *data]
+    assert run("sparse", third) == 0
+    options = yaml.safe_load((runs / "train/exp3/opt.yaml").read_text())
+    assert options["residual"] == "inner"  # as in the last cut
+
     final = load(runs / "finetune/exp2/weights/best.pt").model
     assert [cut["params"] for cut in final.ancestry] == [counts[:2], counts[1:]]
     assert params(runs / "finetune/exp2/weights/best.pt") == counts[2]

@@ -79,9 +79,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     stride = max(int(source.model.stride.max()), 32)
     trained = source.train.get("imgsz", 640)
     imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
+    if opt.dynamic and "onnx" not in opt.include:
+        raise InputError("--dynamic", f"given for {' '.join(opt.include)}", "--include onnx")
+    batches = image_batches(source, opt, imgsz, stride)
     timed = "onnx" in opt.include and opt.repeats >= 2
     dense = dense_model(source, opt.dense) if timed or opt.dense else None
-    batches = image_batches(source, opt, imgsz, stride)
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     print(f"Exporting {source} at {imgsz} px{', dynamic' if opt.dynamic else ''}")
     try:
@@ -125,10 +127,12 @@ def dense_model(source: Checkpoint, path: str | None) -> nn.Module | None:
     ancestry = getattr(source.model, "ancestry", None)
     if not ancestry:
         return None
+    from yolo_slim.deploy.export import quiet
     from yolo_slim.pruning.model import build_model
 
     yaml = dict(ancestry[0]["dense_yaml"])
-    model = build_model(yaml, nc=source.model.nc)
+    with quiet():
+        model = build_model(yaml, nc=source.model.nc)
     assert isinstance(model, yolo.DetectionModel)
     model.names = source.model.names
     return model.eval()
@@ -198,6 +202,7 @@ def check(
     import torch
 
     from yolo_slim.deploy.check import compare
+    from yolo_slim.deploy.export import quiet
     from yolo_slim.measure.latency import session
 
     if kind == "onnx":
@@ -208,7 +213,8 @@ def check(
         if found.boxes or found.scores or found.masks:
             raise CheckFailed(f"stock differs from our model: {found}; nothing was written")
     else:
-        script = torch.jit.load(io.BytesIO(content))
+        with quiet():  # torch says that TorchScript is deprecated
+            script = torch.jit.load(io.BytesIO(content))
         found = compare(
             model, lambda x: [out.numpy() for out in script(torch.from_numpy(x))], batches
         )

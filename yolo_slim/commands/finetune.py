@@ -18,6 +18,7 @@ from yolo_slim.host.tasks import task_of
 from yolo_slim.pruning.model import ModelPruned, build_heir, build_model
 from yolo_slim.pruning.plan import pruned_yaml, write_yaml
 from yolo_slim.runs import newest
+from yolo_slim.shapes import NAMES
 
 YAML = "pruned.yaml"  # in the run's folder: what is trained, and the mark of a finetuning
 
@@ -52,18 +53,21 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         found = newest("**/pruned.pt", where="--weights", made_by="prune.py")
         opt.weights = str(found)
     opt.weights = opt.weights or ""
-    trained, nc = {}, None
+    trained, nc, names = {}, None, {}
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
         if not isinstance(model, ModelPruned):
             raise InputError(f"--cfg {opt.cfg}", "a yaml without pruned modules", "a pruned.yaml")
-        nc = model.nc if not opt.weights else None
+        nc, names = model.nc if not opt.weights else None, model.names
     if opt.weights:
         source = load(opt.weights)
         if not isinstance(source.model, ModelPruned):
             raise InputError(opt.weights, "a model that is not pruned", "a pruned.pt of prune.py")
-        trained, nc = source.train, source.model.nc
+        trained, nc, names = source.train, source.model.nc, source.names
     if opt.data is None:
+        if not trained.get("data") and set(names.values()) != set(NAMES):
+            got = "not given, and the model does not say what it was trained on"
+            raise InputError("--data", got, "a data yaml")
         opt.data = str(trained.get("data") or data.shipped(DEMO_DATA[task_of(opt)]))
         if not Path(opt.data).is_file():  # what a checkpoint names is not downloaded
             got = f"not given, and {opt.data}, which the checkpoint was trained on, is not here"

@@ -95,8 +95,10 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
 
     opt.residual = opt.residual or source.train.get("residual", "skip")
     print(f"Pruning {source}")
+    if not source.train.get("st"):
+        print("It was not trained with --st: its gammas say little, and the cut may cost much.")
     if opt.dry_run:
-        print(f"{cut().report}\nNothing was written (--dry-run).")
+        print(f"{cut().report}\nNothing was written or validated (--dry-run).")
         return None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     try:

@@ -21,6 +21,7 @@ from yolo_slim.sparsify.monitor import CSV, SparsityMonitor
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.readiness import gammas
 
+SR = 0.0002
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
 DEMO_DATA = {DETECTION: "data/shapes.yaml", SEGMENTATION: "data/shapes-seg.yaml"}
 
@@ -29,10 +30,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What train_sparse adds to YOLOv5's options."""
     group = parser.add_argument_group("sparse training")
     group.add_argument("--st", action="store_true", help="train with sparsity: L1 on BatchNorm")
-    group.add_argument("--sr", type=float, default=0.0002, help="strength of the L1 on gamma")
+    text = f"strength of the L1 on gamma (default {SR:g})"
+    group.add_argument("--sr", type=float, help=text)
     group.add_argument("--bias-sr", type=float, default=None, help="on beta (default 10 * sr)")
-    text = "what may be cut around residual adds (group: a group penalty on what is tied)"
-    group.add_argument("--residual", choices=RESIDUAL, default="skip", help=text)
+    text = "what may be cut around residual adds (group: a group penalty on what is tied); default "
+    text += "as in the last cut of a pruned model, or skip"
+    group.add_argument("--residual", choices=RESIDUAL, help=text)
     text = "layers that are not penalised, such as model.2 (repeatable)"
     group.add_argument("--keep", action="append", default=[], metavar="GLOB", help=text)
     group.add_argument("--percent", type=float, default=0.6, help="share that is to be cut later")
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         options.resolve_resume_(opt, beside=CSV, made_by="train_sparse.py --st")
     else:
         resolve_defaults_(opt)
-        check_options(opt)
+        check_options_(opt)
     return run(opt)
 
 
@@ -67,8 +70,8 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         opt.data = str(data.shipped(DEMO_DATA[task_of(opt)]))
 
 
-def check_options(opt: argparse.Namespace) -> None:
-    """Everything that can be known to be wrong before the host starts.
+def check_options_(opt: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong before the host starts; sets sr and residual.
 
     Raises:
         InputError: an option cannot be used.
@@ -78,12 +81,19 @@ def check_options(opt: argparse.Namespace) -> None:
     for name, value in (("--sr", opt.sr), ("--bias-sr", opt.bias_sr)):
         if value is not None and not 0 <= value < float("inf"):
             raise InputError(name, value, "a finite number, 0 or more")
+    for name in ("sr", "bias_sr", "residual", "keep"):
+        if getattr(opt, name) and not opt.st:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(option, "given without --st", "--st, which turns the penalty on")
     if opt.st and opt.evolve:
         raise InputError("--evolve", "given with --st", "one of the two")
     options.check_common(opt)
     model = load(opt.weights).model if opt.weights else None
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
+    opt.sr = SR if opt.sr is None else opt.sr
+    cuts = getattr(model, "ancestry", None) or [{}]
+    opt.residual = opt.residual or cuts[-1].get("residual", "skip")
     if opt.st and model is not None:
         penalty_of(model, opt)
 

@@ -15,18 +15,23 @@ import torch
 from torch import nn
 
 from yolo_slim.host.checkpoint import class_names, yolo
+from yolo_slim.host.compat import replaced
+
+LOGGER = logging.getLogger("yolov5")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Tracing warns at each shape that Detect looks at, and that the legacy exporter is legacy.
+    """Nothing is printed in the block but by ourselves.
 
-    torch.onnx.export(dynamo=True) fails on this model in torch 2.14, so the legacy one it is.
+    Tracing warns at each shape that Detect looks at, and that the legacy exporter is legacy; the
+    host prints the model that it builds or fuses. torch.onnx.export(dynamo=True) fails on this
+    model in torch 2.14, so the legacy one it is.
     """
     level = logging.getLogger("torch.onnx").level
     try:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with replaced(LOGGER, disabled=True), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -40,7 +45,8 @@ def exportable(model: nn.Module, dynamic: bool = False) -> nn.Module:
         model: a detector; left untouched.
         dynamic: the image size may change from call to call.
     """
-    copy = deepcopy(model).cpu().float().eval().fuse()
+    with quiet():
+        copy = deepcopy(model).cpu().float().eval().fuse()
     for module in copy.modules():
         if isinstance(module, yolo.Detect):
             module.inplace, module.dynamic, module.export = False, dynamic, True

@@ -64,7 +64,9 @@ def check_device(device: str) -> None:
         return
     count = torch.cuda.device_count()
     if not all(i.isdigit() and int(i) < count for i in wanted.split(",")):
-        raise InputError("--device", device, f"cpu or one of {count} GPUs, from 0" if count else "cpu (no GPU)")
+        raise InputError(
+            "--device", device, f"cpu or one of {count} GPUs, from 0" if count else "cpu (no GPU)"
+        )
 
 
 def evaluate(
