@@ -81,13 +81,15 @@ def main() -> None:
     args.add_argument("--batch", type=int, default=16, help="images a step")
     args.add_argument("--imgsz", type=int, default=160, help="px")
     args.add_argument("--steps", type=int, default=60, help="timed steps of each")
+    args.add_argument("--residual", default="skip", help="skip, inner or group")
     opt = args.parse_args()
 
     model = random_model(opt.model)
     images, targets = batch(opt.batch, opt.imgsz, model.nc)
     plain, *_ = stepper(deepcopy(model), images, targets)
     sparse, optimizer, _ = stepper(model, images, targets)
-    penalty, calls = SparsityPenalty(model, sr=2e-4), []  # type: SparsityPenalty, list[float]
+    penalty = SparsityPenalty(model, sr=2e-4, residual=opt.residual)
+    calls: list[float] = []
     penalty.add_to_gradients_ = timed(penalty.add_to_gradients_, calls)
     penalty.attach(optimizer)
     times = interleaved({"without": plain, "with": sparse}, repeats=opt.steps, warmup=5)
@@ -102,6 +104,7 @@ def main() -> None:
         ["the penalty's call alone", f"{call:.2f}", "", f"{share:.4f}"],
     ]
     title = f"{opt.model}, batch {opt.batch}, {opt.imgsz} px, {opt.steps} steps each, in turns"
+    title += f", residual {opt.residual}"
     print(table(["", "median, ms", "between quartiles, ms", "of a step"], rows, title))
     print(f"added: {added:+.2%} of a step by difference, {share:.2%} by its own time (target: 2%)")
     save_json(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from copy import deepcopy
@@ -198,3 +199,11 @@ def test_finetune_that_does_not_know_its_data(tiny_model, tmp_path, refused):
     file = save(prune(tiny_model, 0.3, imgsz=64), tmp_path / "pruned.pt")
     line = refused("finetune", "--weights", file)
     assert "--data: not given, and the model does not say what it was trained on" in line
+
+
+def test_labels_of_a_class_that_the_yaml_does_not_name(shapes_yaml, tmp_path, refused, options):
+    data = yaml.safe_load(shapes_yaml.read_text())
+    file = tmp_path / "two.yaml"
+    file.write_text(yaml.safe_dump({**data, "names": ["a", "b"]}))
+    line = refused("sparse", *options["sparse"], "--data", file)
+    assert re.search(r"labels/train/\d+\.txt: class [23], expected 0 to 1", line), line

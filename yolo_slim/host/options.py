@@ -116,6 +116,8 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
     if not Path(opt.data).is_file() and (data.shipped(opt.data)).is_file():
         opt.data = str(data.shipped(opt.data))
     sets = data.check_data(opt.data, nc, ("train", "val"))
+    if not opt.single_cls:
+        data.check_classes(sets, ("train", "val"))
     for name in ("cfg", "hyp"):
         value = str(getattr(opt, name))
         if value:
