@@ -34,6 +34,16 @@ def save_json(file: Path | None, **result: Any) -> None:
     file.write_text(json.dumps(about | result, indent=2) + "\n")
 
 
+def randomise_norms_(model: nn.Module) -> None:
+    """Give the BNs random weights, biases and statistics, in place, from torch's generator."""
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.uniform_(m.weight, 0.1, 1.5)
+            nn.init.normal_(m.bias, std=0.3)
+            nn.init.normal_(m.running_mean, std=0.3)
+            nn.init.uniform_(m.running_var, 0.5, 1.5)
+
+
 def random_model(name: str, seed: int = 0, nc: int | None = None) -> nn.Module:
     """One of the host's models with random weights, gammas and betas, in eval mode."""
     logging.getLogger("yolov5").setLevel(logging.WARNING)

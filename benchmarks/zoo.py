@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from _common import randomise_norms_
 from torch import nn
 from tqdm import tqdm
 
@@ -50,12 +51,7 @@ def build(file: Path, seed: int = 0, width: float | None = None) -> nn.Module:
     data["width_multiple"] = width or data["width_multiple"]
     torch.manual_seed(seed)
     model = build_model(data)
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            nn.init.uniform_(m.weight, 0.1, 1.5)
-            nn.init.normal_(m.bias, std=0.3)
-            nn.init.normal_(m.running_mean, std=0.3)
-            nn.init.uniform_(m.running_var, 0.5, 1.5)
+    randomise_norms_(model)
     return model.eval()
 
 

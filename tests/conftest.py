@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from _common import randomise_norms_
 from torch import nn
 
 from yolo_slim import load, prune, save
@@ -59,12 +60,7 @@ def build_tiny(seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = yolo.DetectionModel(yaml.safe_load(TINY))
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                nn.init.uniform_(m.weight, 0.1, 1.5)
-                nn.init.normal_(m.bias, std=0.3)
-                nn.init.normal_(m.running_mean, std=0.3)
-                nn.init.uniform_(m.running_var, 0.5, 1.5)
+        randomise_norms_(model)
     model.names = dict(enumerate(NAMES))
     return model.eval()
 
@@ -157,6 +153,15 @@ def options(tiny_checkpoint: Path, pruned_tiny: Path, shapes_yaml: Path) -> dict
         "finetune": ["--weights", pruned_tiny, *train],
         "export": ["--weights", pruned_tiny, *data, "--imgsz", 64, "--repeats", 0],
     }
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For small models, whose threads wait for each other, and for sums equal to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

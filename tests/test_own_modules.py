@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from _common import randomise_norms_
 from conftest import build_tiny
 from pickles import pickled, renamed
 from torch import nn
@@ -75,10 +76,7 @@ def _forget():
 
 def model_with(first: str, second: str = SAME) -> nn.Module:
     model = build_model(yaml.safe_load(YAML.format(first=first, second=second)))
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            nn.init.uniform_(m.weight, 0.1, 1.5)
-            nn.init.normal_(m.bias, std=0.3)
+    randomise_norms_(model)
     return model.eval()
 
 

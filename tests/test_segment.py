@@ -18,6 +18,7 @@ import onnxruntime
 import pytest
 import torch
 import yaml
+from _common import randomise_norms_
 from conftest import TINY
 from test_offline import WATCHED
 from torch import nn
@@ -75,12 +76,7 @@ def _tiny_seg() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = yolo.SegmentationModel(yaml.safe_load(TINY_SEG))
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                nn.init.uniform_(m.weight, 0.1, 1.5)
-                nn.init.normal_(m.bias, std=0.3)
-                nn.init.normal_(m.running_mean, std=0.3)
-                nn.init.uniform_(m.running_var, 0.5, 1.5)
+        randomise_norms_(model)
     model.names = dict(enumerate(NAMES))
     return model.eval()
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import onnxruntime
 import pytest
 import torch
 import yaml
+from _common import randomise_norms_
 from conftest import TINY
 from plain_yolov5 import __file__ as PLAIN
 from plain_yolov5 import serve
@@ -51,12 +52,7 @@ def pruned_model(text: str, residual: str = "skip", trained: bool = False) -> nn
     """A pruned model with random weights; `trained`: with anchors of its own, half precision."""
     data = yaml.safe_load(text)
     model = (yolo.SegmentationModel if text is SEGMENT else yolo.DetectionModel)(data)
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            nn.init.uniform_(m.weight, 0.1, 1.5)
-            nn.init.normal_(m.bias, std=0.3)
-            nn.init.normal_(m.running_mean, std=0.3)
-            nn.init.uniform_(m.running_var, 0.5, 1.5)
+    randomise_norms_(model)
     model.names = dict(enumerate(NAMES))
     for conv in model.model[-1].m:
         conv.bias.data.view(3, -1)[:, 9:] += 1  # a mask has more than a few pixels
@@ -77,13 +73,7 @@ SERVED = ("skip", "generic", "segment")
 EXPORTED = ("skip", "segment")  # by the clone
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the other processes: a sum over several threads may differ in its last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,46 +117,42 @@ def images(data: dict[str, Any], split: str = "val") -> list[Path]:
     return sorted(p for p in found if p.is_file())
 
 
-def label_files(data: dict[str, Any], split: str, most: int = 1000) -> list[Path]:
-    """The label files of a split, at most about so many, evenly spread over it."""
-    files = [Path(file) for file in img2label_paths([str(p) for p in images(data, split)])]
-    return [file for file in files[:: max(1, -(-len(files) // most))] if file.is_file()]
+def label_rows(
+    data: dict[str, Any], splits: tuple[str, ...], most: int = 1000
+) -> Iterator[tuple[Path, list[str]]]:
+    """The rows of the label files of some splits: the file, and the words of a row.
+
+    Args:
+        data: from `read_data`.
+        splits: of train, val and test.
+        most: files to read of a split, about, evenly spread over it.
+    """
+    for split in splits:
+        files = [Path(file) for file in img2label_paths([str(p) for p in images(data, split)])]
+        for file in filter(Path.is_file, files[:: max(1, -(-len(files) // most))]):
+            for line in file.read_text(errors="ignore").split("\n"):
+                yield file, line.split()
 
 
 def check_classes(data: dict[str, Any], splits: tuple[str, ...]) -> None:
     """The labels name classes of the data yaml. The host finds out after it has made its folder.
 
-    Args:
-        data: from `read_data`.
-        splits: which of train, val and test to look at.
-
     Raises:
         InputError: a label names another class.
     """
-    for split in splits:
-        for file in label_files(data, split):
-            for line in file.read_text(errors="ignore").split("\n"):
-                first = line.split(maxsplit=1)[:1]
-                if first and first[0].isdigit() and int(first[0]) >= data["nc"]:
-                    expected = f"0 to {data['nc'] - 1}: the data yaml has {data['nc']} names"
-                    raise InputError(file, f"class {first[0]}", expected)
+    for file, row in label_rows(data, splits):
+        if row and row[0].isdigit() and int(row[0]) >= data["nc"]:
+            expected = f"0 to {data['nc'] - 1}: the data yaml has {data['nc']} names"
+            raise InputError(file, f"class {row[0]}", expected)
 
 
 def check_polygons(data: dict[str, Any], splits: tuple[str, ...]) -> None:
     """The labels are outlines. The host reads a box in their place, and fails or learns nothing.
 
-    Args:
-        data: from `read_data`.
-        splits: which of train, val and test to look at.
-
     Raises:
         InputError: a label is a box.
     """
-    for split in splits:
-        for file in label_files(data, split):
-            if any(len(line.split()) == 5 for line in file.read_text(errors="ignore").split("\n")):
-                raise InputError(
-                    file,
-                    "a box (class x y w h)",
-                    "an outline (class x1 y1 x2 y2 x3 y3 ...): the model is for segmentation",
-                )
+    for file, row in label_rows(data, splits):
+        if len(row) == 5:
+            expected = "an outline (class x1 y1 x2 y2 x3 y3 ...): the model is for segmentation"
+            raise InputError(file, "a box (class x y w h)", expected)
