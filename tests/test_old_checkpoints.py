@@ -294,6 +294,7 @@ import sys
 import torch
 from yolo_slim import load, prune
 
+torch.set_num_threads(1)
 image, found = torch.load(sys.argv[1]), {}
 for file in sys.argv[3:]:
     model = load(file).model
@@ -307,7 +308,7 @@ torch.save(found, sys.argv[2])
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def road(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> dict[str, dict[str, Any]]:
     """Each checkpoint: loaded and pruned here, opened and pruned again in a new process."""
     folder, found = tmp_path_factory.mktemp("versions"), {}
     image = torch.rand(2, 3, 64, 96)
