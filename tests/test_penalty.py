@@ -165,7 +165,7 @@ import torch.distributed as dist
 from torch import nn
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
-sys.path.insert(0, os.environ["TESTS"])
+sys.path[:0] = os.environ["TESTS"].split(os.pathsep)
 from conftest import build_tiny
 from yolo_slim import SparsityPenalty
 
@@ -199,7 +199,9 @@ def test_ddp_equals_one_process_with_the_whole_batch(tmp_path: Path) -> None:
     script.write_text(DDP)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["--master_port", "29577", str(script)]
-    environment = {**os.environ, "TESTS": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    tests = Path(__file__).parent
+    folders = os.pathsep.join(map(str, (tests, tests.parent / "benchmarks")))
+    environment = {**os.environ, "TESTS": folders, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("same") == 2
