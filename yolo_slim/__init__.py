@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from yolo_slim.channels.rules import channel_graph, rule, walk
     from yolo_slim.errors import InputError
+    from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.checkpoint import Checkpoint, load
     from yolo_slim.host.extensions import admit
+    from yolo_slim.pruning.calibration import Calibration
+    from yolo_slim.pruning.criteria import criterion
+    from yolo_slim.pruning.finegrained import sparsify_
     from yolo_slim.pruning.model import ModelPruned
     from yolo_slim.pruning.prune import Pruned, prune, save
+    from yolo_slim.pruning.weight_masks import reapply_
     from yolo_slim.sparsify.penalty import SparsityPenalty
 
 __version__ = "0.1.0"
@@ -28,24 +33,34 @@ _HOME = {
     "channel_graph": "channels.rules",
     "rule": "channels.rules",
     "walk": "channels.rules",
+    "calibrate": "host.calibration",
+    "Calibration": "pruning.calibration",
+    "criterion": "pruning.criteria",
     "prune": "pruning.prune",
     "Pruned": "pruning.prune",
     "ModelPruned": "pruning.model",
     "save": "pruning.prune",
+    "sparsify_": "pruning.finegrained",
+    "reapply_": "pruning.weight_masks",
     "InputError": "errors",
 }
 __all__ = [
+    "Calibration",
     "Checkpoint",
     "InputError",
     "ModelPruned",
     "Pruned",
     "SparsityPenalty",
     "admit",
+    "calibrate",
     "channel_graph",
+    "criterion",
     "load",
     "prune",
+    "reapply_",
     "rule",
     "save",
+    "sparsify_",
     "walk",
 ]
 

@@ -1,0 +1,170 @@
+"""Calibration images for a YOLOv5 model: the host's loader, its letterbox and its loss."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.compat import mend, replaced
+from yolo_slim.host.data import check_classes, check_polygons, read_mapping
+from yolo_slim.host.data import images as image_files
+from yolo_slim.host.evaluate import check_imgsz
+from yolo_slim.host.options import HYP
+from yolo_slim.host.tasks import SEGMENTATION, task_of_model
+from yolo_slim.pruning.calibration import Batch, Calibration
+
+mend()
+
+from yolov5.utils import general  # noqa: E402
+
+OF_THE_LOSS = ("box", "cls", "obj", "cls_pw", "obj_pw", "fl_gamma", "anchor_t")
+MASK_RATIO = 4  # of segment/train.py: px of the image to a px of a mask
+
+
+def calibrate(
+    data: dict[str, Any],
+    model: nn.Module,
+    *,
+    imgsz: int,
+    images: int = 64,
+    batch_size: int = 8,
+    workers: int = 0,
+    seed: int = 0,
+    split: str = "train",
+) -> Calibration:
+    """Load some images of a data set, letterboxed to squares and not augmented, and their labels.
+
+    The host reads the labels of these images alone, and its label cache goes to a temporary folder.
+
+    Args:
+        data: from `read_data`.
+        model: gives stride, task and the hyperparameters of the loss; left untouched.
+        imgsz: side of the images, px.
+        images: how many, chosen at random; all where there are fewer.
+        batch_size: images of a batch; the last may have fewer.
+        workers: processes that load.
+        seed: of the choice and of the order.
+        split: train, val or test.
+
+    Returns:
+        Images (n, 3, imgsz, imgsz), float32 in [0, 1]; targets and loss as in the host's training,
+        but for the state of BatchNorm, which the caller decides.
+
+    Raises:
+        InputError: an argument is out of range; no images, or none that can be read; no labels at
+            all, labels of other classes than the model's, or boxes for a segmentation model.
+    """
+    for name, value, least in (
+        ("images", images, 1),
+        ("batch_size", batch_size, 1),
+        ("workers", workers, 0),
+    ):
+        if value < least:
+            raise InputError(f"calibration, {name}", value, f"{least} or more")
+    check_imgsz(imgsz, max(int(model.stride.max()), 32))
+    where = f"{split}: {data.get(split)}"
+    nc = model.model[-1].nc
+    if data["nc"] != nc:
+        raise InputError(where, f"{data['nc']} classes", f"the {nc} of the model")
+    found = image_files(data, split)
+    if not found:
+        raise InputError(where, "no images", "at least one image")
+    order = np.random.default_rng(seed).permutation(len(found))[:images]
+    task = task_of_model(model)
+    extra = {"mask_downsample_ratio": MASK_RATIO, "overlap_mask": True}
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "calibration.txt"
+        listed.write_text("\n".join(str(found[i]) for i in sorted(order)))
+        chosen = {**data, split: str(listed)}
+        check_classes(chosen, (split,))
+        if task is SEGMENTATION:
+            check_polygons(chosen, (split,))
+        try:
+            with replaced(general.LOGGER, disabled=True):  # it announces the cache
+                loader, dataset = task.script("train").create_dataloader(
+                    str(listed),
+                    imgsz,
+                    batch_size,
+                    int(model.stride.max()),
+                    workers=workers,
+                    shuffle=True,
+                    seed=seed,
+                    prefix="calibration: ",
+                    **(extra if task is SEGMENTATION else {}),
+                )
+            if not any(map(len, dataset.labels)):
+                raise InputError(where, f"no labels of {len(dataset)} images", "some labels")
+            batches = tuple(map(_batch, tqdm(loader, desc="calibration images", unit="batch")))
+        except InputError:
+            raise
+        except Exception as error:  # the host raises any where images cannot be read
+            text = " ".join(str(error).split())[:160]
+            raise InputError(where, f"cannot be read ({text})", "images with labels") from error
+    source = f"{len(dataset)} of {len(found)} images of {where}"
+    return Calibration(batches, training_loss(model, imgsz), source)
+
+
+def _batch(loaded: tuple[Any, ...]) -> Batch:
+    """Of what the host's loader gives: uint8 images, labels, paths, shapes, masks if any."""
+    images, labels, _, _, *masks = loaded
+    return images.float() / 255, (labels, *masks)
+
+
+def training_loss(model: nn.Module, imgsz: int) -> Callable[[nn.Module, Batch], torch.Tensor]:
+    """The host's training loss for models like this one.
+
+    Args:
+        model: the hyperparameters are its own where it has all that the loss asks for, else the
+            host's defaults, scaled as its training scales them.
+        imgsz: side of the images, px.
+
+    Returns:
+        (model, batch) to a scalar. The model may be another with the same head.
+    """
+    hyp, script = loss_hyp(model, imgsz), task_of_model(model).script("train")
+    settings = {"overlap": True} if task_of_model(model) is SEGMENTATION else {}
+
+    def loss(model: Any, batch: Batch) -> torch.Tensor:
+        images, (labels, *masks) = batch
+        device = next(model.parameters()).device
+        view = SimpleNamespace(hyp=hyp, model=model.model, parameters=model.parameters)
+        with raw_outputs(model):
+            outputs = model(images.to(device))
+        parts = [mask.to(device).float() for mask in masks]
+        return script.ComputeLoss(view, **settings)(outputs, labels.to(device), *parts)[0].sum()
+
+    return loss
+
+
+def loss_hyp(model: nn.Module, imgsz: int) -> dict[str, Any]:
+    """The hyperparameters of the loss; see `training_loss`."""
+    own = getattr(model, "hyp", None)
+    if isinstance(own, Mapping) and all(isinstance(own.get(k), int | float) for k in OF_THE_LOSS):
+        return dict(own)
+    hyp, head = read_mapping(HYP, "hyperparameters"), model.model[-1]
+    hyp["box"] *= 3 / head.nl
+    hyp["cls"] *= head.nc / 80 * 3 / head.nl
+    hyp["obj"] *= (imgsz / 640) ** 2 * 3 / head.nl
+    return hyp
+
+
+@contextmanager
+def raw_outputs(model: Any) -> Iterator[None]:
+    """The head gives what the loss takes, and makes no grids; BatchNorms stay in their modes."""
+    head = model.model[-1]
+    mode = head.training
+    try:
+        head.training = True
+        yield
+    finally:
+        head.training = mode
