@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
+from torch import nn
 from tqdm import tqdm
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Latency:
 
 
 def interleaved(
-    calls: Mapping[str, Callable[[], Any]], *, repeats: int = 60, warmup: int = 8
-) -> dict[str, Latency]:
+    calls: Mapping[Name, Callable[[], Any]], *, repeats: int = 60, warmup: int = 8
+) -> dict[Name, Latency]:
     """Time several calls in turns.
 
     Args:
@@ -40,7 +45,7 @@ def interleaved(
         warmup: rounds before, untimed.
     """
     names = list(calls)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[Name, list[float]] = {name: [] for name in names}
     for index in tqdm(range(warmup + repeats), desc="latency", unit="round", leave=False):
         for name in names[index % len(names) :] + names[: index % len(names)]:
             start = time.perf_counter()
@@ -65,8 +70,45 @@ def session(model: bytes, threads: int = 2) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors are raised as well
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def onnx_call(model: bytes, images: np.ndarray, threads: int = 2) -> Callable[[], Any]:
+    """A function that runs an ONNX file, which has one input, on these images.
+
+    Args:
+        model, threads: see `session`.
+        images: as its input takes them.
+    """
+    runtime = session(model, threads)
+    return partial(runtime.run, None, {runtime.get_inputs()[0].name: images})
+
+
+def torch_call(model: nn.Module, images: np.ndarray) -> Callable[[], Any]:
+    """A function that runs a model in PyTorch, in inference mode, on these images.
+
+    Args:
+        model: as `exportable` makes it, that is fused; another one is timed as it is.
+        images: (batch, channels, h, w) float32.
+    """
+    return torch.inference_mode()(partial(model, torch.from_numpy(images)))
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """PyTorch works with so many threads in the block; the number before it is put back."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def random_images(*shape: int) -> np.ndarray:
+    """Images (batch, channels, h, w), float32 in [0, 1), the same each time."""
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
 def onnx_latency(
@@ -75,12 +117,11 @@ def onnx_latency(
     """Time ONNX files side by side on one random image.
 
     Args:
-        models: name to an ONNX file's content, with one input `images`.
+        models: name to an ONNX file's content, with one input of three channels.
         imgsz: side of the square image, px.
         batch: images a call.
         threads, repeats: see `session` and `interleaved`.
     """
-    sessions = {name: session(model, threads) for name, model in models.items()}
-    image = np.random.default_rng(0).random((batch, 3, imgsz, imgsz), dtype=np.float32)
-    calls = {name: partial(s.run, None, {"images": image}) for name, s in sessions.items()}
+    images = random_images(batch, 3, imgsz, imgsz)
+    calls = {name: onnx_call(content, images, threads) for name, content in models.items()}
     return interleaved(calls, repeats=repeats)

@@ -1,0 +1,216 @@
+"""bench: parameters, MACs, file size and latency of models side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_slim.cli import OneLineParser
+from yolo_slim.errors import InputError
+from yolo_slim.runs import check_writable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from yolo_slim.host.checkpoint import Checkpoint
+    from yolo_slim.measure.latency import Latency
+    from yolo_slim.measure.onnx_cost import OnnxFile
+    from yolo_slim.report.bench_table import Measured
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; nothing heavy is imported for --help."""
+    parser = OneLineParser(
+        prog="yolo-slim bench",
+        description="Compare models on the CPU: parameters, MACs, file size, and latency in "
+        "PyTorch and ONNX Runtime, measured in turns. Shares are of the first file.",
+    )
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="checkpoints (.pt) and ONNX files (.onnx)")
+    text = "image size, px (default: that of the ONNX files, or 640)"
+    add("--imgsz", "--img", type=int, help=text)
+    add("--batch-size", type=int, help="images a call (default: that of the ONNX files, or 1)")
+    add("--threads", type=int, default=2, help="of each runtime")
+    add("--repeats", type=int, default=60, help="timed rounds")
+    text = "what to time (default: both); for ONNX Runtime a .pt is exported in memory"
+    add("--runtime", nargs="+", choices=("torch", "onnx"), default=["torch", "onnx"], help=text)
+    add("--layers", action="store_true", help="print each checkpoint layer by layer too")
+    add("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> list[Measured]:
+    """Compare; returns what was measured, in the order of the files."""
+    opt = parse(argv)
+    for name, least in (("imgsz", 1), ("batch_size", 1), ("threads", 1), ("repeats", 2)):
+        value = getattr(opt, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')}", value, f"{least} or more")
+    if opt.json:
+        if opt.json.is_dir():
+            raise InputError("--json", f"{opt.json}, a folder", "a file to write")
+        check_writable(opt.json.parent)
+
+    from tqdm import tqdm
+
+    from yolo_slim.host.checkpoint import load, write_aside
+    from yolo_slim.measure.onnx_cost import OnnxFile, read_onnx
+    from yolo_slim.report.bench_table import bench_tables, layer_table
+
+    sources = [read_onnx(f) if Path(f).suffix == ".onnx" else load(f) for f in opt.files]
+    if all(isinstance(source, OnnxFile) for source in sources):
+        if opt.layers:
+            raise InputError("--layers", "given for ONNX files alone", "a checkpoint (.pt)")
+        if "onnx" not in opt.runtime:
+            raise InputError("--runtime", "torch, for ONNX files alone", "onnx")
+    opt.imgsz, opt.batch_size = sizes(sources, opt)
+    costs = [costs_of(source, opt) for source in sources]
+    calls: dict[tuple[int, str], Callable[[], Any]] = {}
+    for index, source in enumerate(sources):
+        if isinstance(source, OnnxFile) and "onnx" in opt.runtime:
+            calls[index, "onnx"] = file_call(source, opt)
+    for index, source in enumerate(tqdm(sources, desc="preparing", unit="model", leave=False)):
+        if not isinstance(source, OnnxFile):
+            calls |= {(index, runtime): call for runtime, call in model_calls(source.model, opt)}
+    models = with_times(costs, timed(calls, opt))
+    if opt.json:
+        content = {**measured_with(opt), "models": [m.as_dict(models[0]) for m in models]}
+        write_aside(opt.json, json.dumps(content, indent=2).encode())
+    for model in models:
+        if model.layers:
+            print(layer_table(model))
+    print(bench_tables(models, [r for r in ("torch", "onnx") if r in opt.runtime]))
+    print(
+        f"{opt.batch_size} x {opt.imgsz} px (MACs: one image), threads: {opt.threads}; median "
+        f"(distance between the quartiles) of {opt.repeats} rounds in turns"
+    )
+    if len({isinstance(source, OnnxFile) for source in sources}) > 1:
+        print("An ONNX file has its BatchNorms folded into the convs: fewer parameters.")
+    return models
+
+
+def sizes(sources: Sequence[Checkpoint | OnnxFile], opt: argparse.Namespace) -> tuple[int, int]:
+    """Image size, px, and images a call: as given, else as the ONNX files say, else 640 and 1.
+
+    Raises:
+        InputError: an ONNX file has another size than is given or than one before it; it takes
+            images that are not square; the size is no multiple of a model's stride; a checkpoint
+            takes other images than RGB.
+    """
+    from yolo_slim.host.evaluate import check_imgsz
+    from yolo_slim.host.image import smallest_image
+    from yolo_slim.measure.onnx_cost import OnnxFile
+
+    imgsz, batch = opt.imgsz, opt.batch_size
+    for source in sources:
+        if isinstance(source, OnnxFile):
+            own_batch, _, height, width = source.shape
+            if (height or imgsz) != (width or imgsz):
+                got = f"it takes images of {height or '?'} x {width or '?'} px"
+                raise InputError(source.path, got, "square ones, the same for all files")
+            imgsz = same(source.path, "--imgsz", height or width, imgsz)
+            batch = same(source.path, "--batch-size", own_batch, batch)
+    imgsz, batch = imgsz or 640, batch or 1
+    for source in sources:
+        if not isinstance(source, OnnxFile):
+            channels, stride, _ = smallest_image(source.model)
+            check_imgsz(imgsz, stride)
+            if channels != 3:
+                raise InputError(source.path, f"images of {channels} channels", "3, RGB")
+    return imgsz, batch
+
+
+def same(file: Path, option: str, own: int | None, wanted: int | None) -> int | None:
+    """The size that a file is fixed to, or the one wanted.
+
+    Raises:
+        InputError: they differ.
+    """
+    if own and wanted and own != wanted:
+        got = f"{own} is fixed in it, {wanted} given or fixed in another file"
+        raise InputError(f"{file}, {option}", got, f"{option} {own}, or an export with --dynamic")
+    return own or wanted
+
+
+def costs_of(source: Checkpoint | OnnxFile, opt: argparse.Namespace) -> Measured:
+    """What a model costs, not yet timed.
+
+    Raises:
+        InputError: see `onnx_cost`.
+    """
+    from yolo_slim.measure.cost import cost, layer_costs
+    from yolo_slim.measure.onnx_cost import OnnxFile, onnx_cost
+    from yolo_slim.report.bench_table import Measured
+
+    if isinstance(source, OnnxFile):
+        return Measured(source.path, onnx_cost(source, source.images(opt.batch_size, opt.imgsz)))
+    layers = layer_costs(source.model, opt.imgsz) if opt.layers else ()
+    return Measured(source.path, cost(source.model, opt.imgsz, source.path), layers=layers)
+
+
+def file_call(source: OnnxFile, opt: argparse.Namespace) -> Callable[[], Any]:
+    """A function that runs an ONNX file.
+
+    Raises:
+        InputError: ONNX Runtime cannot.
+    """
+    from yolo_slim.measure.latency import onnx_call, random_images
+
+    images = random_images(*source.images(opt.batch_size, opt.imgsz)).astype(source.dtype)
+    try:
+        call = onnx_call(source.content, images, opt.threads)
+        call()
+    except Exception as error:  # ONNX Runtime raises a dozen types
+        got = f"ONNX Runtime refuses it ({' '.join(str(error).split())[:200]})"
+        raise InputError(source.path, got, "a model that it runs") from error
+    return call
+
+
+def model_calls(
+    model: nn.Module, opt: argparse.Namespace
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Runtime and a function that runs the model in it, for each that was asked for."""
+    import torch
+
+    from yolo_slim.deploy.export import exportable, to_onnx
+    from yolo_slim.measure.latency import onnx_call, random_images, torch_call
+
+    images = random_images(opt.batch_size, 3, opt.imgsz, opt.imgsz)
+    if "torch" in opt.runtime:
+        with torch.no_grad():
+            yield "torch", torch_call(exportable(model), images)
+    if "onnx" in opt.runtime:
+        content = to_onnx(model, imgsz=opt.imgsz, batch=opt.batch_size)
+        yield "onnx", onnx_call(content, images, opt.threads)
+
+
+def timed(
+    calls: dict[tuple[int, str], Callable[[], Any]], opt: argparse.Namespace
+) -> dict[tuple[int, str], Latency]:
+    """All calls in turns; PyTorch has as many threads as ONNX Runtime."""
+    from yolo_slim.measure.latency import interleaved, torch_threads
+
+    with torch_threads(opt.threads):
+        return interleaved(calls, repeats=opt.repeats)
+
+
+def with_times(costs: Sequence[Measured], found: dict[tuple[int, str], Latency]) -> list[Measured]:
+    """The models with the times of each."""
+    return [
+        replace(model, latency={runtime: t for (i, runtime), t in found.items() if i == index})
+        for index, model in enumerate(costs)
+    ]
+
+
+def measured_with(opt: argparse.Namespace) -> dict[str, Any]:
+    """What a figure is worth depends on it: sizes, threads, rounds, versions."""
+    import onnxruntime
+    import torch
+
+    names = ("imgsz", "batch_size", "threads", "repeats")
+    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
+    return {**{name: getattr(opt, name) for name in names}, "versions": versions}

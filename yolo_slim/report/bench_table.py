@@ -1,0 +1,96 @@
+"""Models side by side, as `yolo-slim bench` prints them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.measure.cost import Cost, LayerCost
+from yolo_slim.measure.latency import Latency
+from yolo_slim.report.tables import giga, mega, ratio, table
+
+RUNTIMES = {"torch": "PyTorch", "onnx": "ONNX RT"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model of a comparison.
+
+    Attributes:
+        file: where it comes from.
+        cost: parameters, MACs of one image, bytes of the file.
+        latency: runtime (torch, onnx) to the time of one call, for those that were timed.
+        layers: its cost by layer; empty if not asked for.
+    """
+
+    file: Path
+    cost: Cost
+    latency: Mapping[str, Latency] = field(default_factory=dict)
+    layers: tuple[LayerCost, ...] = ()
+
+    def left(self, first: Measured) -> dict[str, float]:
+        """What it has and takes, as shares of the first model's; times by the medians."""
+        ours, theirs = asdict(self.cost), asdict(first.cost)
+        both = [r for r in RUNTIMES if r in self.latency and r in first.latency]
+        shares = {key: ours[key] / theirs[key] for key in ("params", "macs", "bytes")}
+        return shares | {r: self.latency[r].median / first.latency[r].median for r in both}
+
+    def as_dict(self, first: Measured) -> dict[str, Any]:
+        """For --json: with `left`, the shares of the first model."""
+        found = asdict(self) | {"file": str(self.file), "left": self.left(first)}
+        return found if self.layers else {k: v for k, v in found.items() if k != "layers"}
+
+
+def bench_tables(models: Sequence[Measured], runtimes: Sequence[str]) -> str:
+    """Figures, and below them what each model has and takes of the first one's.
+
+    Args:
+        models: the rows.
+        runtimes: keys of RUNTIMES, the columns of times.
+    """
+    names = labels([model.file for model in models])
+    columns = ["params", "macs", "bytes", *runtimes]
+    head = ["parameters", "MACs", "file", *(RUNTIMES[r] for r in runtimes)]
+    figures, shares = [], []
+    for name, model in zip(names, models, strict=True):
+        cost, left = model.cost, model.left(models[0])
+        times = [milliseconds(model.latency.get(runtime)) for runtime in runtimes]
+        figures.append([name, f"{cost.params:,}", giga(cost.macs), mega(cost.bytes or 0), *times])
+        shares.append([name, *(ratio(left[c], 1) if c in left else "-" for c in columns)])
+    units = ["", *head[:3], *(f"{title}, ms" for title in head[3:])]
+    text = table(units, figures)
+    if len(models) > 1:
+        text += table(["of the first", *head], shares)
+    return text
+
+
+def milliseconds(latency: Latency | None) -> str:
+    """Median and spread, or a dash."""
+    return f"{latency.median:.4g} ({latency.spread:.3g})" if latency else "-"
+
+
+def layer_table(model: Measured) -> str:
+    """Parameters, MACs and bytes by layer."""
+    rows = [
+        [
+            layer.name,
+            f"{layer.params:,}",
+            f"{layer.macs / 1e6:,.2f}",
+            ratio(layer.macs, max(model.cost.macs, 1)),
+            f"{layer.bytes:,}",
+            layer.type,
+        ]
+        for layer in model.layers
+    ]
+    return table(["", "parameters", "MACs, M", "share", "bytes", "type"], rows, str(model.file))
+
+
+def labels(files: Sequence[Path], width: int = 28) -> list[str]:
+    """The files without the folders that they share, no longer than `width`: the end of each."""
+    paths = [file.resolve() for file in files]
+    base = os.path.commonpath([path.parent for path in paths])
+    names = [str(path.relative_to(base)) for path in paths]
+    return [name if len(name) <= width else f"\u2026{name[1 - width :]}" for name in names]
