@@ -1,6 +1,6 @@
 """How long it takes to cut a model: yolo_slim against torch-pruning 1.6.1.
 
-yolo_slim: channel_graph, bn_scores, global_masks and rebuild; and check_parity, timed by itself.
+yolo_slim: channel_graph, score, global_masks and rebuild; and check_parity, timed by itself.
 torch-pruning: MagnitudePruner with the L2 norm of the filters, global ranking, the Detect layer
 ignored, its DependencyGraph built from one traced forward pass, as YOLOv5 is usually cut with it.
 Both get the same model (random weights) and the same share of channels; the residual adds are cut
@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.pruning.budget import global_masks
+from yolo_slim.pruning.criteria import score
 from yolo_slim.pruning.parity import check_parity
 from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.score import bn_scores
 from yolo_slim.report.tables import table
 
 Times = dict[str, list[float]]
@@ -47,7 +47,7 @@ def cut_ours(model: nn.Module, percent: float, times: Times) -> nn.Module:
     with clock(times, "graph"):
         graph = channel_graph(model, "group")
     with clock(times, "scores and masks"):
-        masks = global_masks(graph, bn_scores(model, graph), percent)
+        masks = global_masks(graph, score(model, graph), percent)
     with clock(times, "rebuild"):
         pruned = rebuild(model, graph, masks)
     with clock(times, "check_parity"):

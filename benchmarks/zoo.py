@@ -88,7 +88,7 @@ def everything(files: list[Path]) -> None:
         start, model, worst = time.monotonic(), build(file), 0.0
         for residual in RESIDUAL:
             for share in SHARES:
-                pruned = prune(model, share, residual=residual, imgsz=64)
+                pruned = prune(model, share, residual=residual, round_to=1, imgsz=64)
                 again = prune(pruned.model, 0.3, residual=residual, imgsz=64)
                 worst = max(worst, pruned.parity.error, again.parity.error)
         print(f"{file.stem:<22}{worst:.0e}  {time.monotonic() - start:.0f} s", flush=True)

@@ -218,7 +218,7 @@ def test_weights_that_do_not_arrive_are_noticed(tiny_model: nn.Module) -> None:
         finetune.check_transfer(other, source)
     other.load_state_dict(source.state_dict())
     finetune.check_transfer(other, source)
-    with pytest.raises(CheckFailed, match=r"x: model\.0\.conv\.weight is"):
+    with pytest.raises(CheckFailed, match=r"x: model\.\S+ is"):
         finetune.check_shapes(tiny_model, finetune.shapes(source), "x")
 
 

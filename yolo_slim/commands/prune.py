@@ -1,4 +1,4 @@
-"""prune: cut the channels with small gamma and rebuild the detector with what survives."""
+"""prune: cut the channels that matter least and rebuild the detector with what survives."""
 
 from __future__ import annotations
 
@@ -18,20 +18,51 @@ if TYPE_CHECKING:
     from yolo_slim.host.evaluate import Accuracy
     from yolo_slim.pruning.prune import Pruned
 
+LEAST = {
+    "min_channels": 1,
+    "batch_size": 1,
+    "workers": 0,
+    "round_to": 1,
+    "calib_images": 1,
+    "threads": 1,
+}
+
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
         prog="prune.py",
-        description="Cut the BatchNorm channels with the smallest |gamma|, rebuild the detector.",
+        description="Cut the channels that matter least, by default those with the smallest "
+        "BatchNorm |gamma|, and rebuild the detector.",
     )
     add = parser.add_argument
     add("--weights", help="checkpoint (default: last.pt of the newest sparse training in runs/)")
+    group = parser.add_argument_group("how much (one of them)").add_mutually_exclusive_group()
     text = "share of the prunable channels to cut, [0, 1) (default 0.6)"
-    add("--percent", type=float, help=text)
+    group.add_argument("--percent", type=float, help=text)
+    group.add_argument("--macs", type=float, help="share of the MACs that is left, (0, 1]")
+    group.add_argument("--params", type=float, help="share of the parameters that is left, (0, 1]")
+    group.add_argument("--size-mb", type=float, help="size of pruned.pt, 10^6 bytes")
+    text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
+    group.add_argument("--latency", type=float, help=text)
+    text = (
+        "how channels are scored: bn (|gamma|, default), l1, l2 (of the filter), next-l2 (of what "
+    )
+    text += "reads it), taylor, thinet (both need --data), random, first, or one of --modules"
+    add("--criterion", default="bn", help=text)
+    text = "how the cut spreads over the layers: global (default), uniform, a yaml of shares by "
+    text += "layer, or the sensitivity.csv of `yolo-slim sensitivity`"
+    add("--budget", default="global", metavar="global|uniform|FILE", help=text)
+    text = "kept channels are multiples of N where a layer is wide enough (default 16; 1: any)"
+    add("--round-to", type=int, default=16, metavar="N", help=text)
+    text = "least squares of the weights after the cut (weights; default with thinet), or none"
+    add("--recover", choices=["weights", "none"], help=text)
+    add("--calib-images", type=int, default=64, help="images of the training split to look at")
+    add("--seed", type=int, default=0, help="of the calibration images, and of --criterion random")
+    add("--threads", type=int, default=2, help="of ONNX Runtime, for --latency")
     add("--min-channels", type=int, default=1, help="each layer keeps at least so many")
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
-    text += " (default: as in the sparse training, or skip)"
+    text += " (default: as in the sparse training; else skip, inner with thinet)"
     add("--residual", choices=["skip", "inner", "group"], help=text)
     text = 'layers never to cut, such as "model.2" or "model.*.cv1.bn" (repeatable)'
     add("--keep", action="append", default=[], metavar="GLOB", help=text)
@@ -52,9 +83,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> Path | None:
     """Prune; returns the run's folder, None with --dry-run."""
     opt = parse(argv)
-    if opt.percent is not None and not 0 <= opt.percent < 1:
-        raise InputError("--percent", opt.percent, "a share in [0, 1)")
-    for name, least in (("min_channels", 1), ("batch_size", 1), ("workers", 0)):
+    for name, least in LEAST.items():
         if getattr(opt, name) < least:
             raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
     weights = (
@@ -68,34 +97,61 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         )
     )
 
+    from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import check_data
     from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.pruning import criteria
     from yolo_slim.pruning.choose import parse_ratio
-    from yolo_slim.pruning.prune import prune
+    from yolo_slim.pruning.prune import prune, wished
 
-    ratios = dict(parse_ratio(text) for text in opt.ratio)
+    wished(opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
+    how = criteria.find(opt.criterion)
+    recover = {None: how.recover, "none": (), "weights": ("weights",)}[opt.recover]
+    looks = how.data or bool(recover)
+    if looks and not opt.data:
+        asked = f"--criterion {opt.criterion}" if how.data else "--recover weights"
+        raise InputError(asked, "no calibration images", "--data, whose training split has some")
+    budget, ratios = read_budget(opt)
+    ratios |= dict(parse_ratio(text) for text in opt.ratio)
     check_device(opt.device)
     source = load(weights)
     stride = max(int(source.model.stride.max()), 32)
     trained = source.train.get("imgsz", 640)
     imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
-    data = check_data(opt.data, source.model.nc) if opt.data and not opt.dry_run else None
+    splits = ("train",) * looks + ("val",) * (not opt.dry_run)
+    data = check_data(opt.data, source.model.nc, splits) if opt.data and splits else None
 
     def cut() -> Pruned:
+        calibration = None
+        if looks and data is not None:
+            calibration = calibrate(
+                data, source.model, imgsz=imgsz, images=opt.calib_images, seed=opt.seed
+            )
         return prune(
             source.model,
             opt.percent,
+            macs=opt.macs,
+            params=opt.params,
+            size_mb=opt.size_mb,
+            latency=opt.latency,
+            criterion=opt.criterion,
+            calibration=calibration,
+            budget=budget,
+            round_to=opt.round_to,
             min_channels=opt.min_channels,
             residual=opt.residual,
             keep=opt.keep,
             ratios=ratios,
+            recover=recover,
             imgsz=imgsz,
+            threads=opt.threads,
+            seed=opt.seed,
         )
 
-    opt.residual = opt.residual or source.train.get("residual", "skip")
+    opt.residual = opt.residual or source.train.get("residual")
     print(f"Pruning {source}")
-    if not source.train.get("st"):
+    if opt.criterion == "bn" and not source.train.get("st"):
         print("It was not trained with --st: its gammas say little, and the cut may cost much.")
     if opt.dry_run:
         print(f"{cut().report}\nNothing was written or validated (--dry-run).")
@@ -114,6 +170,32 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
     print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}")
     return folder
+
+
+def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
+    """How the cut spreads, and the shares of a --budget that is a yaml.
+
+    Layers that such a yaml does not name stay whole, or make up the rest of the target if there is
+    one.
+
+    Raises:
+        InputError: no such file, or it is neither shares by layer nor a scan.
+    """
+    if opt.budget in ("global", "uniform"):
+        return opt.budget, {}
+    where, path = f"--budget {opt.budget}", Path(opt.budget)
+    if not path.is_file():
+        raise InputError(where, "no such file", "global, uniform, a yaml of shares or a scan's csv")
+    if path.suffix == ".csv":
+        from yolo_slim.measure.sensitivity import read_scan
+
+        return read_scan(path), {}
+    from yolo_slim.pruning.choose import read_ratios
+
+    ratios = read_ratios(path, where)
+    targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
+    rest = {"*": 0.0} if all(target is None for target in targets) else {}
+    return "global", rest | ratios
 
 
 def validate(

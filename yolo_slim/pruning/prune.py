@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph, Residual
 from yolo_slim.channels.rules import channel_graph, from_outside
 from yolo_slim.errors import InputError
 from yolo_slim.host import checkpoint
+from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.budget import DEFAULT, Masks, achieved, global_masks
+from yolo_slim.pruning import criteria
+from yolo_slim.pruning.blocks import Masks
+from yolo_slim.pruning.budget import DEFAULT, achieved, check_percent, choose_masks
+from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.choose import kept_by, shares
-from yolo_slim.pruning.model import ModelPruned
+from yolo_slim.pruning.mask_cost import MaskCost
+from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.parity import Parity, ParityError, check_parity
 from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.score import bn_scores
+from yolo_slim.pruning.reconstruct import Reconstruction, reconstruct_
+from yolo_slim.pruning.targets import Target, check_target, goal_of, option, search_latency
 from yolo_slim.report.tables import CutReport, LayerCut
+
+if TYPE_CHECKING:
+    from yolo_slim.measure.sensitivity import Scan
+
+ROUND_TO = 16
+RECOVER = ("weights",)  # the parts of the recovery
 
 
 @dataclass(frozen=True)
@@ -30,83 +42,199 @@ class Pruned:
     """What `prune` returns.
 
     Attributes:
-        model: the smaller detector.
+        model: the smaller model: of a detector a ModelPruned, of another model one of its class.
         masks: BN name to bool (C,), True = kept; the prunable BNs.
-        yaml: the yaml that builds it.
-        parity: the proof that it computes what the masked model computes.
+        yaml: the yaml that builds it; empty for a model that is no YOLOv5.
+        parity: the proof that it computes what the masked model computes; taken before recovery.
         report: what was asked and what came of it; prints itself as tables.
+        recovered: what the least squares did to each conv; None where they were not asked for.
     """
 
-    model: ModelPruned
+    model: Any
     masks: Masks
     yaml: dict[str, Any]
     parity: Parity
     report: CutReport
+    recovered: Reconstruction | None = None
 
 
 def prune(
     model: nn.Module,
     percent: float | None = None,
     *,
+    macs: float | None = None,
+    params: float | None = None,
+    size_mb: float | None = None,
+    latency: float | None = None,
+    criterion: str = "bn",
+    calibration: Calibration | None = None,
+    budget: Literal["global", "uniform"] | Scan = "global",
+    round_to: int = ROUND_TO,
     min_channels: int = 1,
-    residual: Residual = "skip",
+    residual: Residual | None = None,
     keep: Sequence[str] = (),
     ratios: Mapping[str, float] | None = None,
+    recover: Sequence[str] | None = None,
     imgsz: int = 640,
+    threads: int = 2,
+    seed: int = 0,
 ) -> Pruned:
-    """Cut the channels with the smallest |gamma|.
+    """Cut the channels that matter least.
 
     Args:
-        model: a YOLOv5 detector, as from `load(...).model`; left untouched.
+        model: a YOLOv5 detector, as from `load(...).model`, or another model that has a rule (see
+            `channel_graph`); left untouched.
         percent: share of the prunable BN channels to cut, in [0, 1). None: 0.6, or what `ratios`
-            add up to where they name every layer.
+            add up to where they name every layer, or another target.
+        macs, params, latency: the share that is left, in (0, 1], in place of a percent; latency is
+            measured with ONNX Runtime on this machine.
+        size_mb: the size of the checkpoint that is left, 10^6 bytes.
+        criterion: how channels are scored, see `criteria`.
+        calibration: images for a criterion, or a recovery, that needs them (`calibrate`).
+        budget: how the cut spreads over the layers: "global", "uniform", or by a sensitivity scan.
+        round_to: what a layer keeps is a multiple of it where the layer has at least twice as many
+            channels and the target can be met so; 1: no rounding. Runtimes work in such blocks.
         min_channels: each layer keeps at least so many.
-        residual: see `channel_graph`.
+        residual: see `channel_graph`; None: what suits the criterion.
         keep: globs over BN and module names ("model.2", "model.*.cv1.bn"): never cut.
         ratios: glob to the share that is cut of each BN that it matches.
-        imgsz: side of the image, px, that MACs are counted for.
+        recover: what is done after the cut: "weights" (least squares of the convs that lost
+            inputs). None: what belongs to the criterion, nothing for most.
+        imgsz: side of the image, px, that MACs and latency are for.
+        threads: of ONNX Runtime, for `latency`.
+        seed: of a criterion that draws.
 
     Raises:
-        InputError: an argument is out of range, or the model has a module with no rule.
+        InputError: an argument is out of range, a target cannot be reached, or calibration images
+            are missing.
         ParityError: the result does not compute what it should: nothing is returned.
     """
-    graph = channel_graph(model, residual)
+    wish = wished(percent, macs, params, size_mb, latency)
+    how = criteria.find(criterion)
+    recover = check_recover(how.recover if recover is None else recover, calibration)
+    graph = channel_graph(model, residual or how.residual)
+    imgsz = imgsz if is_detector(model) else smallest_image(model)[1]
     held, own = kept_by(graph, keep), shares(graph, ratios or {})
-    scores = bn_scores(model, graph)
-    masks = global_masks(graph, scores, percent, min_channels=min_channels, keep=held, ratios=own)
+    spread = budget if isinstance(budget, str) else budget.losses(graph, model)
+    scores = criteria.score(model, graph, criterion, calibration, seed)
+    counted = MaskCost(model, graph, imgsz)
+    choose = partial(
+        choose_masks,
+        graph,
+        scores,
+        min_channels=min_channels,
+        keep=held,
+        ratios=own,
+        round_to=round_to,
+        spread=spread,
+    )
+    measured = None
+    if wish is None or wish[0] == "percent":
+        masks = choose(percent)
+    elif wish[0] == "latency":
+        masks, measured = search_latency(
+            model,
+            graph,
+            lambda share: choose(goal_of("macs", share, counted)),
+            wish[1],
+            imgsz=imgsz,
+            threads=threads,
+        )
+    else:
+        masks = choose(goal_of(*wish, counted))
     own_rules = sorted({type(m).__name__ for m in model.modules() if from_outside(type(m))})
     if own_rules:  # what this cut leaves alone proves nothing about them
-        trial = global_masks(graph, random_scores(graph), 0.5)
+        trial = choose_masks(graph, criteria.score(model, graph, "random"), 0.5)
         cut_and_prove(model, graph, trial, own_rules)
     pruned, parity = cut_and_prove(model, graph, masks, own_rules)
-    before, after, cut = cost(model, imgsz), cost(pruned, imgsz), achieved(graph, masks)
-    named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)
+    recovered = None
+    if "weights" in recover:
+        assert calibration is not None
+        recovered = reconstruct_(pruned, model, graph, masks, calibration, seed=seed)
+    cut = achieved(graph, masks)
+    if wish is None:
+        named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)
+        wish = "percent", cut if named else DEFAULT
+    got = measured if measured is not None else reached(wish[0], counted, graph, masks)
     report = CutReport(
-        percent=(cut if named else DEFAULT) if percent is None else percent,
+        target=Target(*wish, got),
         achieved=cut,
         layers=layer_cuts(graph, masks, min_channels, held, own),
         unknown=tuple(map(str, graph.unknown)),
-        residual=residual,
-        before=before,
-        after=after,
+        residual=graph.residual,
+        before=cost(model, imgsz),
+        after=cost(pruned, imgsz),
         parity=parity.error,
+        criterion=criterion,
+        budget=budget if isinstance(budget, str) else "sensitivity",
+        round_to=round_to,
+        calibration=calibration.images if calibration and (how.data or recovered) else 0,
+        recovered=tuple(recover),
     )
-    pruned.ancestry.append(
-        {
-            "percent": report.percent,
-            "residual": residual,
-            "achieved": report.achieved,
-            "params": [before.params, after.params],
-            "macs": [before.macs, after.macs],
-            "dense_yaml": dict(model.yaml),
-        }
-    )
-    return Pruned(pruned, masks, pruned.yaml, parity, report)
+    if is_detector(model):
+        pruned.ancestry.append(lineage(report, model))
+    return Pruned(pruned, masks, getattr(pruned, "yaml", {}), parity, report, recovered)
+
+
+def wished(
+    percent: float | None, macs: Any, params: Any, size_mb: Any, latency: Any
+) -> tuple[str, float] | None:
+    """The one target that is given, checked; None if none is.
+
+    Raises:
+        InputError: it is out of range, or there are two.
+    """
+    targets = {"macs": macs, "params": params, "size_mb": size_mb, "latency": latency}
+    given = {name: value for name, value in targets.items() if value is not None}
+    if percent is not None:
+        given = {"percent": percent, **given}
+    if len(given) > 1:
+        first, second, *_ = map(option, given)
+        raise InputError(second, f"given besides {first}", "one target")
+    for name, value in given.items():
+        return name, check_percent(value) if name == "percent" else check_target(name, value)
+    return None
+
+
+def check_recover(recover: Sequence[str], calibration: Calibration | None) -> tuple[str, ...]:
+    """The parts of a recovery.
+
+    Raises:
+        InputError: an unknown part, or no calibration images.
+    """
+    for part in recover:
+        if part not in RECOVER:
+            raise InputError("--recover", repr(part), " or ".join(RECOVER))
+        if calibration is None:
+            raise InputError(f"--recover {part}", "no calibration images", "--data")
+    return tuple(recover)
+
+
+def reached(name: str, counted: MaskCost, graph: ChannelGraph, masks: Masks) -> float:
+    """What masks leave, in the unit of a target; of a percent what they cut."""
+    if name == "percent":
+        return achieved(graph, masks)
+    goal = goal_of(name, 1.0, counted)
+    return goal.left(keep_vector(graph, masks)) / goal.unit
+
+
+def lineage(report: CutReport, model: nn.Module) -> dict[str, Any]:
+    """What a checkpoint remembers of a cut."""
+    return {
+        "percent": report.percent,
+        "target": [report.target.name, report.target.requested, report.target.achieved],
+        "criterion": report.criterion,
+        "residual": report.residual,
+        "achieved": report.achieved,
+        "params": [report.before.params, report.after.params],
+        "macs": [report.before.macs, report.after.macs],
+        "dense_yaml": dict(model.yaml),
+    }
 
 
 def cut_and_prove(
     model: nn.Module, graph: ChannelGraph, masks: Masks, own_rules: Sequence[str] = ()
-) -> tuple[ModelPruned, Parity]:
+) -> tuple[Any, Parity]:
     """Rebuild a model and compare it with the masked one.
 
     Args:
@@ -130,12 +258,6 @@ def cut_and_prove(
     if not parity.holds:
         raise ParityError(f"the pruned model differs from the masked one: {parity}{suspect}")
     return pruned, parity
-
-
-def random_scores(graph: ChannelGraph, seed: int = 0) -> dict[str, torch.Tensor]:
-    """BN name to random scores (C,)."""
-    generator = torch.Generator().manual_seed(seed)
-    return {n.name: torch.rand(n.channels, generator=generator) for n in graph.prunable}
 
 
 def layer_cuts(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from yolo_slim.host.evaluate import Accuracy
     from yolo_slim.measure.cost import Cost
+    from yolo_slim.pruning.targets import Target
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,19 @@ class CutReport:
     """What a cut was asked for and what came of it. Prints itself as tables.
 
     Attributes:
-        percent: requested share of the prunable channels.
-        achieved: share that was cut.
+        target: what was requested and what was reached.
+        achieved: share of the prunable channels that was cut.
         layers: one entry a BN, in the order of the model.
         before, after: cost of the dense and of the pruned model.
         parity: largest relative difference between masked and pruned model, float64.
         unknown: the modules that have no rule, one text each; they were left as they are.
         residual: skip, inner or group.
+        criterion, budget, round_to: how the channels were chosen, see `prune`.
+        calibration: images that were looked at for it.
+        recovered: what was done after the cut.
     """
 
-    percent: float
+    target: Target
     achieved: float
     layers: tuple[LayerCut, ...]
     before: Cost
@@ -49,10 +53,20 @@ class CutReport:
     parity: float
     unknown: tuple[str, ...] = ()
     residual: str = "skip"
+    criterion: str = "bn"
+    budget: str = "global"
+    round_to: int = 1
+    calibration: int = 0
+    recovered: tuple[str, ...] = ()
+
+    @property
+    def percent(self) -> float:
+        """Requested share of the prunable channels; the achieved one if something else was."""
+        return self.target.requested if self.target.name == "percent" else self.achieved
 
     def as_dict(self) -> dict[str, Any]:
         """For report.json."""
-        return asdict(self)
+        return {"percent": self.percent, **asdict(self)}
 
     def layer_table(self) -> str:
         """Kept of total by layer."""
@@ -88,18 +102,27 @@ class CutReport:
                 ]
             )
         text = table(["", "dense", "pruned", "left"], rows)
-        text += (
-            f"requested {self.percent:.1%} of the prunable channels, cut {self.achieved:.1%}; "
-            f"parity: largest difference {self.parity:.1e}\n"
-        )
-        if abs(self.achieved - self.percent) * sum(c.channels for c in self.layers) > len(
-            self.layers
-        ):
-            held = sum(c.note == "floor" for c in self.layers)
+        text += f"{self.target}; parity: largest difference {self.parity:.1e}\n"
+        if self.target.name != "percent":
+            text += f"{self.achieved:.1%} of the prunable channels were cut\n"
+        text += f"{self.how()}\n"
+        held = sum(c.note == "floor" for c in self.layers)
+        channels = sum(c.channels for c in self.layers)
+        rounded = len(self.layers) + 0.01 * channels * (self.round_to > 1)
+        short = self.target.name == "percent" and self.percent - self.achieved
+        if short * channels > rounded:
             text += f"{held} layers are at their floor: no more could be cut\n"
         for module in self.unknown:
             text += f"left as it is, it has no rule: {module}\n"
         return text
+
+    def how(self) -> str:
+        """How the channels were chosen, in a line."""
+        text = f"criterion {self.criterion}, budget {self.budget}, "
+        text += f"in multiples of {self.round_to}" if self.round_to > 1 else "not rounded"
+        if self.calibration:
+            text += f", {self.calibration} calibration images"
+        return text + "".join(f", {part} recovered" for part in self.recovered)
 
     def __str__(self) -> str:
         return self.layer_table() + "\n" + self.summary()
