@@ -17,6 +17,7 @@ from yolo_slim.host.checkpoint import load, write_aside
 from yolo_slim.host.tasks import task_of
 from yolo_slim.pruning.model import ModelPruned, build_heir, build_model
 from yolo_slim.pruning.plan import pruned_yaml, write_yaml
+from yolo_slim.pruning.weight_masks import check_zeros, hold_masks, masks_of
 from yolo_slim.runs import newest
 from yolo_slim.shapes import NAMES
 
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         argv,
         add=lambda parser: None,
         prog="finetune_pruned.py",
-        description="Train a pruned model. Takes all options of YOLOv5's train.py. "
+        description="Train a pruned model: its shapes stay, and weights that `yolo-slim "
+        "finegrained` set to zero stay zero. Takes all options of YOLOv5's train.py. "
         "--cfg pruned.yaml --weights '' trains the slim architecture from scratch.",
         weights=None,
         data=None,
@@ -61,8 +63,9 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         nc, names = model.nc if not opt.weights else None, model.names
     if opt.weights:
         source = load(opt.weights)
-        if not isinstance(source.model, ModelPruned):
-            raise InputError(opt.weights, "a model that is not pruned", "a pruned.pt of prune.py")
+        if not isinstance(source.model, ModelPruned) and not masks_of(source.model):
+            text = "a pruned.pt of prune.py, or a sparse.pt of yolo-slim finegrained"
+            raise InputError(opt.weights, "a model that is not pruned", text)
         trained, nc, names = source.train, source.model.nc, source.names
     if opt.data is None:
         if not trained.get("data") and set(names.values()) != set(NAMES):
@@ -91,6 +94,8 @@ def run(opt: argparse.Namespace) -> Path:
         else:
             state["shapes"] = shapes(build_model(run.opt.cfg, nc=model.yaml["nc"]))
         check_shapes(model, state["shapes"], "the model that is to be trained")
+        hold_masks(model, optimizer)
+        state["masks"] = masks_of(model)
         if run.is_main and not run.resumed:
             write_aside(plan, write_yaml(pruned_yaml(model)).encode())
 
@@ -100,9 +105,14 @@ def run(opt: argparse.Namespace) -> Path:
     for name in ("last.pt", "best.pt"):
         file = folder / "weights" / name
         if file.is_file():
-            check_shapes(load(file).model, state["shapes"], str(file))
+            trained = load(file).model
+            check_shapes(trained, state["shapes"], str(file))
+            check_zeros(trained, state["masks"], str(file))
     best = folder / "weights" / "best.pt"
     print(f"\nChecked: {best} has the pruned shapes ({len(state['shapes'])} tensors)")
+    if state["masks"]:
+        zeros = sum(int((~mask).sum()) for mask in state["masks"].values())
+        print(f"Checked: all {zeros:,} masked weights are zero")
     print(f"Next: python export.py --weights {best}")
     return folder
 

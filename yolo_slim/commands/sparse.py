@@ -16,6 +16,7 @@ from yolo_slim.host import data, options, training
 from yolo_slim.host.checkpoint import load
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, task_of
 from yolo_slim.pruning.model import build_heir, build_model
+from yolo_slim.pruning.weight_masks import hold_masks
 from yolo_slim.sparsify import schedule
 from yolo_slim.sparsify.monitor import CSV, SparsityMonitor
 from yolo_slim.sparsify.penalty import SparsityPenalty
@@ -114,6 +115,7 @@ def run(opt: argparse.Namespace) -> Path:
     state: dict[str, Any] = {}
 
     def on_optimizer(run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        hold_masks(model, optimizer)
         if not getattr(run.opt, "st", False):
             return
         penalty = penalty_of(model, run.opt).attach(optimizer)

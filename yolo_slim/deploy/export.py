@@ -8,7 +8,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import nn
 
 from yolo_slim.host.checkpoint import class_names, yolo
 from yolo_slim.host.compat import replaced
+from yolo_slim.pruning.weight_masks import baked
 
 LOGGER = logging.getLogger("yolov5")
 
@@ -42,11 +42,11 @@ def exportable(model: nn.Module, dynamic: bool = False) -> nn.Module:
     """A copy in the form that exporters take: fused, eval, fp32, Detect in export mode.
 
     Args:
-        model: a detector; left untouched.
+        model: a detector; left untouched. Masks over its weights are zeros in the copy.
         dynamic: the image size may change from call to call.
     """
     with quiet():
-        copy = deepcopy(model).cpu().float().eval().fuse()
+        copy = baked(model).cpu().float().eval().fuse()
     for module in copy.modules():
         if isinstance(module, yolo.Detect):
             module.inplace, module.dynamic, module.export = False, dynamic, True

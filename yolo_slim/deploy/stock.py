@@ -17,7 +17,6 @@ import pickle
 import pickletools
 import zipfile
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -30,6 +29,7 @@ from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host.checkpoint import common, finished, yolo
 from yolo_slim.pruning import model as pruned_models
 from yolo_slim.pruning import modules as pruned_modules
+from yolo_slim.pruning.weight_masks import baked
 
 PLAIN: dict[type, type] = {
     pruned_modules.BottleneckPruned: common.Bottleneck,
@@ -40,7 +40,7 @@ PLAIN: dict[type, type] = {
     pruned_models.ModelPruned: yolo.DetectionModel,
     pruned_models.SegmentationModelPruned: yolo.SegmentationModel,
 }
-OURS = ("maskbndict", "ancestry")
+OURS = ("maskbndict", "ancestry", "weight_masks")
 # fuse() asks for the Conv that models/yolo.py knows. In a clone that is models.common.Conv too; in
 # the pip package it is another class, and a file that names models.common.Conv is never fused.
 KNOWN_TO_YOLO = (common.Conv, common.DWConv)
@@ -56,7 +56,7 @@ def stock(model: nn.Module) -> nn.Module:
     Raises:
         InputError: it has a module that YOLOv5 does not have.
     """
-    copy = deepcopy(model)
+    copy = baked(model)
     for name, module in copy.named_modules():
         module.__class__ = PLAIN.get(type(module), type(module))
         home = type(module).__module__

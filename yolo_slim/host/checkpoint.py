@@ -21,7 +21,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -38,6 +37,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.host import extensions, unpickle
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.yamls import check_model_yaml
+from yolo_slim.pruning import weight_masks
 
 mend()
 
@@ -212,6 +212,7 @@ def load(path: str | Path) -> Checkpoint:
         raise InputError(path, f"refused ({error})", "a checkpoint that holds no code") from error
     try:
         modernise_(model)
+        weight_masks.unpack_(model)
         train, epoch = data.get("opt") or {}, data.get("epoch")
         train = dict(vars(train) if isinstance(train, argparse.Namespace) else train)
         epoch = -1 if epoch is None else int(epoch)
@@ -338,16 +339,22 @@ def _umask() -> int:
 
 def write(path: str | Path, data: dict[str, Any]) -> Path:
     """torch.save through `write_aside`."""
+    return write_aside(path, packed(data))
+
+
+def packed(data: dict[str, Any]) -> bytes:
+    """What torch.save writes."""
     buffer = io.BytesIO()
-    torch_save(data, buffer)
-    return write_aside(path, buffer.getvalue())
+    torch_save({key: weight_masks.packed(value) for key, value in data.items()}, buffer)
+    return buffer.getvalue()
 
 
 def save_model(model: nn.Module, path: str | Path, **extra: Any) -> Path:
     """Write a model as YOLOv5 does, in half precision where every weight survives that.
 
     Args:
-        model: any model on the allow-list; left untouched.
+        model: any model on the allow-list; left untouched. What torch.nn.utils.prune made of it is
+            written as zeros and masks.
         path: the file.
         extra: further entries of the checkpoint.
     """
@@ -356,12 +363,13 @@ def save_model(model: nn.Module, path: str | Path, **extra: Any) -> Path:
 
 def finished(model: nn.Module) -> dict[str, Any]:
     """What YOLOv5 writes at the end of a training: a copy in eval mode, half where lossless."""
-    copy = deepcopy(model).cpu().eval()
-    lossless = all(
-        torch.equal(t.half().to(t.dtype), t)
-        for t in copy.state_dict().values()
-        if t.is_floating_point()
-    )
-    copy = copy.half() if lossless else copy.float()
+    copy = weight_masks.baked(model).cpu().eval()
+    copy = copy.half() if survives_half(copy) else copy.float()
     data = {"epoch": -1, "best_fitness": None, "model": copy, "ema": None, "updates": None}
     return data | {"optimizer": None, "opt": None, "date": datetime.now().isoformat()}
+
+
+def survives_half(model: nn.Module) -> bool:
+    """True if every weight of a model is the same in half precision."""
+    tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
+    return all(torch.equal(t.half().to(t.dtype), t) for t in tensors)

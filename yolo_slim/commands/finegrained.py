@@ -1,0 +1,178 @@
+"""finegrained: set single weights to zero, and keep the masks that hold them there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_slim.cli import OneLineParser
+from yolo_slim.errors import InputError
+from yolo_slim.runs import new_run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from yolo_slim.host.evaluate import Accuracy
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; nothing heavy is imported for --help."""
+    parser = OneLineParser(
+        prog="yolo-slim finegrained",
+        description="Set single weights of convs to zero (torch.nn.utils.prune) and write a "
+        "checkpoint with the masks, which finetune_pruned.py holds. The shapes stay as they are.",
+    )
+    add = parser.add_argument
+    add("weights", help="checkpoint (.pt); masks that it has stay, and count")
+    text = "share of each layer's weights to be zero, [0, 1) (default 0.5, or 0 with ratios)"
+    add("--sparsity", type=float, help=text)
+    add("--ratios", metavar="FILE", help="yaml: shares by layer, such as model.2: 0.3")
+    text = "this share of these layers, after --ratios; the last that matches decides (repeatable)"
+    add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
+    text = "l1: the smallest |w| of a layer; l2: whole filters by their norm; random; "
+    text += "global: the smallest |w| of all layers that have no ratio"
+    add("--method", choices=["l1", "l2", "random", "global"], default="l1", help=text)
+    add("--seed", type=int, default=0, help="of the random method")
+    add("--data", help="data yaml: validate before and after")
+    add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
+    add("--batch-size", type=int, default=32, help="of the validation")
+    add("--workers", type=int, default=2, help="data loaders of the validation")
+    add("--device", default="", help="of the validation: 0, cpu")
+    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing")
+    add("--repeats", type=int, default=60, help="timed rounds, 2 or more; 0: no timing")
+    add("--project", default="runs/finegrained", help="save to project/name")
+    add("--name", default="exp", help="save to project/name")
+    add("--exist-ok", action="store_true", help="an existing project/name is written to")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Set weights to zero; returns the run's folder."""
+    opt = parse(argv)
+    for name, least in (("batch_size", 1), ("workers", 0), ("threads", 1), ("repeats", 0)):
+        if getattr(opt, name) < least:
+            raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
+    if opt.repeats == 1:
+        raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
+
+    from yolo_slim.host.checkpoint import load, save_model, write_aside
+    from yolo_slim.host.data import check_data
+    from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.pruning.finegrained import check_share, sparsify_
+    from yolo_slim.report.tables import accuracy_table
+
+    if opt.sparsity is not None:
+        check_share("--sparsity", opt.sparsity)
+    ratios = read_ratios(opt)
+    check_device(opt.device)
+    source = load(opt.weights)
+    stride = max(int(source.model.stride.max()), 32)
+    trained = source.train.get("imgsz", 640)
+    imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
+    data = check_data(opt.data, source.model.nc) if opt.data else None
+    sparse = deepcopy(source.model)
+    report = sparsify_(sparse, opt.sparsity, ratios=ratios, method=opt.method, seed=opt.seed)
+    models = {"before": source.model, "after": sparse}
+    folder = new_run(opt.project, opt.name, opt.exist_ok)
+    try:
+        accuracy = validate(models, data, opt, imgsz) if data else {}
+        latency = time_both(models, opt, imgsz) if opt.repeats else {}
+        file = save_model(sparse, folder / "sparse.pt", opt=source.train or None)
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    content = {
+        "weights": str(source.path.absolute()),
+        "options": {k: v for k, v in vars(opt).items() if v is not None},
+        **report.as_dict(),
+        "accuracy": {name: asdict(value) for name, value in accuracy.items()},
+        "latency": latency,
+        "bytes": file.stat().st_size,
+    }
+    write_aside(folder / "report.json", json.dumps(content, indent=2).encode())
+    print(report)
+    if accuracy:
+        print(accuracy_table(accuracy))
+    print(f"{report.sparsity:.1%} of the weights of {len(report.layers)} layers are zero.")
+    print(latency_text(latency, opt, imgsz))
+    print(f"{file}, report.json")
+    print(f"Next: python finetune_pruned.py --weights {file}")
+    return folder
+
+
+def read_ratios(opt: argparse.Namespace) -> dict[str, float]:
+    """Glob to share: of --ratios, then of --ratio, which beats it.
+
+    Raises:
+        InputError: no such file, or not a yaml of globs and shares.
+    """
+    from yolo_slim.host.data import read_mapping
+    from yolo_slim.pruning.choose import parse_ratio
+    from yolo_slim.pruning.finegrained import check_share
+
+    ratios: dict[str, Any] = {}
+    if opt.ratios:
+        if not Path(opt.ratios).is_file():
+            raise InputError(f"--ratios {opt.ratios}", "no such file", "a yaml")
+        expected = "globs with shares, such as model.2: 0.3"
+        ratios = {str(k): v for k, v in read_mapping(opt.ratios, expected).items()}
+        for glob, share in ratios.items():
+            check_share(f"--ratios {opt.ratios}, {glob}", share)
+    for glob, share in map(parse_ratio, opt.ratio):
+        ratios.pop(glob, None)  # what is given later comes later
+        ratios[glob] = share
+    return ratios
+
+
+def validate(
+    models: dict[str, nn.Module], data: dict[str, Any], opt: argparse.Namespace, imgsz: int
+) -> dict[str, Accuracy]:
+    """mAP before and after."""
+    from yolo_slim.host.evaluate import evaluate
+
+    found = {}
+    for name, model in models.items():
+        print(f"Validating the model {name}")
+        found[name] = evaluate(
+            model,
+            data,
+            imgsz=imgsz,
+            batch_size=opt.batch_size,
+            workers=opt.workers,
+            device=opt.device,
+        )
+    return found
+
+
+def time_both(models: dict[str, nn.Module], opt: argparse.Namespace, imgsz: int) -> dict[str, Any]:
+    """Median latency of both in ONNX Runtime, in turns."""
+    from yolo_slim.deploy.export import to_onnx
+    from yolo_slim.measure.latency import onnx_latency
+
+    files = {name: to_onnx(model, imgsz=imgsz) for name, model in models.items()}
+    found = onnx_latency(files, imgsz=imgsz, threads=opt.threads, repeats=opt.repeats)
+    ratio = found["after"].median / found["before"].median
+    return {**{name: asdict(value) for name, value in found.items()}, "ratio": ratio}
+
+
+def latency_text(latency: dict[str, Any], opt: argparse.Namespace, imgsz: int) -> str:
+    """What the zeros do for the speed: nothing, and the figures that show it."""
+    from yolo_slim.report.tables import table
+
+    text = "Zeros alone do not make a dense runtime faster: it multiplies by them like by any other"
+    text += " number.\nprune.py, which cuts whole channels, does."
+    if not latency:
+        return f"{text} Latency: not measured."
+    rows = [
+        [name, f"{latency[name]['median']:.2f}", f"{latency[name]['spread']:.2f}"]
+        for name in ("before", "after")
+    ]
+    grid = table(["ONNX Runtime", "median ms", "quartile distance ms"], rows)
+    under = f"{opt.threads} threads, {imgsz} px, {opt.repeats} rounds in turns"
+    return f"{text}\n{grid}with the zeros {latency['ratio']:.2f} of the time before ({under})"
