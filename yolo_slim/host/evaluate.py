@@ -93,29 +93,61 @@ def evaluate(
     Raises:
         InputError: a segmentation model, and labels that are boxes.
     """
+    loader = val_loader(
+        model, data, imgsz=imgsz, batch_size=batch_size, workers=workers, split=split
+    )
+    return validate(model, data, loader, imgsz=imgsz, device=device)
+
+
+def val_loader(
+    model: nn.Module,
+    data: dict[str, Any],
+    *,
+    imgsz: int,
+    batch_size: int = 32,
+    workers: int = 2,
+    split: str = "val",
+) -> Any:
+    """The host's loader of rectangular batches, as its validation of a model takes them.
+
+    Raises:
+        InputError: a segmentation model, and labels that are boxes.
+    """
     task = task_of_model(model)
     if task is SEGMENTATION:
         check_polygons(data, (split,))
-    host = task.script("val")
-    stride = max(int(model.stride.max()), 32)
-    loader = host.create_dataloader(
+    return task.script("val").create_dataloader(
         data[split],
         imgsz,
         batch_size,
-        stride,
+        max(int(model.stride.max()), 32),
         pad=0.5,
         rect=True,
         workers=workers,
         prefix=f"{split}: ",
     )[0]
+
+
+def validate(
+    model: nn.Module, data: dict[str, Any], loader: Any, *, imgsz: int, device: str = ""
+) -> Accuracy:
+    """The host's validation over the batches of a loader.
+
+    Args:
+        model: left untouched.
+        data: from `read_data`.
+        loader: from `val_loader`, or a list of what it yields; the host changes the targets.
+        imgsz: side of the images in it, px.
+        device: as in val.py.
+    """
+    task = task_of_model(model)
     copy = deepcopy(model).to(select_device(device)).float().eval()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        results, *_ = host.run(
+        results, *_ = task.script("val").run(
             data,
             model=copy,
             dataloader=loader,
             imgsz=imgsz,
-            batch_size=batch_size,
             save_dir=Path(folder),
             plots=False,
             half=False,

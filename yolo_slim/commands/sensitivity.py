@@ -1,0 +1,148 @@
+"""sensitivity: mAP with each layer cut alone, at several shares."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolo_slim.cli import OneLineParser
+from yolo_slim.errors import InputError
+from yolo_slim.runs import new_run
+
+if TYPE_CHECKING:
+    from yolo_slim.measure.sensitivity import Plan
+
+SHARES = [n / 10 for n in range(1, 10)]
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; nothing heavy is imported for --help."""
+    parser = OneLineParser(
+        prog="yolo-slim sensitivity",
+        description="Measure mAP with each layer cut alone, at several shares: which layers can "
+        "lose much, which little. Results are written as they come.",
+    )
+    add = parser.add_argument
+    add("weights", help="checkpoint (.pt)")
+    add("--data", required=True, help="data yaml, for validation")
+    text = "what to cut: channels of BatchNorms, single weights of convs (default: both)"
+    kinds = ["channels", "weights"]
+    add("--kind", nargs="+", choices=kinds, default=kinds, help=text)
+    text = "shares of a layer to cut, each in (0, 1) (default 0.1 0.2 ... 0.9)"
+    add("--shares", nargs="+", type=float, default=SHARES, metavar="SHARE", help=text)
+    add("--criterion", default="bn", help="which channels of a layer go first, as for prune.py")
+    text = "what may be cut around residual adds: nothing, inner channels, all tied together"
+    text += " (default: as in the sparse training, or that of the criterion)"
+    add("--residual", choices=["skip", "inner", "group"], help=text)
+    add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
+    text = "validate on so many images, evenly spread over the split (default 500; they stay in "
+    add("--images", type=int, default=500, help=text + "memory, about 1.2 MB each at 640 px)")
+    add("--split", choices=["train", "val", "test"], default="val", help="images to validate on")
+    add("--device", default="", help="0, cpu")
+    text = "processes that measure side by side; several have one thread each (default 1)"
+    add("--processes", type=int, default=1, help=text)
+    text = "go on with the interrupted scan in this folder; the other options as they were"
+    add("--resume", metavar="FOLDER", help=text)
+    add("--project", default="runs/sensitivity", help="save to project/name")
+    add("--name", default="exp", help="save to project/name")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Scan; returns the run's folder."""
+    opt = parse(argv)
+    opt.shares, opt.kind = sorted(set(opt.shares)), sorted(set(opt.kind))
+    for share in opt.shares:
+        if not 0 < share < 1:
+            raise InputError("--shares", f"{share:g}", "shares in (0, 1)")
+    for name in ("images", "processes"):
+        if getattr(opt, name) < 1:
+            raise InputError(f"--{name}", getattr(opt, name), "1 or more")
+    if opt.resume and not (Path(opt.resume) / "sensitivity.csv").is_file():
+        raise InputError("--resume", opt.resume, "the folder of a scan, with a sensitivity.csv")
+
+    from yolo_slim.measure.sensitivity import run_scan
+    from yolo_slim.report.sensitivity_plot import plot_scan
+
+    plan = make_plan(opt)
+    folder = Path(opt.resume) if opt.resume else new_run(opt.project, opt.name)
+    try:
+        scan = run_scan(plan, folder / "sensitivity.csv", opt.processes)
+        plot_scan(scan, folder / "sensitivity.png")
+    except BaseException as error:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        elif isinstance(error, KeyboardInterrupt):
+            print(f"The same command with --resume {folder} goes on.")
+        raise
+    print(scan)
+    print(f"{scan.path}, sensitivity.png")
+    weights = f"--weights {opt.weights}"
+    if "channels" in opt.kind:
+        print(f"Next: python prune.py {weights} --budget {scan.path}")
+    return folder
+
+
+def make_plan(opt: argparse.Namespace) -> Plan:
+    """Load what the options name, check it, score the channels.
+
+    Raises:
+        InputError: see the message.
+    """
+    from yolo_slim.channels.rules import channel_graph
+    from yolo_slim.host.calibration import calibrate
+    from yolo_slim.host.checkpoint import load
+    from yolo_slim.host.data import check_data, images
+    from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.measure.scan import digest
+    from yolo_slim.measure.scan_workers import Job
+    from yolo_slim.measure.sensitivity import Plan
+    from yolo_slim.pruning import criteria
+
+    check_device(opt.device)
+    how = criteria.find(opt.criterion)
+    source = load(opt.weights)
+    trained = source.train.get("imgsz", 640)
+    stride = max(int(source.model.stride.max()), 32)
+    imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
+    scored = "channels" in opt.kind
+    splits = (opt.split, "train") if scored and how.data else (opt.split,)
+    data = check_data(opt.data, source.model.nc, splits)
+    graph = channel_graph(
+        source.model, opt.residual or source.train.get("residual") or how.residual
+    )
+    if scored and not graph.prunable:
+        raise InputError(opt.weights, "no BatchNorm that may be cut", "one; or --kind weights")
+    calibration = calibrate(data, source.model, imgsz=imgsz) if len(splits) > 1 else None
+    scores = criteria.score(source.model, graph, opt.criterion, calibration) if scored else {}
+    settings = {
+        "weights": source.path.absolute(),
+        "digest": digest(source.model),
+        "data": Path(opt.data).absolute(),
+        "split": opt.split,
+        "imgsz": imgsz,
+        "images": min(opt.images, len(images(data, opt.split))),
+        "kinds": " ".join(opt.kind),
+        "shares": " ".join(map(str, opt.shares)),
+        "criterion": opt.criterion,
+        "residual": graph.residual,
+    }
+    return Plan(
+        source.model,
+        graph,
+        scores,
+        opt.kind,
+        opt.shares,
+        {key: " ".join(str(value).split()) for key, value in settings.items()},
+        Job(
+            source.path.absolute(),
+            data,
+            imgsz,
+            opt.images,
+            opt.device,
+            opt.split,
+            tuple(opt.modules or ()),
+        ),
+    )
