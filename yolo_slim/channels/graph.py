@@ -165,6 +165,7 @@ class Tracer:
 
     def norm(self, name: str, bn: nn.BatchNorm2d) -> Ids:
         """Give the channels of a BN their ids (C,)."""
+        name = name.removeprefix(".")  # a rule's f"{name}.bn" where the module is the whole model
         self.norms[name] = Norm(name, bn.num_features, self.total)
         self.total += bn.num_features
         if bn.weight is None:
@@ -181,7 +182,7 @@ class Tracer:
             out: (C_out,) the ids of the BN that scales its output, or of the channels that its
                 output is multiplied with; None: channels that no BN scales.
         """
-        linear = isinstance(conv, nn.Linear)
+        name, linear = name.removeprefix("."), isinstance(conv, nn.Linear)
         c_in = conv.in_features if linear else conv.in_channels
         c_out = conv.out_features if linear else conv.out_channels
         if len(x) != c_in:

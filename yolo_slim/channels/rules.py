@@ -21,6 +21,7 @@ from torch import nn
 from yolo_slim.channels.graph import FREE, RESIDUAL, ChannelGraph, Ids, Residual, Tracer, join
 from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import common, experimental, yolo
+from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.pruning.modules import (
     BottleneckPruned,
     C3Pruned,
@@ -31,6 +32,7 @@ from yolo_slim.pruning.modules import (
 
 Rule = Callable[[Any, str, Any, Tracer], Ids]
 RULES: dict[type[nn.Module], Rule] = {}
+SIZED = (nn.Flatten,)  # how many channels come out is a matter of the image
 
 
 def rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
@@ -49,12 +51,12 @@ def walk(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Any:
     Raises:
         InputError: a rule from outside the package fails, or returns what cannot be.
     """
-    found = RULES.get(type(module))
+    found, name = RULES.get(type(module)), name.removeprefix(".")
     if found is None:
         return tracer.dense(name, module, x)
     if not from_outside(type(module)):
         return found(module, name, x, tracer)
-    where = f"the rule of {type(module).__name__} for {name}"
+    where = f"the rule of {type(module).__name__} for {name or 'the model'}"
     try:
         out = found(module, name, x, tracer)
     except InputError:
@@ -76,34 +78,30 @@ def from_outside(cls: type[nn.Module]) -> bool:
 
 
 def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph:
-    """Read the channel graph of a YOLOv5 model.
+    """Read the channel graph of a model.
 
     Args:
-        model: a DetectionModel or SegmentationModel, pruned or not. Its modules are looked at; it
-            is run, on an empty image, only if one of them has no rule or one from outside.
+        model: a YOLOv5 DetectionModel or SegmentationModel, pruned or not; or any module whose
+            class has a rule and that names its image (see `smallest_image`). Its modules are looked
+            at; it is run, on an empty image, only if one of them has no rule or one from outside.
         residual: what may be cut around a residual add. "skip": nothing in the Bottleneck, nor what
             enters the add; "inner": the Bottleneck's inner channels; "group": all, tied together.
 
     Raises:
-        InputError: `residual` is none of the three, or the layers do not fit together.
+        InputError: `residual` is none of the three, the layers do not fit together, or the model
+            is none of those above.
     """
     if residual not in RESIDUAL:
         raise InputError("residual", repr(residual), "skip, inner or group")
     tracer = Tracer(residual, cache(lambda: output_channels(model)))
-    outputs: list[Any] = []
-    x: Any = np.full(int(model.yaml.get("ch", 3)), FREE)
-    for layer in model.model:
-        if layer.f != -1:
-            sources = [layer.f] if isinstance(layer.f, int) else layer.f
-            x = [x if i == -1 else outputs[i] for i in sources]
-            x = x[0] if isinstance(layer.f, int) else x
-        try:
-            x = walk(layer, f"model.{layer.i}", x, tracer)
-        except AssertionError as error:
-            raise InputError(f"model.{layer.i}", str(error), "layers that fit together") from error
-        outputs.append(x)
-        if isinstance(x, np.ndarray):
-            tracer.outputs[f"model.{layer.i}"] = x
+    image = np.full(smallest_image(model)[0], FREE)
+    if is_detector(model):
+        _walk_layers(model, image, tracer)
+    elif type(model) in RULES:
+        _walk_fitting(model, "", image, tracer)
+    else:
+        got, expected = "no YOLOv5 detector, and no rule", "a class with a rule: @rule(Class)"
+        raise InputError(type(model).__name__, got, expected)
     known = {name for name, _ in model.named_modules(remove_duplicate=False)}
     for name in [*tracer.norms, *tracer.convs]:
         if name not in known:
@@ -111,15 +109,40 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
     return tracer.finish()
 
 
+def _walk_layers(model: nn.Module, x: Any, tracer: Tracer) -> None:
+    """The layers of a YOLOv5 model, each of which says whose outputs it reads."""
+    outputs: list[Any] = []
+    for layer in model.model:
+        if layer.f != -1:
+            sources = [layer.f] if isinstance(layer.f, int) else layer.f
+            x = [x if i == -1 else outputs[i] for i in sources]
+            x = x[0] if isinstance(layer.f, int) else x
+        x = _walk_fitting(layer, f"model.{layer.i}", x, tracer)
+        outputs.append(x)
+        if isinstance(x, np.ndarray):
+            tracer.outputs[f"model.{layer.i}"] = x
+
+
+def _walk_fitting(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Any:
+    try:
+        return walk(module, name, x, tracer)
+    except AssertionError as error:
+        where = name or type(module).__name__
+        raise InputError(where, str(error), "layers that fit together") from error
+
+
 @torch.no_grad()
 def output_channels(model: nn.Module) -> dict[str, Any]:
     """Channels of the output of each module that has no rule, or one from outside the package.
 
-    They are seen by running the model once.
+    They are seen by running the model once. So are those of a module in SIZED.
 
     Returns:
         Module name to an int, or to a list of ints where it returns several tensors; None: as many
         as it reads (a module that the model uses in several places).
+
+    Raises:
+        InputError: the model does not take the image that it names.
     """
     found: dict[str, Any] = {}
 
@@ -138,15 +161,23 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
     modules = [
         (n, m, uses[id(m)] > 1)
         for n, m in everything
-        if type(m) not in RULES or from_outside(type(m))
+        if type(m) not in RULES or from_outside(type(m)) or type(m) in SIZED
     ]
     handles = [module.register_forward_hook(look(n, shared)) for n, module, shared in modules]
     modes = {module: module.training for module in model.modules()}
-    parameter, stride = next(model.parameters()), max(int(model.stride.max()), 32)
+    detector, (channels, height, width) = is_detector(model), smallest_image(model)
+    cells = 2 if detector else 1
+    image = torch.zeros(2, channels, cells * height, cells * width)
     try:
         model.eval()
-        model.model[-1].train()  # the head makes no grids then
-        model(torch.zeros(2, int(model.yaml.get("ch", 3)), 2 * stride, 2 * stride).to(parameter))
+        if detector:
+            model.model[-1].train()  # the head makes no grids then
+        model(image.to(next(model.parameters())))
+    except RuntimeError as error:
+        if detector:
+            raise
+        got = f"{(channels, height, width)}, on which it fails ({str(error)[:120]})"
+        raise InputError(f"{type(model).__name__}.image", got, "an image that it takes") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -177,6 +208,13 @@ def _activation(m: nn.Module, name: str, x: Ids, t: Tracer) -> Ids:
 @rule(nn.Dropout, nn.Dropout2d)
 def _same(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     return x
+
+
+@rule(nn.Flatten)
+def _flatten(m: nn.Flatten, name: str, x: Ids, t: Tracer) -> Ids:
+    if (m.start_dim, m.end_dim) != (1, -1):
+        return t.dense(name, m, x)
+    return np.repeat(x, (t.channels()[name] or len(x)) // len(x))  # each channel's pixels in a row
 
 
 @rule(nn.Sequential)

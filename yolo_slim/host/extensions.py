@@ -1,8 +1,9 @@
 """A user's own module classes: `--modules my_modules.py`.
 
 The file is imported. From then on its classes may stand in a model yaml and in a checkpoint, and
-the rules that it makes (`channels.rules.rule`) hold. A checkpoint may name such a class as it was
-called where it was saved (models.common.CBAM in a clone): the last part of the name decides.
+the rules (`channels.rules.rule`) and criteria (`pruning.criteria.criterion`) that it makes hold. A
+checkpoint may name such a class as it was called where it was saved (models.common.CBAM in a
+clone): the last part of the name decides.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
         The nn.Module classes that it defines.
 
     Raises:
-        InputError: no such file, it does not import, it holds no module class and no rule, or a
-            class has the name of one of YOLOv5's.
+        InputError: no such file, it does not import, it holds no module class, rule or
+            criterion, or a class has the name of one of YOLOv5's.
     """
     from yolo_slim.channels.rules import RULES
     from yolo_slim.host.checkpoint import yolo
+    from yolo_slim.pruning.criteria import CRITERIA
 
     path = Path(path)
     if not path.is_file() or path.suffix != ".py":
@@ -54,7 +56,7 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
     ):
         got = f"the name {path.stem}, which Python uses already"
         raise InputError(f"--modules {path}", got, "a file name of its own")
-    rules = dict(RULES)
+    made = dict(RULES), dict(CRITERIA)
     module = known or _import(path)
     found = [
         value
@@ -63,9 +65,10 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
         and issubclass(value, nn.Module)
         and value.__module__ == module.__name__
     ]
-    if not found and rules == RULES and known is None:
+    if not found and made == (RULES, CRITERIA) and known is None:
         del sys.modules[path.stem]
-        raise InputError(f"--modules {path}", "no nn.Module class in it", "at least one")
+        got = "no nn.Module class in it, no rule and no criterion"
+        raise InputError(f"--modules {path}", got, "at least one")
     for cls in found:
         if hasattr(yolo, cls.__name__) and ADMITTED.get(cls.__name__) is not cls:
             got = f"a class {cls.__name__}, a name of YOLOv5's own"

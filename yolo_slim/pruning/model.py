@@ -19,6 +19,7 @@ from yolo_slim.host.yamls import activation_text, check_model_yaml, parse_activa
 from yolo_slim.pruning.modules import BUILT, HEADS, PASSING
 from yolo_slim.pruning.plan import read_yaml
 from yolo_slim.pruning.resize import build_resized
+from yolo_slim.pruning.weight_masks import inherit_masks_
 
 
 @register
@@ -87,7 +88,8 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
 
 def build_heir(source: nn.Module | None) -> Callable[..., nn.Module]:
     """`build_model`, and what it builds from the yaml of a source has the source's activations,
-    which a yaml of an older YOLOv5 does not name, and its masks and ancestry if it is pruned.
+    which a yaml of an older YOLOv5 does not name, its masks and ancestry if it is pruned, and its
+    weight masks.
     """
 
     def build(cfg: Any, **kwargs: Any) -> nn.Module:
@@ -96,6 +98,8 @@ def build_heir(source: nn.Module | None) -> Callable[..., nn.Module]:
             copy_activations_(model, source)
         if isinstance(model, ModelPruned) and isinstance(source, ModelPruned):
             model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)
+        if source is not None:
+            inherit_masks_(model, source)
         return model
 
     return build

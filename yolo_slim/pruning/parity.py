@@ -21,6 +21,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import CheckFailed
+from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.pruning.masks import apply_masks_, keep_vector
 
 LIMIT = 1e-9  # largest error in float64, relative to the deviation of the output
@@ -79,8 +80,9 @@ def check_parity(
 ) -> Parity:
     """Compare the masked model with the pruned one in float64. Both are left untouched.
 
-    The image is 2 x 6 cells of the coarsest map: enough for each tap of a 3x3 conv to see
+    A detector's image is 2 x 6 cells of the coarsest map: enough for each tap of a 3x3 conv to see
     something, and for the pools of an SPP or SPPF (up to 13 cells wide) to differ from each other.
+    Any other model gets four of its images: its last maps may be of one pixel.
 
     Args:
         model, graph, masks: what `rebuild` was given.
@@ -98,10 +100,9 @@ def check_parity(
     for norm in graph.norms.values():
         kept = torch.from_numpy(keep[norm.ids])
         _enliven_on_call_(source[norm.name], target[norm.name], kept, generator)
-    stride = max(int(model.stride.max()), 32)
-    shape = (2 * stride, 6 * stride)
-    channels = int(model.yaml.get("ch", 3))
-    image = torch.rand(1, channels, *shape, generator=generator, dtype=torch.float64)
+    channels, height, width = smallest_image(model)
+    images, shape = (1, (2 * height, 6 * width)) if is_detector(model) else (4, (height, width))
+    image = torch.rand(images, channels, *shape, generator=generator, dtype=torch.float64)
     expected, found = tensors(masked(image)), tensors(slim(image))
     errors = [(e - f).abs().max() / e.std() for e, f in zip(expected, found, strict=True)]
     return Parity(float(torch.stack(errors).max()), shape)  # a NaN in any is the max

@@ -14,15 +14,16 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.host.checkpoint import class_names, yolo
 from yolo_slim.host.compat import replaced
+from yolo_slim.host.image import is_detector
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.model import ModelPruned, build_model
 from yolo_slim.pruning.parity import ParityError, one_thread
 from yolo_slim.pruning.plan import pruned_yaml
+from yolo_slim.pruning.resize import resize_
+from yolo_slim.pruning.weight_masks import carry_masks_
 
 
-def rebuild(
-    model: nn.Module, graph: ChannelGraph, masks: Mapping[str, torch.Tensor]
-) -> ModelPruned:
+def rebuild(model: nn.Module, graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> nn.Module:
     """Build the model that remains and give it the surviving weights.
 
     Args:
@@ -30,21 +31,46 @@ def rebuild(
         graph: its channel graph.
         masks: BN name to bool (C,), True = kept.
 
+    Returns:
+        A ModelPruned for a YOLOv5 detector; for any other model one of its own class. Both have the
+        attributes `maskbndict` and `ancestry` of a ModelPruned.
+
     Raises:
         InputError: the masks do not fit the graph.
     """
     keep = keep_vector(graph, masks)
+    build = _smaller_detector if is_detector(model) else _smaller_copy
     with one_thread():
-        with unfilled(model.stride.tolist()):
-            pruned = build_model(pruned_yaml(model, graph, keep))
+        pruned = build(model, graph, keep)
         copy_weights_(pruned, model, graph, keep)
+        carry_masks_(pruned, model, lambda to, of: copy_weights_(to, of, graph, keep))
+    pruned.maskbndict = {name: mask.clone() for name, mask in masks.items()}
+    pruned.ancestry = deepcopy(getattr(model, "ancestry", []))
+    return pruned
+
+
+def _smaller_detector(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -> ModelPruned:
+    """Built from pruned.yaml, as it will be from a checkpoint; its weights are still to come."""
+    with unfilled(model.stride.tolist()):
+        pruned = build_model(pruned_yaml(model, graph, keep))
     for attribute in ("hyp", "class_weights", "inplace"):
         if hasattr(model, attribute):
             setattr(pruned, attribute, deepcopy(getattr(model, attribute)))
     pruned.names, pruned.nc = class_names(model), pruned.yaml["nc"]
-    pruned.maskbndict = {name: mask.clone() for name, mask in masks.items()}
-    pruned.ancestry = deepcopy(getattr(model, "ancestry", []))
     return pruned.train(model.training)
+
+
+def _smaller_copy(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -> nn.Module:
+    """A copy whose convs and BNs have other sizes: no yaml says how it was built."""
+    sizes: dict[str, Any] = {}
+    for node in graph.convs.values():
+        if not (keep[node.inputs].all() and keep[node.outputs].all()):
+            sizes[node.name] = [int(keep[node.inputs].sum()), int(keep[node.outputs].sum())]
+    for norm in graph.norms.values():
+        if not keep[norm.ids].all():
+            sizes[norm.name] = int(keep[norm.ids].sum())
+    with torch.random.fork_rng(devices=[]):  # the fresh weights are about to be replaced
+        return resize_(deepcopy(model), sizes, type(model).__name__)
 
 
 @torch.no_grad()

@@ -38,12 +38,25 @@ def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str
         InputError: there is no such child.
     """
     built = [cls(*args) for _ in range(number)]
-    module = nn.Sequential(*built) if number > 1 else built[0]
+    return resize_(nn.Sequential(*built) if number > 1 else built[0], sizes, cls.__name__)
+
+
+def resize_(module: nn.Module, sizes: Mapping[str, Any], title: str) -> nn.Module:
+    """Give the convs of a module these sizes, with fresh weights, in place.
+
+    Args:
+        module: any module.
+        sizes: see `build_resized`.
+        title: what an error calls it.
+
+    Raises:
+        InputError: there is no such child.
+    """
     for name, value in sizes.items():
         try:
             child = module if name == SELF else module.get_submodule(name)
         except AttributeError as error:
-            raise InputError(cls.__name__, f"no {name} in it", "the name of a child") from error
+            raise InputError(title, f"no {name} in it", "the name of a child") from error
         if isinstance(value, str):
             parent, _, attribute = name.rpartition(".")
             setattr(module.get_submodule(parent), attribute, parse_activation(value))
@@ -55,7 +68,7 @@ def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str
         elif isinstance(child, LINEAR):
             _resize_conv_(child, *value)
         else:
-            raise InputError(f"{cls.__name__}, {name}", type(child).__name__, "a conv or a BN")
+            raise InputError(f"{title}, {name}", type(child).__name__, "a conv or a BN")
     return module
 
 
@@ -120,15 +133,20 @@ def _resize_conv_(conv: Any, c_in: int, c_out: int) -> None:
         if conv.transposed:
             shape = (c_in, c_out // conv.groups)
         shape += tuple(conv.kernel_size)
-    conv.weight = nn.Parameter(torch.empty(shape))
+    conv.weight = _fresh(conv.weight, *shape)
     if conv.bias is not None:
-        conv.bias = nn.Parameter(torch.empty(c_out))
+        conv.bias = _fresh(conv.bias, c_out)
     conv.reset_parameters()
 
 
 def _resize_norm_(norm: nn.BatchNorm2d, channels: int) -> None:
     norm.num_features = channels
-    norm.weight = nn.Parameter(torch.empty(channels))
-    norm.bias = nn.Parameter(torch.empty(channels))
-    norm.running_mean, norm.running_var = torch.empty(channels), torch.empty(channels)
+    norm.weight, norm.bias = _fresh(norm.weight, channels), _fresh(norm.bias, channels)
+    norm.running_mean = norm.running_mean.new_empty(channels)
+    norm.running_var = norm.running_var.new_empty(channels)
     norm.reset_parameters()
+
+
+def _fresh(old: nn.Parameter, *shape: int) -> nn.Parameter:
+    """An empty parameter of another shape; device, type and being frozen as before."""
+    return nn.Parameter(old.detach().new_empty(shape), requires_grad=old.requires_grad)
