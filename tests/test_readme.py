@@ -55,6 +55,42 @@ def test_options_exist(script: str, capsys: pytest.CaptureFixture) -> None:
     assert used <= known
 
 
+def test_options_of_the_console_command_exist(capsys: pytest.CaptureFixture) -> None:
+    """The same of `yolo-slim <command> ...`."""
+    seen = set()
+    for text in TEXTS:
+        for line in re.findall(r"^\s+yolo-slim (.*)$", text.read_text(), re.MULTILINE):
+            command, *words = line.split("#")[0].split()
+            with pytest.raises(SystemExit):
+                import_module(f"yolo_slim.commands.{command}").main(["--help"])
+            known = set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
+            assert {word for word in words if word.startswith("--")} <= known, line
+            seen.add(command)
+    assert {"sensitivity", "finegrained", "bench"} <= seen
+
+
+def test_the_criterion_and_the_shares_that_the_docs_show(
+    tiny_model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yolo_slim.cli import run
+
+    monkeypatch.chdir(tmp_path)
+    save(tiny_model, "best.pt")
+    page = (ROOT / "docs" / "choosing.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (shares,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    Path("mine.py").write_text(code)
+    Path("ratios.yaml").write_text(shares.replace("model.9", "model.8"))  # 9 has no BN here
+    argv = ["--weights", "best.pt", "--imgsz", "64", "--round-to", "1"]
+    assert run("prune", [*argv, "--modules", "mine.py", "--criterion", "mine"]) == 0
+    assert run("prune", [*argv, "--budget", "ratios.yaml"]) == 0
+    masks = [load(f"runs/prune/{name}/pruned.pt").model.maskbndict for name in ("exp", "exp2")]
+    gamma = tiny_model.get_submodule("model.6.bn").weight.abs()
+    kept = masks[0]["model.6.bn"]
+    assert gamma[kept].min() >= gamma[~kept].max()
+    assert [int(masks[1][f"model.{i}.bn"].sum()) for i in (6, 8)] == [64, 32 - round(0.3 * 32)]
+
+
 def test_options_in_the_prose_exist(capsys: pytest.CaptureFixture) -> None:
     """Every option between backticks is one of a command or of a benchmark."""
     for command in COMMANDS:

@@ -6,7 +6,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -15,9 +15,12 @@ from yolo_slim.errors import CheckFailed, InputError
 COMMANDS = {
     "sparse": "train with channel sparsity (YOLOv5's training and an L1 on BatchNorm)",
     "inspect": "show the channel graph: what may be cut, what is tied or pinned and why",
+    "sensitivity": "measure mAP with each layer cut alone",
     "prune": "cut the channels with small gamma",
+    "finegrained": "set single weights to zero (torch.nn.utils.prune) and keep the masks",
     "finetune": "train the pruned model (YOLOv5's training)",
     "export": "write ONNX and TorchScript, checked against PyTorch and measured",
+    "bench": "compare models: parameters, MACs, file size, latency in PyTorch and ONNX Runtime",
     "val": "YOLOv5's val.py, on pruned models too",
     "detect": "YOLOv5's detect.py, on pruned models too",
     "demo": "all four steps on a small data set of shapes",
@@ -26,14 +29,14 @@ COMMANDS = {
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
-class OneLineParser(_Parser):
+class OneLineParser(Parser):
     """The parser of a command: one line on an error, and --modules."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -48,7 +51,7 @@ def admit_modules(argv: Sequence[str] | None) -> None:
     Raises:
         InputError: a file that does not import.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--modules", action="append")
     files = parser.parse_known_args(argv)[0].modules
     if files:
@@ -62,11 +65,28 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     """Run a command as a script does.
 
     Returns:
+        The exit code, see `guarded`.
+    """
+
+    def work() -> None:
+        admit_modules(argv)
+        import_module(f"yolo_slim.commands.{command}").main(argv)
+
+    return guarded(work, " (a training goes on with --resume)")
+
+
+def guarded(work: Callable[[], Any], advice: str = "") -> int:
+    """Do what a script does, and say in one line why it ended.
+
+    Args:
+        work: what it does.
+        advice: what an interrupted user is told besides.
+
+    Returns:
         The exit code: 0, 2 for bad input, 1 where a result is not what it must be.
     """
     try:
-        admit_modules(argv)
-        import_module(f"yolo_slim.commands.{command}").main(argv)
+        work()
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -83,17 +103,17 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted (a training goes on with --resume)", file=sys.stderr)
+        print(f"interrupted{advice}", file=sys.stderr)
         return 130
     return 0
 
 
 def main() -> NoReturn:
     """Entry point of the console command `yolo-slim`."""
-    parser = _Parser(
+    parser = Parser(
         prog="yolo-slim",
         description="Make a YOLOv5 detector smaller and faster.",
-        epilog="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items()),
+        epilog="\n".join(f"  {name:<13}{text}" for name, text in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="command")

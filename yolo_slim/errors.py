@@ -12,6 +12,10 @@ class InputError(ValueError):
 
     def __init__(self, where: object, got: object, expected: str) -> None:
         super().__init__(" ".join(f"{where}: {got}, expected {expected}".split()))
+        self.parts = str(where), str(got), expected
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # to come over from a worker
+        return type(self), self.parts
 
 
 class CheckFailed(RuntimeError):
