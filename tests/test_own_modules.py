@@ -95,7 +95,7 @@ def test_unknown_modules_stay_dense(kind, residual, tmp_path) -> None:
     norms = [m for m in model.model[3].modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(inside) == len(norms)
     assert all("which has no rule" in n.pinned for n in inside)
-    pruned = prune(model, 0.6, residual=residual, imgsz=64)
+    pruned = prune(model, 0.6, residual=residual, round_to=1, imgsz=64)
     assert pruned.parity.holds
     assert pruned.report.achieved == pytest.approx(0.6, abs=0.02)
     assert [str(u) for u in graph.unknown] == list(pruned.report.unknown)
@@ -199,12 +199,12 @@ def test_halves_of_a_chunk_must_be_tied() -> None:
 
     rules.rule(type(model.model[3]))(shuffle_unit)
     for residual in ("skip", "group"):
-        pruned = prune(model, 0.5, residual=residual, imgsz=64)
+        pruned = prune(model, 0.5, residual=residual, round_to=1, imgsz=64)
         assert pruned.model.model[3].main[0].conv.in_channels < 8
         assert prune(pruned.model, 0.3, residual=residual, imgsz=64).parity.holds
     rules.rule(type(model.model[3]))(lambda m, name, x, t: shuffle_unit(m, name, x, t, tied=False))
     with pytest.raises(CheckFailed, match="is the rule of ShuffleUnit right?"):
-        prune(model, 0.5, imgsz=64)
+        prune(model, 0.5, round_to=1, imgsz=64)
 
 
 def test_attention_on_top_of_a_known_one() -> None:

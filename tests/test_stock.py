@@ -59,7 +59,7 @@ def pruned_model(text: str, residual: str = "skip", trained: bool = False) -> nn
     if trained:
         model.model[-1].anchors *= torch.rand_like(model.model[-1].anchors) + 0.5
         model.half().float()
-    return prune(model.eval(), 0.3, residual=residual, imgsz=64).model
+    return prune(model.eval(), 0.3, residual=residual, round_to=1, imgsz=64).model
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {

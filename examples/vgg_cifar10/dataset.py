@@ -103,13 +103,14 @@ def batches(
     Args:
         data: gives mean and deviation.
         split: of it.
-        size: images a batch; the last one has what is left.
+        size: images a batch, at most; all have as many but for one, as a BatchNorm that is trained
+            can make little of a last batch of two.
         generator: draws the order and the augmentation; None: neither, as for a test.
     """
     count = len(split.labels)
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (data.mean, data.std))
-    for part in order.split(size):
+    for part in order.tensor_split(-(-count // size)):
         images = split.images[part]
         if generator is not None:
             images = augment(images, generator, data.mirror)

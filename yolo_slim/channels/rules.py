@@ -171,7 +171,7 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
     try:
         model.eval()
         if detector:
-            model.model[-1].train()  # the head makes no grids then
+            model.model[-1].training = True  # the head makes no grids then
         model(image.to(next(model.parameters())))
     except RuntimeError as error:
         if detector:

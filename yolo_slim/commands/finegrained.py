@@ -29,14 +29,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("weights", help="checkpoint (.pt); masks that it has stay, and count")
-    text = "share of each layer's weights to be zero, [0, 1) (default 0.5, or 0 with ratios)"
+    text = "share of the weights to be zero, [0, 1) (default 0.5, or 0 with ratios)"
     add("--sparsity", type=float, help=text)
     add("--ratios", metavar="FILE", help="yaml: shares by layer, such as model.2: 0.3")
     text = "this share of these layers, after --ratios; the last that matches decides (repeatable)"
     add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
-    text = "l1: the smallest |w| of a layer; l2: whole filters by their norm; random; "
-    text += "global: the smallest |w| of all layers that have no ratio"
-    add("--method", choices=["l1", "l2", "random", "global"], default="l1", help=text)
+    text = "global (default): the smallest |w| of all layers that have no ratio; l1: of each "
+    text += "layer; l2: whole filters by their norm; random"
+    add("--method", choices=["l1", "l2", "random", "global"], default="global", help=text)
     add("--seed", type=int, default=0, help="of the random method")
     add("--data", help="data yaml: validate before and after")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")

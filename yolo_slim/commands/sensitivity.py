@@ -79,9 +79,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
         raise
     print(scan)
     print(f"{scan.path}, sensitivity.png")
-    weights = f"--weights {opt.weights}"
     if "channels" in opt.kind:
-        print(f"Next: python prune.py {weights} --budget {scan.path}")
+        options = f"--weights {opt.weights} --budget {scan.path}"
+        options += f" --residual {opt.residual}" if opt.residual else ""
+        if opt.criterion != "bn":
+            options += f" --criterion {opt.criterion} --data {opt.data}"
+        print(f"Next: python prune.py {options}")
     return folder
 
 

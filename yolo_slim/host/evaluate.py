@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend
 from yolo_slim.host.data import check_polygons
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
+from yolo_slim.pruning.weight_masks import baked
 
 mend()
 
@@ -141,7 +141,7 @@ def validate(
         device: as in val.py.
     """
     task = task_of_model(model)
-    copy = deepcopy(model).to(select_device(device)).float().eval()
+    copy = baked(model).to(select_device(device)).float().eval()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         results, *_ = task.script("val").run(
             data,

@@ -17,7 +17,7 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.pruning.blocks import Masks
 from yolo_slim.pruning.budget import choose_masks
-from yolo_slim.pruning.finegrained import magnitude_mask
+from yolo_slim.pruning.finegrained import magnitude_mask, weight_layers
 from yolo_slim.pruning.masks import apply_masks_
 from yolo_slim.report.ties import tie_letters
 
@@ -66,10 +66,10 @@ def layers(model: nn.Module, graph: ChannelGraph, kind: str) -> list[Layer]:
     Args:
         model: any with a channel graph.
         graph: its graph; tied BNs are one layer.
-        kind: "channels": the prunable BNs; "weights": the convs, those of the head too.
+        kind: "channels": the prunable BNs; "weights": convs and linear layers, the head's too.
     """
     if kind == "weights":
-        convs = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+        convs = weight_layers(model).items()
         return [Layer(kind, name, conv.weight.numel()) for name, conv in convs]
     letters, tied = tie_letters(graph.norms), dict[str, list[str]]()
     for norm in graph.prunable:

@@ -84,7 +84,7 @@ def choose_masks(
     Returns:
         Masks of the prunable BNs. Of a percent fewer channels are cut than asked for where the
         floor or a group does not let more go; compare with `achieved`. With round_to > 1 a percent
-        is met to 1% of the channels, or to half a block.
+        is met to 1% of the channels.
 
     Raises:
         InputError: percent, min_channels or round_to out of range; keep and ratios make the percent

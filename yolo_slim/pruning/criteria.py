@@ -110,7 +110,7 @@ def find(name: str) -> Criterion:
         import_module(f"{__package__}.{HOMES[name]}")
     if name not in CRITERIA:
         known = list(dict.fromkeys([*HOMES, *CRITERIA]))
-        near = get_close_matches(str(name), known, n=1)
+        near = get_close_matches(str(name), known, n=1, cutoff=0.7)
         text = f"{near[0]}? All: " if near else ""
         raise InputError("--criterion", repr(name), text + ", ".join(known))
     return CRITERIA[name]

@@ -76,7 +76,7 @@ def sparsify_(
     sparsity: float | None = None,
     *,
     ratios: Mapping[str, float] | None = None,
-    method: Method = "l1",
+    method: Method = "global",
     seed: int = 0,
 ) -> SparsityReport:
     """Set weights of convs and linear layers to zero, in place; the masks go to `weight_masks`.
@@ -86,11 +86,11 @@ def sparsify_(
 
     Args:
         model: any model.
-        sparsity: share of the weights of each layer, in [0, 1). None: 0.5, or 0 with `ratios`.
+        sparsity: share of the weights, in [0, 1). None: 0.5, or 0 with `ratios`.
         ratios: glob over the names of layers, or of modules around them, to a share of its own; the
             last glob that matches decides.
-        method: l1 (the smallest |w| of a layer), l2 (whole filters, by their norm), random, or
-            global (the smallest |w| of all layers without a ratio, together; the others by l1).
+        method: global (the smallest |w| of all layers without a ratio, together; the others by l1),
+            l1 (the smallest |w| of each layer), l2 (whole filters, by their norm), or random.
         seed: of the random method.
 
     Raises:

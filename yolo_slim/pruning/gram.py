@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from yolo_slim.host.image import is_detector
 from yolo_slim.pruning.calibration import Calibration
 
 POSITIONS = 64  # output positions an image and conv
@@ -77,7 +78,7 @@ def watch(
         batches: images, (n, C, h, w) each.
         desc: of the progress bar.
     """
-    copy = deepcopy(model).eval()
+    copy = ready(model)
     first = next(copy.parameters())
     total = len(looks) * len(batches)
     with tqdm(total=total, desc=desc, unit="conv", leave=False, disable=not total) as bar:
@@ -90,6 +91,14 @@ def watch(
             copy.get_submodule(name).register_forward_pre_hook(partial(hook, look))
         for images in batches:
             copy(images.to(first))
+
+
+def ready(model: nn.Module) -> nn.Module:
+    """A copy in eval mode; of a detector that does not decode boxes, which takes most memory."""
+    copy = deepcopy(model).eval()
+    if is_detector(copy):
+        copy.model[-1].training = True  # of the head itself, not of the modules in it
+    return copy
 
 
 class _Sum:

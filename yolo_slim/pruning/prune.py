@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import nn
+from torch.nn.utils.prune import is_pruned
 
 from yolo_slim.channels.graph import ChannelGraph, Residual
 from yolo_slim.channels.rules import channel_graph, from_outside
@@ -28,6 +29,7 @@ from yolo_slim.pruning.parity import Parity, ParityError, check_parity
 from yolo_slim.pruning.rebuild import rebuild
 from yolo_slim.pruning.reconstruct import Reconstruction, reconstruct_
 from yolo_slim.pruning.targets import Target, check_target, goal_of, option, search_latency
+from yolo_slim.pruning.weight_masks import baked, zero_masked_
 from yolo_slim.report.tables import CutReport, LayerCut
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ def prune(
     """
     wish = wished(percent, macs, params, size_mb, latency)
     how = criteria.find(criterion)
+    model = baked(model) if is_pruned(model) else model
     recover = check_recover(how.recover if recover is None else recover, calibration)
     graph = channel_graph(model, residual or how.residual)
     imgsz = imgsz if is_detector(model) else smallest_image(model)[1]
@@ -151,6 +154,7 @@ def prune(
     if "weights" in recover:
         assert calibration is not None
         recovered = reconstruct_(pruned, model, graph, masks, calibration, seed=seed)
+        zero_masked_(pruned)
     cut = achieved(graph, masks)
     if wish is None:
         named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)

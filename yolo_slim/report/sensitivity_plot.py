@@ -34,7 +34,9 @@ def plot_scan(scan: Scan, file: Path) -> Path:
     panels = figure.subplots(1, len(scan.kinds), squeeze=False)[0]
     for axes, kind in zip(panels, scan.kinds, strict=True):
         image = panel(axes, scan, kind, rows)
-    bar = figure.colorbar(image, ax=panels.tolist(), location="top", aspect=30, shrink=0.8)
+    bar = figure.colorbar(
+        image, ax=panels.tolist(), location="top", aspect=30 * len(panels), pad=0.01
+    )
     bar.ax.tick_params(labelsize=7)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=min(120, 60000 / figure.get_figheight()))
@@ -56,10 +58,10 @@ def panel(axes: Any, scan: Scan, kind: str, rows: int) -> Any:
             axes.text(x, y, text, size=6, color=ink, ha="center", va="center")
     axes.set_yticks(range(len(layers)), [label(r[0].layer) for r in layers.values()], size=7)
     axes.set_xticks(range(len(scan.shares)), [f"{share:g}" for share in scan.shares], size=7)
-    axes.tick_params(length=0, top=True, labeltop=True)
+    tallest = len(layers) == rows  # below a shorter one they would stand alone
+    axes.tick_params(length=0, top=True, labeltop=True, labelbottom=tallest)
     axes.set_ylim(rows - 0.5, -0.5)
-    axes.set_title(kind, size=9)
-    axes.set_xlabel("share of the layer that is cut", size=8)
+    axes.set_title(f"share of the {kind} of a layer that is cut", size=8)
     axes.spines[:].set_visible(False)
     return image
 
