@@ -53,7 +53,7 @@ def test_scripts_on_it(
     assert run("prune", ["--weights", weights, "--percent", "0.6", "--imgsz", "320"]) == 0
     report = json.loads((tmp_path / "runs" / "prune" / "exp" / "report.json").read_text())
     assert report["before"]["params"] == 1_872_157
-    assert report["achieved"] == pytest.approx(0.6, abs=1 / 3712)
+    assert report["achieved"] == pytest.approx(0.6, abs=0.01)
     assert report["parity"] < 1e-9
     cut = "runs/prune/exp/pruned.pt"
     argv = ["--weights", cut, "--data", str(coco), "--imgsz", "320", "--images", "4"]

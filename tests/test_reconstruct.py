@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
-from threading import active_count
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from yolo_slim.deploy.check import read_images
 from yolo_slim.pruning.budget import Masks, choose_masks
 from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.criteria import score
-from yolo_slim.pruning.lockstep import in_step
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.rebuild import rebuild
 from yolo_slim.pruning.reconstruct import least_squares, reconstruct_
@@ -266,25 +264,6 @@ def test_images_that_were_not_seen(shared: Path) -> None:
     assert error["fitted"] < 0.6 * error["cut"]
 
 
-# Batches in step
-
-
-def test_batches_meet_before_any_goes_on() -> None:
-    """Each meeting sees all batches in their order, and what it changes holds for all of them."""
-    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
-    nn.init.ones_(model[0].weight)
-    seen = []
-
-    def meet(module: Any, inputs: list[torch.Tensor]) -> None:
-        seen.append([x.flatten().tolist() for x in inputs])
-        module.weight.mul_(10)
-
-    batches = [torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0]]), torch.tensor([[4.0]])]
-    in_step(model, {"0": meet, "2": meet}, batches, "")
-    assert seen == [[[1, 2], [3], [4]], [[10, 20], [30], [40]]]
-    assert model[0].weight.item() == 1  # a copy was run
-
-
 def test_batching_does_not_matter(tiny_model: nn.Module) -> None:
     graph, masks, pruned = cut(tiny_model)
     images, found = noise(8, 64).batches, []
@@ -296,23 +275,6 @@ def test_batching_does_not_matter(tiny_model: nn.Module) -> None:
         found.append(fitted.state_dict())
     for other in found[1:]:
         assert all(torch.allclose(v, other[k], atol=1e-3) for k, v in found[0].items())
-
-
-@pytest.mark.parametrize("when", [0, 2])
-def test_an_error_ends_all_batches(tiny_model: nn.Module, when: int) -> None:
-    """In a batch, or in a meeting: it is raised here, and nothing waits any longer."""
-    batches = [torch.rand(2, 3 if i != when else 5, 64, 64) for i in range(4)]
-    in_step(tiny_model, {}, batches[1:2], "")  # the bar has a thread of its own
-    threads = active_count()
-    with pytest.raises(RuntimeError, match="channels"):
-        in_step(tiny_model, {"model.3.conv": lambda *_: None}, batches, "")
-
-    def fail(module: Any, inputs: list[torch.Tensor]) -> None:
-        raise KeyError("no such thing")
-
-    with pytest.raises(KeyError, match="no such thing"):
-        in_step(tiny_model, {"model.3.conv": fail}, [torch.rand(2, 3, 64, 64)] * 3, "")
-    assert active_count() == threads
 
 
 # Bad input
@@ -331,4 +293,7 @@ def test_bad_input(tiny_model: nn.Module) -> None:
             reconstruct_(pruned, tiny_model, graph, masks, small(), **options)
     with pytest.raises(InputError, match="no calibration images"):
         reconstruct_(pruned, tiny_model, graph, masks, Calibration(()))
+    broken = Calibration(((torch.rand(2, 3, 64, 64), None), (torch.rand(2, 3, 32, 64), None)))
+    with pytest.raises(InputError, match="images: .*2, 3, 32, 64.*expected one size"):
+        reconstruct_(pruned, tiny_model, graph, masks, broken)
     assert all(torch.equal(v, before[k]) for k, v in pruned.state_dict().items())

@@ -165,6 +165,7 @@ def test_positions_are_drawn_once_each_and_from_every_image() -> None:
     drawn = patches(conv, x, 7, generator(0, "a")).flatten().tolist()
     assert len(set(drawn)) == len(drawn) == 28
     assert [int(v // 30) for v in drawn] == [i for i in range(4) for _ in range(7)]
+    assert len({frozenset(int(v) % 30 for v in drawn[i : i + 7]) for i in (0, 7, 14, 21)}) == 4
     assert drawn == patches(conv, x, 7, generator(0, "a")).flatten().tolist()
     assert drawn != patches(conv, x, 7, generator(0, "b")).flatten().tolist()
     assert drawn != patches(conv, x, 7, generator(1, "a")).flatten().tolist()

@@ -50,9 +50,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     text += "reads it), taylor, thinet (both need --data), random, first, or one of --modules"
     add("--criterion", default="bn", help=text)
-    text = "how the cut spreads over the layers: global (default), uniform, a yaml of shares by "
-    text += "layer, or the sensitivity.csv of `yolo-slim sensitivity`"
-    add("--budget", default="global", metavar="global|uniform|FILE", help=text)
+    text = "how the cut spreads over the layers: global (default), uniform (with thinet), a "
+    text += "yaml of shares by layer, or the sensitivity.csv of `yolo-slim sensitivity`"
+    add("--budget", metavar="global|uniform|FILE", help=text)
     text = "kept channels are multiples of N where a layer is wide enough (default 16; 1: any)"
     add("--round-to", type=int, default=16, metavar="N", help=text)
     text = "least squares of the weights after the cut (weights; default with thinet), or none"
@@ -181,7 +181,7 @@ def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     Raises:
         InputError: no such file, or it is neither shares by layer nor a scan.
     """
-    if opt.budget in ("global", "uniform"):
+    if opt.budget in (None, "global", "uniform"):
         return opt.budget, {}
     where, path = f"--budget {opt.budget}", Path(opt.budget)
     if not path.is_file():
@@ -195,7 +195,7 @@ def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     ratios = read_ratios(path, where)
     targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
     rest = {"*": 0.0} if all(target is None for target in targets) else {}
-    return "global", rest | ratios
+    return None, rest | ratios
 
 
 def validate(

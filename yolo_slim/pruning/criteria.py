@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -53,6 +53,7 @@ class Criterion:
         scale: what raw scores are divided by, layer by layer: "none", "mean" or "l2".
         residual: what may be cut around residual adds where the user does not say.
         recover: what is done after the cut where the user does not say.
+        spread: how the cut spreads over the layers where the user does not say, see `ranked`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Criterion:
     scale: str = "none"
     residual: Residual = "skip"
     recover: tuple[str, ...] = ()
+    spread: Literal["global", "uniform"] = "global"
 
 
 CRITERIA: dict[str, Criterion] = {}  # those whose module has been imported; `find` knows all
@@ -73,6 +75,7 @@ def criterion(
     scale: str = "none",
     residual: Residual = "skip",
     recover: tuple[str, ...] = (),
+    spread: Literal["global", "uniform"] = "global",
 ) -> Callable[[Score], Score]:
     """Decorator: the function is the criterion of this name.
 
@@ -82,7 +85,7 @@ def criterion(
     likes. It returns a float tensor (C,) for each BN of `graph.prunable`.
 
     Args:
-        name, data, scale, residual, recover: see `Criterion`.
+        name, data, scale, residual, recover, spread: see `Criterion`.
 
     Raises:
         InputError: the name is one of ours, or `scale` is unknown.
@@ -94,7 +97,7 @@ def criterion(
         home = f"{__package__}.{HOMES[name]}" if name in HOMES else function.__module__
         if function.__module__ != home:
             raise InputError(f"criterion {name}", "a name that is taken", "a name of its own")
-        CRITERIA[name] = Criterion(name, function, data, scale, residual, recover)
+        CRITERIA[name] = Criterion(name, function, data, scale, residual, recover, spread)
         return function
 
     return register

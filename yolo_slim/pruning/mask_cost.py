@@ -102,7 +102,7 @@ class MaskCost:
         return self._overhead + self._records(keep)
 
     def _records(self, keep: np.ndarray) -> int:
-        """Bytes that convs and BatchNorms take in the file, and masks over single weights (bits)."""
+        """Bytes of convs, BatchNorms and masks over single weights (bits) in the file."""
         weights, outputs, kept = self._weights(keep), self._outputs(keep), self._kept(keep)
         elements = np.concatenate([weights, outputs, kept])
         times = np.concatenate([np.ones_like(outputs), self._bias, self._stored])

@@ -70,7 +70,7 @@ def prune(
     latency: float | None = None,
     criterion: str = "bn",
     calibration: Calibration | None = None,
-    budget: Literal["global", "uniform"] | Scan = "global",
+    budget: Literal["global", "uniform"] | Scan | None = None,
     round_to: int = ROUND_TO,
     min_channels: int = 1,
     residual: Residual | None = None,
@@ -94,6 +94,7 @@ def prune(
         criterion: how channels are scored, see `criteria`.
         calibration: images for a criterion, or a recovery, that needs them (`calibrate`).
         budget: how the cut spreads over the layers: "global", "uniform", or by a sensitivity scan.
+            None: what suits the criterion, "global" for most.
         round_to: what a layer keeps is a multiple of it where the layer has at least twice as many
             channels and the target can be met so; 1: no rounding. Runtimes work in such blocks.
         min_channels: each layer keeps at least so many.
@@ -118,6 +119,7 @@ def prune(
     graph = channel_graph(model, residual or how.residual)
     imgsz = imgsz if is_detector(model) else smallest_image(model)[1]
     held, own = kept_by(graph, keep), shares(graph, ratios or {})
+    budget = how.spread if budget is None else budget
     spread = budget if isinstance(budget, str) else budget.losses(graph, model)
     scores = criteria.score(model, graph, criterion, calibration, seed)
     counted = MaskCost(model, graph, imgsz)

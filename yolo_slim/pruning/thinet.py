@@ -8,7 +8,8 @@ see `gram`) replaces the trials: a step costs O(C).
 Departures: a channel that several convs read counts in all of them, each by its mean energy at a
 position; tied BNs are one layer, their channels go together; all channels are ordered, not only the
 share that is cut; and the scores are shares of the output's energy, so that layers can be compared.
-As in the paper, of a residual block only the inner channels are cut (`residual="inner"`).
+As in the paper, of a residual block only the inner channels are cut (`residual="inner"`), and each
+layer loses the same share (`spread="uniform"`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from yolo_slim.report.ties import tie_letters
 STEP = 1e-12  # least difference between scores: above what a mean over tied channels rounds off
 
 
-@criterion("thinet", data=True, residual="inner", recover=("weights",))
+@criterion("thinet", data=True, residual="inner", recover=("weights",), spread="uniform")
 def thinet(model: nn.Module, graph: ChannelGraph, calibration: Calibration) -> Scores:
     """Score channels by the error that their removal leaves in the convs that read them.
 
