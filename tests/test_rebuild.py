@@ -13,7 +13,7 @@ from torch import nn
 
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.host.checkpoint import modernise_, yolo
-from yolo_slim.pruning.budget import Masks, achieved, global_masks
+from yolo_slim.pruning.budget import Masks, achieved, choose_masks
 from yolo_slim.pruning.criteria import score
 from yolo_slim.pruning.model import ModelPruned, build_heir
 from yolo_slim.pruning.parity import LIMIT, ParityError, check_parity
@@ -46,7 +46,7 @@ def modernised(model: nn.Module) -> nn.Module:
 def cut(model: nn.Module, percent: float, residual: str = "skip") -> tuple:
     """graph, masks and rebuilt model."""
     graph = channel_graph(model, residual)
-    masks = global_masks(graph, score(model, graph), percent)
+    masks = choose_masks(graph, score(model, graph), percent)
     return graph, masks, rebuild(model, graph, masks)
 
 

@@ -253,9 +253,6 @@ def _refuse(
     raise InputError(goal.name, f"{goal.value / goal.unit:g}", expected)
 
 
-global_masks = choose_masks  # TEMPORARY
-
-
 def achieved(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> float:
     """The share of the prunable channels that masks cut."""
     cut = sum(int((~masks[n.name]).sum()) for n in graph.prunable if n.name in masks)
