@@ -17,6 +17,7 @@ from yolo_slim import calibrate, load, prune
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.pruning.criteria import HOMES
+from yolo_slim.pruning.prune import ROUND_TO
 from yolo_slim.report.tables import table
 
 
@@ -28,6 +29,7 @@ def main() -> None:
     args.add_argument("--macs", type=float, default=0.7, help="share that is left")
     args.add_argument("--criteria", nargs="+", default=list(HOMES), help="names")
     args.add_argument("--residual", default="inner", help="skip, inner or group")
+    args.add_argument("--round-to", type=int, default=ROUND_TO, help="see prune.py")
     args.add_argument("--images", type=int, default=64, help="of the calibration")
     args.add_argument("--seed", type=int, default=0, help="of the choice of these images")
     opt = args.parse_args()
@@ -46,6 +48,7 @@ def main() -> None:
                 criterion=name,
                 calibration=calibration,
                 residual=opt.residual,
+                round_to=opt.round_to,
                 recover=recover,
                 imgsz=opt.imgsz,
                 seed=opt.seed,

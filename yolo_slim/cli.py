@@ -72,7 +72,8 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         admit_modules(argv)
         import_module(f"yolo_slim.commands.{command}").main(argv)
 
-    return guarded(work, " (a training goes on with --resume)")
+    trains = command in ("sparse", "finetune")
+    return guarded(work, " (a training goes on with --resume)" if trains else "")
 
 
 def guarded(work: Callable[[], Any], advice: str = "") -> int:

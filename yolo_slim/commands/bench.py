@@ -191,11 +191,18 @@ def model_calls(
 def timed(
     calls: dict[tuple[int, str], Callable[[], Any]], opt: argparse.Namespace
 ) -> dict[tuple[int, str], Latency]:
-    """All calls in turns; PyTorch has as many threads as ONNX Runtime."""
+    """One runtime after the other, since their threads disturb each other; its models in turns.
+
+    PyTorch has as many threads as ONNX Runtime.
+    """
     from yolo_slim.measure.latency import interleaved, torch_threads
 
-    with torch_threads(opt.threads):
-        return interleaved(calls, repeats=opt.repeats)
+    found: dict[tuple[int, str], Latency] = {}
+    for runtime in opt.runtime:
+        with torch_threads(opt.threads if runtime == "torch" else 1):
+            part = {key: call for key, call in calls.items() if key[1] == runtime}
+            found |= interleaved(part, repeats=opt.repeats) if part else {}
+    return found
 
 
 def with_times(costs: Sequence[Measured], found: dict[tuple[int, str], Latency]) -> list[Measured]:

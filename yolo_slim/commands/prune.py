@@ -53,8 +53,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "how the cut spreads over the layers: global (default), uniform (with thinet), a "
     text += "yaml of shares by layer, or the sensitivity.csv of `yolo-slim sensitivity`"
     add("--budget", metavar="global|uniform|FILE", help=text)
-    text = "kept channels are multiples of N where a layer is wide enough (default 16; 1: any)"
-    add("--round-to", type=int, default=16, metavar="N", help=text)
+    text = "kept channels are multiples of N where a layer is wide enough (default 32; 1: any)"
+    add("--round-to", type=int, default=32, metavar="N", help=text)
     text = "least squares of the weights after the cut (weights; default with thinet), or none"
     add("--recover", choices=["weights", "none"], help=text)
     add("--calib-images", type=int, default=64, help="images of the training split to look at")
@@ -97,12 +97,13 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         )
     )
 
+    from yolo_slim.channels.rules import channel_graph
     from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import check_data
     from yolo_slim.host.evaluate import check_device, check_imgsz
     from yolo_slim.pruning import criteria
-    from yolo_slim.pruning.choose import parse_ratio
+    from yolo_slim.pruning.choose import parse_ratio, select
     from yolo_slim.pruning.prune import prune, wished
 
     wished(opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
@@ -120,6 +121,10 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     trained = source.train.get("imgsz", 640)
     imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
     splits = ("train",) * looks + ("val",) * (not opt.dry_run)
+    if ratios and opt.budget not in (None, "global", "uniform"):
+        graph = channel_graph(source.model, opt.residual or how.residual)
+        for glob in read_budget(opt)[1]:
+            select(graph, glob, f"--budget {opt.budget}")
     data = check_data(opt.data, source.model.nc, splits) if opt.data and splits else None
 
     def cut() -> Pruned:
@@ -152,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     opt.residual = opt.residual or source.train.get("residual")
     print(f"Pruning {source}")
     if opt.criterion == "bn" and not source.train.get("st"):
-        print("It was not trained with --st: its gammas say little, and the cut may cost much.")
+        print("Not trained with --st: its gammas say little; try --criterion thinet --data D.")
     if opt.dry_run:
         print(f"{cut().report}\nNothing was written or validated (--dry-run).")
         return None
@@ -246,6 +251,8 @@ def write(
         before=replace(pruned.report.before, bytes=dense_file),
         after=replace(pruned.report.after, bytes=file.stat().st_size),
     )
+    if report.target.name == "size_mb":  # what the masks predicted is now known
+        report = replace(report, target=replace(report.target, achieved=file.stat().st_size / 1e6))
     content = {
         "weights": str(source.path.absolute()),
         "options": {k: v for k, v in vars(opt).items() if v is not None},
@@ -260,6 +267,8 @@ def write(
     text = report.summary() + ancestry_table(content["ancestry"])
     if accuracy:
         text += accuracy_table(accuracy)
+        if report.recovered:
+            text += "masked: as cut; pruned: with the weights fitted after the cut\n"
     return {**content, "text": text}
 
 

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         options += f" --residual {opt.residual}" if opt.residual else ""
         if opt.criterion != "bn":
             options += f" --criterion {opt.criterion} --data {opt.data}"
-        print(f"Next: python prune.py {options}")
+        print(f"Next: python prune.py {options} --macs 0.5")
     return folder
 
 

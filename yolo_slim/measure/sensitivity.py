@@ -122,7 +122,7 @@ def resumed(path: Path, settings: Mapping[str, str]) -> Scan:
         if theirs != ours and key == "digest":
             raise InputError(path, f"of another model (weights {theirs})", f"weights {ours}")
         if theirs != ours:
-            raise InputError(path, f"of {key} {theirs}", f"{key} {ours}, as asked for now")
+            raise InputError(path, f"made with {key} {theirs}", f"the same options (now {ours})")
     return scan
 
 
@@ -162,7 +162,8 @@ def read_scan(path: str | Path) -> Scan:
         row = parsed(text)
         first = not rows
         if row is None or row.key in rows or first != (row.kind == DENSE.layer.kind):
-            raise InputError(f"{path}, line {number}", repr(text[:80]), "a result of its own")
+            expected = f"{','.join(COLUMNS)}, each cut once"
+            raise InputError(f"{path}, line {number}", repr(text[:80]), expected)
         rows[row.key] = row
     if not rows:
         raise InputError(path, "no result", "that of the dense model at least")

@@ -127,7 +127,7 @@ def percent_goal(graph: ChannelGraph, percent: float | None, round_to: int = 1) 
     """The goal of a share of the prunable channels, counted in channels."""
     share = check_percent(DEFAULT if percent is None else percent)
     total, fixed = graph.prunable_channels, graph.channels + 1 - graph.prunable_channels
-    slack = 0.0 if round_to == 1 else max(0.01 * total, round_to / 2)
+    slack = 0.0 if round_to == 1 else 0.01 * total
     return Goal(
         "--percent",
         lambda keep: int(keep.sum()) - fixed,

@@ -35,7 +35,7 @@ from yolo_slim.report.tables import CutReport, LayerCut
 if TYPE_CHECKING:
     from yolo_slim.measure.sensitivity import Scan
 
-ROUND_TO = 16
+ROUND_TO = 32
 RECOVER = ("weights",)  # the parts of the recovery
 
 
@@ -158,8 +158,8 @@ def prune(
         recovered = reconstruct_(pruned, model, graph, masks, calibration, seed=seed)
         zero_masked_(pruned)
     cut = achieved(graph, masks)
+    named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)
     if wish is None:
-        named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)
         wish = "percent", cut if named else DEFAULT
     got = measured if measured is not None else reached(wish[0], counted, graph, masks)
     report = CutReport(
@@ -172,7 +172,7 @@ def prune(
         after=cost(pruned, imgsz),
         parity=parity.error,
         criterion=criterion,
-        budget=budget if isinstance(budget, str) else "sensitivity",
+        budget="by layer" if named else budget if isinstance(budget, str) else "sensitivity",
         round_to=round_to,
         calibration=calibration.images if calibration and (how.data or recovered) else 0,
         recovered=tuple(recover),

@@ -61,7 +61,7 @@ def panel(axes: Any, scan: Scan, kind: str, rows: int) -> Any:
     tallest = len(layers) == rows  # below a shorter one they would stand alone
     axes.tick_params(length=0, top=True, labeltop=True, labelbottom=tallest)
     axes.set_ylim(rows - 0.5, -0.5)
-    axes.set_title(f"share of the {kind} of a layer that is cut", size=8)
+    axes.set_title(f"share of the {kind}\nof a layer that is cut", size=8)
     axes.spines[:].set_visible(False)
     return image
 
