@@ -64,7 +64,7 @@ def table(files: list[Path]) -> str:
         graphs = [channel_graph(model, residual) for residual in RESIDUAL]
         graph = graphs[0]
         shares = [f"{g.prunable_channels / g.channels:.0%}" for g in graphs]
-        report = prune(model, 0.5).report
+        report = prune(model, 0.5, round_to=16).report
         before, after = report.before, report.after
         rows.append(
             [
