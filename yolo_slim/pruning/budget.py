@@ -103,7 +103,8 @@ def choose_masks(
             raise InputError(f"--ratio {name}", part, "one share for BatchNorms that are tied")
         cut_layer_(cut, name, part, held, round_to)
     whole = bool(ratios) and len(held | own) == len(cut.size)
-    slack = len(ratios) * max(1, round_to // 2)  # each ratio is rounded
+    wide = sum(graph.norms[name].channels >= 2 * round_to for name in ratios)
+    slack = len(ratios) + wide * (round_to // 2)  # each ratio is rounded
     if not isinstance(percent, Goal):
         wanted, gone = graph.prunable_channels - goal.value, cut.gone()
         if ratios and gone > wanted + slack and not (whole and percent is None):
