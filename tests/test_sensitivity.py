@@ -441,13 +441,13 @@ def test_refused(more, expected, argv, refused):
 
 def test_resuming_another_scan_is_refused(finished, argv, refused, tiny_checkpoint):
     resume = ["--resume", finished]
-    assert "of shares 0.3 0.8, expected shares 0.5" in refused(
+    assert "made with shares 0.3 0.8, expected the same options (now 0.5)" in refused(
         "sensitivity", *argv(*resume), "--shares", "0.5"
     )
-    assert "of kinds channels weights, expected" in refused(
+    assert "made with kinds channels weights, expected the same" in refused(
         "sensitivity", *argv(*resume), "--kind", "weights"
     )
-    assert "of images 6, expected images 3" in refused(
+    assert "made with images 6, expected the same options (now 3)" in refused(
         "sensitivity", *argv(*resume), "--images", "3"
     )
     line = refused("sensitivity", tiny_checkpoint, *argv(*resume)[1:])
