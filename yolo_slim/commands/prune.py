@@ -113,17 +113,17 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     if looks and not opt.data:
         asked = f"--criterion {opt.criterion}" if how.data else "--recover weights"
         raise InputError(asked, "no calibration images", "--data, whose training split has some")
-    budget, ratios = read_budget(opt)
-    ratios |= dict(parse_ratio(text) for text in opt.ratio)
+    budget, by_layer = read_budget(opt)
+    ratios = by_layer | dict(parse_ratio(text) for text in opt.ratio)
     check_device(opt.device)
     source = load(weights)
     stride = max(int(source.model.stride.max()), 32)
     trained = source.train.get("imgsz", 640)
     imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
     splits = ("train",) * looks + ("val",) * (not opt.dry_run)
-    if ratios and opt.budget not in (None, "global", "uniform"):
-        graph = channel_graph(source.model, opt.residual or how.residual)
-        for glob in read_budget(opt)[1]:
+    if by_layer:
+        graph = channel_graph(source.model)
+        for glob in by_layer:
             select(graph, glob, f"--budget {opt.budget}")
     data = check_data(opt.data, source.model.nc, splits) if opt.data and splits else None
 
