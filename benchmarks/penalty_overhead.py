@@ -1,18 +1,23 @@
-"""What SparsityPenalty adds to a training step.
+"""What SparsityPenalty adds to a training step, in time and in memory.
 
 Two copies of yolov5n, each with its own SGD (the host's smart_optimizer), take the same training
 steps on the same synthetic batch as yolov5.train does: forward, ComputeLoss, backward,
 clip_grad_norm_, optimizer.step, zero_grad. One has the penalty attached. They step in turns, in an
 order that changes; compared are the medians.
 
-On a shared machine that difference drowns in noise, so the penalty's own call is also timed by
-itself, where it runs: between the backward pass and the optimizer, its data not in the cache.
-Target: at most 2% added.
+On a shared machine that difference drowns in noise, so the penalty's own calls are also timed by
+themselves, where they run: before and after the optimizer, their data not in the cache. Memory is
+the peak of a process of its own that takes a few steps, with and without, in turns.
+Targets: at most 2% of a step, at most 1% of the memory.
 """
 
 from __future__ import annotations
 
+import argparse
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -30,6 +35,7 @@ from yolo_slim import SparsityPenalty
 from yolo_slim.measure.latency import interleaved
 from yolo_slim.report.tables import table
 
+Calls = tuple[list[float], list[float]]
 HYP = Path(data.__path__[0]) / "hyps" / "hyp.scratch-low.yaml"
 
 
@@ -64,15 +70,43 @@ def stepper(
     return step, optimizer, loss_of
 
 
-def timed(function: Callable[[], None], into: list[float]) -> Callable[[], None]:
+def timed(function: Callable[..., None], into: list[float]) -> Callable[..., None]:
     """The function, its times (ms) added to a list."""
 
-    def call() -> None:
+    def call(*args: object) -> None:
         start = time.perf_counter()
-        function()
+        function(*args)
         into.append(1e3 * (time.perf_counter() - start))
 
     return call
+
+
+def attach(model: nn.Module, optimizer: torch.optim.Optimizer, opt: argparse.Namespace) -> Calls:
+    """The penalty on an optimizer; the times of its calls before and after a step, ms."""
+    sr = opt.sr if opt.sr == "auto" else float(opt.sr)
+    penalty = SparsityPenalty(model, sr, penalty=opt.penalty, residual=opt.residual)
+    calls: Calls = ([], [])
+    penalty.before_step_ = timed(penalty.before_step_, calls[0])
+    penalty.after_step_ = timed(penalty.after_step_, calls[1])
+    count = iter(range(opt.steps + 5))
+
+    def go_on(*_: object) -> None:
+        penalty.progress = next(count) / (opt.steps + 5) * 0.7  # auto is at work, with its plans
+
+    optimizer.register_step_pre_hook(go_on)
+    penalty.attach(optimizer)
+    return calls
+
+
+def peak(opt: argparse.Namespace, with_penalty: bool) -> int:
+    """Peak memory of a process that takes 8 steps, kB."""
+    options = ["--model", opt.model, "--batch", str(opt.batch), "--imgsz", str(opt.imgsz)]
+    options += ["--sr", opt.sr, "--residual", opt.residual, "--steps", "8"]
+    options += ["--penalty", opt.penalty] if opt.penalty else []
+    command = [sys.executable, __file__, *options, "--peak", "with" if with_penalty else "without"]
+    return int(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    )
 
 
 def main() -> None:
@@ -81,32 +115,45 @@ def main() -> None:
     args.add_argument("--batch", type=int, default=16, help="images a step")
     args.add_argument("--imgsz", type=int, default=160, help="px")
     args.add_argument("--steps", type=int, default=60, help="timed steps of each")
+    args.add_argument("--sr", default="auto", help="auto, or a number")
+    args.add_argument("--penalty", help="prox or l1; default as in train_sparse.py")
     args.add_argument("--residual", default="skip", help="skip, inner or group")
+    args.add_argument("--peak", choices=["with", "without"], help=argparse.SUPPRESS)
     opt = args.parse_args()
 
     model = random_model(opt.model)
     images, targets = batch(opt.batch, opt.imgsz, model.nc)
+    if opt.peak:
+        step, optimizer, _ = stepper(model, images, targets)
+        if opt.peak == "with":
+            attach(model, optimizer, opt)
+        for _ in range(opt.steps):
+            step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return
     plain, *_ = stepper(deepcopy(model), images, targets)
     sparse, optimizer, _ = stepper(model, images, targets)
-    penalty = SparsityPenalty(model, sr=2e-4, residual=opt.residual)
-    calls: list[float] = []
-    penalty.add_to_gradients_ = timed(penalty.add_to_gradients_, calls)
-    penalty.attach(optimizer)
+    calls = attach(model, optimizer, opt)
     times = interleaved({"without": plain, "with": sparse}, repeats=opt.steps, warmup=5)
-    assert len(calls) == opt.steps + 5
+    both = [a + b for a, b in zip(*calls, strict=True)][5:]
+    assert len(both) == opt.steps
+    memory = [[peak(opt, with_penalty) for with_penalty in (False, True)] for _ in range(3)]
+    without, held = (statistics.median(column) / 1e3 for column in zip(*memory, strict=True))
 
-    base, call = times["without"].median, statistics.median(calls[5:])
-    added, share = times["with"].median / base - 1, call / base
+    # of the calls the mean: a plan is made now and then, and counts
+    base, call = times["without"].median, statistics.mean(both)
+    added, share, more = times["with"].median / base - 1, call / base, held / without - 1
     rows = [
         [f"step {name} it", f"{t.median:.1f}", f"{t.spread:.1f}", f"{t.median / base:.4f}"]
         for name, t in times.items()
     ] + [
-        ["the penalty's call alone", f"{call:.2f}", "", f"{share:.4f}"],
+        ["the penalty's calls alone, mean", f"{call:.2f}", "", f"{share:.4f}"],
     ]
     title = f"{opt.model}, batch {opt.batch}, {opt.imgsz} px, {opt.steps} steps each, in turns"
-    title += f", residual {opt.residual}"
+    title += f", sr {opt.sr}, residual {opt.residual}"
     print(table(["", "median, ms", "between quartiles, ms", "of a step"], rows, title))
     print(f"added: {added:+.2%} of a step by difference, {share:.2%} by its own time (target: 2%)")
+    print(f"peak memory: {without:.0f} MB without, {held:.0f} MB with: {more:+.2%} (target: 1%)")
     save_json(
         opt.json,
         without_ms=base,
@@ -114,7 +161,7 @@ def main() -> None:
         added=added,
         call_ms=call,
         call_share=share,
-        penalised_norms=len(penalty.names),
+        memory_mb=[without, held],
     )
 
 

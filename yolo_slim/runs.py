@@ -52,6 +52,8 @@ def check_writable(folder: str | Path) -> None:
     Raises:
         InputError: it cannot.
     """
+    if int(os.getenv("RANK", "-1")) > 0:  # one of torchrun's: the first one looks
+        return
     folder = Path(folder)
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     try:

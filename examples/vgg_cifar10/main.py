@@ -118,7 +118,8 @@ def fit(args: argparse.Namespace, model: Any, record: dict[str, Any]) -> None:
     from training import train_
 
     from yolo_slim import channel_graph
-    from yolo_slim.sparsify.readiness import gammas
+    from yolo_slim.sparsify.readiness import start_medians
+    from yolo_slim.sparsify.verdict import verdict
 
     recipe = RECIPES[record["dataset"]]
     options = {
@@ -133,23 +134,20 @@ def fit(args: argparse.Namespace, model: Any, record: dict[str, Any]) -> None:
     data = load_data(record["dataset"], args.data, args.download)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     norms = [norm.name for norm in channel_graph(model).prunable]
-    before = gammas(model, norms)
+    start = start_medians(model, norms)
+    before = measured(model, start, options, 0)
     right = train_(model, data, **options)
     if args.step == "sparse":
-        print(ready(before, gammas(model, norms), options))
+        history = [before, measured(model, start, options, options["epochs"])]
+        print(verdict(history, PERCENT, "A larger --sr or more epochs help."))
     keep(args, model, {**record, **options}, right)
 
 
-def ready(before: Any, after: Any, options: dict[str, Any]) -> str:
-    """What |gamma| before and after a sparse training say of a cut."""
-    from yolo_slim.sparsify.readiness import Sparsity, verdict
+def measured(model: Any, start: dict[str, float], options: dict[str, Any], epoch: int) -> Any:
+    """How sparse a model is, against the medians of |gamma| that the training began with."""
+    from yolo_slim.sparsify.readiness import Sparsity
 
-    start = before.median().item()
-    first, last = (
-        Sparsity.of(gamma, epoch=epoch, sr=options["sr"], start=start)
-        for epoch, gamma in ((0, before), (options["epochs"], after))
-    )
-    return verdict(first, last, PERCENT)
+    return Sparsity.of(model, start, epoch=epoch, sr=options["sr"], percent=PERCENT)
 
 
 def cut(args: argparse.Namespace) -> None:

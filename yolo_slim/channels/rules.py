@@ -188,7 +188,10 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
 
 @rule(common.Conv, common.DWConv)
 def _conv(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
-    out = t.conv(f"{name}.conv", m.conv, x, t.norm(f"{name}.bn", m.bn))
+    bn = getattr(m, "bn", None)  # a fused one has none
+    if not isinstance(bn, nn.BatchNorm2d | nn.SyncBatchNorm):
+        raise InputError(name, f"{type(m).__name__} without a BatchNorm", "an unfused one, with it")
+    out = t.conv(f"{name}.conv", m.conv, x, t.norm(f"{name}.bn", bn))
     return walk(m.act, f"{name}.act", out, t)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from yolo_slim.cli import OneLineParser
 from yolo_slim.runs import new_run
 
-SPARSE_EPOCHS, FINETUNE_EPOCHS, SR, BIAS_SR, PERCENT = 22, 16, 0.1, 0.1, 0.6
+SPARSE_EPOCHS, FINETUNE_EPOCHS, PERCENT = 22, 16, 0.6
 TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots"]
 TRAINING += ["--optimizer", "AdamW"]
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         print(f"\n=== {number} of 4: {title}\n=== {name} {' '.join(options)}\n", flush=True)
         return command.main([*options, "--project", str(folder), "--name", name])
 
-    penalty = ["--st", "--sr", str(SR), "--bias-sr", str(BIAS_SR)]
+    penalty = ["--st", "--percent", str(PERCENT)]
     cfg = ["--cfg", str(shipped("cfg/yolov5n.yaml"))]
     epochs = [["--epochs", str(n)] for n in opt.epochs]
     training = [*data, *TRAINING, *hyp]

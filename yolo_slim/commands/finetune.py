@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from yolo_slim.host.checkpoint import load, write_aside
 from yolo_slim.host.tasks import task_of
 from yolo_slim.pruning.model import ModelPruned, build_heir, build_model
 from yolo_slim.pruning.plan import pruned_yaml, write_yaml
-from yolo_slim.pruning.weight_masks import check_zeros, hold_masks, masks_of
+from yolo_slim.pruning.weight_masks import WeightMasks, check_zeros, hold_masks, masks_of
 from yolo_slim.runs import newest
 from yolo_slim.shapes import NAMES
 
@@ -80,38 +79,52 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     options.check_common(opt, None if opt.single_cls else nc)
 
 
-def run(opt: argparse.Namespace) -> Path:
-    """Train with the options that `parse_options` returned."""
-    state: dict[str, Any] = {}
+class Finetuning(training.Hooks):
+    """Sees that what is trained is the pruned model.
 
-    def on_optimizer(run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    Attributes:
+        shapes: tensor name to shape; filled when the model exists.
+        masks: of its single weights.
+    """
+
+    def __init__(self, source: nn.Module | None) -> None:
+        self.source = source
+        self.masks: WeightMasks = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def on_optimizer(
+        self, run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
         plan = run.folder / YAML
         if run.resumed:
-            state["shapes"] = shapes(build_model(plan, nc=model.yaml["nc"]))
-        elif state["source"] is not None:
-            state["shapes"] = shapes(state["source"])
-            check_transfer(model, state["source"])
+            self.shapes = shapes(build_model(plan, nc=model.yaml["nc"]))
+        elif self.source is not None:
+            self.shapes = shapes(self.source)
+            check_transfer(model, self.source)
         else:
-            state["shapes"] = shapes(build_model(run.opt.cfg, nc=model.yaml["nc"]))
-        check_shapes(model, state["shapes"], "the model that is to be trained")
+            self.shapes = shapes(build_model(run.opt.cfg, nc=model.yaml["nc"]))
+        check_shapes(model, self.shapes, "the model that is to be trained")
         hold_masks(model, optimizer)
-        state["masks"] = masks_of(model)
+        self.masks = masks_of(model)
         if run.is_main and not run.resumed:
             write_aside(plan, write_yaml(pruned_yaml(model)).encode())
 
+
+def run(opt: argparse.Namespace) -> Path:
+    """Train with the options that `parse_options` returned."""
     weights = opt.resume or opt.weights
-    state["source"] = load(weights).model if weights else None
-    folder = training.train(opt, build=build_heir(state["source"]), on_optimizer=on_optimizer)
+    hooks = Finetuning(load(weights).model if weights else None)
+    folder = training.train(opt, hooks, build=build_heir(hooks.source))
     for name in ("last.pt", "best.pt"):
         file = folder / "weights" / name
         if file.is_file():
             trained = load(file).model
-            check_shapes(trained, state["shapes"], str(file))
-            check_zeros(trained, state["masks"], str(file))
+            check_shapes(trained, hooks.shapes, str(file))
+            check_zeros(trained, hooks.masks, str(file))
     best = folder / "weights" / "best.pt"
-    print(f"\nChecked: {best} has the pruned shapes ({len(state['shapes'])} tensors)")
-    if state["masks"]:
-        zeros = sum(int((~mask).sum()) for mask in state["masks"].values())
+    print(f"\nChecked: {best} has the pruned shapes ({len(hooks.shapes)} tensors)")
+    if hooks.masks:
+        zeros = sum(int((~mask).sum()) for mask in hooks.masks.values())
         print(f"Checked: all {zeros:,} masked weights are zero")
     print(f"Next: python export.py --weights {best}")
     return folder

@@ -1,11 +1,10 @@
-"""train_sparse: YOLOv5's training with the L1 penalty on BatchNorm attached."""
+"""train_sparse: YOLOv5's training with a penalty on BatchNorm that makes channels dispensable."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,31 +14,52 @@ from yolo_slim.errors import InputError
 from yolo_slim.host import data, options, training
 from yolo_slim.host.checkpoint import load
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, task_of
+from yolo_slim.pruning.budget import DEFAULT, check_percent
 from yolo_slim.pruning.model import build_heir, build_model
+from yolo_slim.pruning.prune import ROUND_TO
 from yolo_slim.pruning.weight_masks import hold_masks
-from yolo_slim.sparsify import schedule
-from yolo_slim.sparsify.monitor import CSV, SparsityMonitor
-from yolo_slim.sparsify.penalty import SparsityPenalty
-from yolo_slim.sparsify.readiness import gammas
+from yolo_slim.sparsify import limits
+from yolo_slim.sparsify.monitor import CSV
+from yolo_slim.sparsify.penalty import AUTO, METHODS, SparsityPenalty, check_strengths
+from yolo_slim.sparsify.probe import Probe
+from yolo_slim.sparsify.schedule import REACHED
+from yolo_slim.sparsify.session import SparseSession, rates_of
 
-SR = 0.0002
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
 DEMO_DATA = {DETECTION: "data/shapes.yaml", SEGMENTATION: "data/shapes-seg.yaml"}
+OURS = ("sr", "penalty", "bias_sr", "residual", "keep", "round_to", "no_probe")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What train_sparse adds to YOLOv5's options."""
-    group = parser.add_argument_group("sparse training")
-    group.add_argument("--st", action="store_true", help="train with sparsity: L1 on BatchNorm")
-    text = f"strength of the L1 on gamma (default {SR:g})"
-    group.add_argument("--sr", type=float, help=text)
-    group.add_argument("--bias-sr", type=float, default=None, help="on beta (default 10 * sr)")
+    add = parser.add_argument_group("sparse training").add_argument
+    add("--st", action="store_true", help="train with sparsity: a penalty on BatchNorm")
+    text = "auto (default): as strong as it takes to have --percent of the channels at zero by "
+    text += "three quarters of the run; or a number: strength of the L1 on gamma"
+    add("--sr", type=strength, metavar="SR", help=text)
+    add("--percent", type=float, default=DEFAULT, help=f"share that is to be cut ({DEFAULT:g})")
+    text = "prox: soft thresholding after the step (default with --sr auto); l1: its gradient "
+    text += "before the step, decaying (default with a number)"
+    add("--penalty", choices=METHODS, help=text)
+    text = "strength on beta; 0: beta is left alone (default: l1 10 * sr, prox falls with gamma)"
+    add("--bias-sr", type=float, help=text)
     text = "what may be cut around residual adds (group: a group penalty on what is tied); default "
     text += "as in the last cut of a pruned model, or skip"
-    group.add_argument("--residual", choices=RESIDUAL, help=text)
+    add("--residual", choices=RESIDUAL, help=text)
     text = "layers that are not penalised, such as model.2 (repeatable)"
-    group.add_argument("--keep", action="append", default=[], metavar="GLOB", help=text)
-    group.add_argument("--percent", type=float, default=0.6, help="share that is to be cut later")
+    add("--keep", action="append", default=[], metavar="GLOB", help=text)
+    text = f"as of prune.py, for --sr auto with prox (default {ROUND_TO})"
+    add("--round-to", type=int, metavar="N", help=text)
+    text = "no quick cuts on validation images (they take up to 3%% of the time)"
+    add("--no-probe", action="store_true", help=text)
+
+
+def strength(text: str) -> float | str:
+    """A number, or auto."""
+    try:
+        return AUTO if text == AUTO else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number or auto") from error
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -77,26 +97,35 @@ def check_options_(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option cannot be used.
     """
-    if not 0 <= opt.percent < 1:
-        raise InputError("--percent", opt.percent, "a share in [0, 1)")
-    for name, value in (("--sr", opt.sr), ("--bias-sr", opt.bias_sr)):
-        if value is not None and not 0 <= value < float("inf"):
-            raise InputError(name, value, "a finite number, 0 or more")
-    for name in ("sr", "bias_sr", "residual", "keep"):
-        if getattr(opt, name) and not opt.st:
+    check_percent(opt.percent)
+    check_strengths(opt.sr, opt.bias_sr, "--")
+    for name in OURS:
+        if getattr(opt, name) not in (None, False, []) and not opt.st:
             option = f"--{name.replace('_', '-')}"
             raise InputError(option, "given without --st", "--st, which turns the penalty on")
     if opt.st and opt.evolve:
-        raise InputError("--evolve", "given with --st", "one of the two")
+        why = "one of the two: evolution compares runs by an mAP that sparsity holds down"
+        raise InputError("--evolve", "given with --st", why)
+    if opt.round_to is not None and opt.round_to < 1:
+        raise InputError("--round-to", opt.round_to, "1 or more")
     options.check_common(opt)
     model = load(opt.weights).model if opt.weights else None
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
-    opt.sr = SR if opt.sr is None else opt.sr
+    opt.sr = AUTO if opt.sr is None else opt.sr
+    opt.round_to = opt.round_to or ROUND_TO
     cuts = getattr(model, "ancestry", None) or [{}]
     opt.residual = opt.residual or cuts[-1].get("residual", "skip")
     if opt.st and model is not None:
-        penalty_of(model, opt)
+        freeze_(model, opt.freeze)
+        limits.check_strength(penalty_of(model, opt), opt)
+
+
+def freeze_(model: nn.Module, layers: Sequence[int]) -> None:
+    """Freeze layers as the host's --freeze does: one number those before it, several these."""
+    chosen = layers if len(layers) > 1 else range(layers[0])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = not any(name.startswith(f"model.{i}.") for i in chosen)
 
 
 def penalty_of(model: nn.Module, opt: argparse.Namespace) -> SparsityPenalty:
@@ -106,80 +135,85 @@ def penalty_of(model: nn.Module, opt: argparse.Namespace) -> SparsityPenalty:
         InputError: see `SparsityPenalty`.
     """
     residual: Residual = getattr(opt, "residual", "skip")  # an older run has none
-    keep = getattr(opt, "keep", [])
-    return SparsityPenalty(model, opt.sr, bias_sr=opt.bias_sr, residual=residual, keep=keep)
+    return SparsityPenalty(
+        model,
+        opt.sr,
+        penalty=getattr(opt, "penalty", None),
+        percent=opt.percent,
+        bias_sr=opt.bias_sr,
+        residual=residual,
+        keep=getattr(opt, "keep", []),
+        round_to=getattr(opt, "round_to", ROUND_TO),
+    )
+
+
+def probe_of(penalty: SparsityPenalty, run: training.Run) -> Probe | None:
+    """The quick cuts that the options ask for."""
+    if getattr(run.opt, "no_probe", False) or run.opt.single_cls:  # its labels are the data's
+        return None
+    return Probe(
+        data.read_data(run.opt.data),
+        penalty.norms.graph,
+        imgsz=run.opt.imgsz,
+        percent=penalty.percent,
+        held=penalty.norms.held,
+        round_to=getattr(run.opt, "round_to", ROUND_TO),
+    )
+
+
+class Plain(training.Hooks):
+    """A training without --st."""
+
+    def on_optimizer(
+        self, run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
+        hold_masks(model, optimizer)
 
 
 def run(opt: argparse.Namespace) -> Path:
     """Train with the options that `parse_options` returned."""
-    state: dict[str, Any] = {}
-
-    def on_optimizer(run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        hold_masks(model, optimizer)
-        if not getattr(run.opt, "st", False):
-            return
-        penalty = penalty_of(model, run.opt).attach(optimizer)
-        start = gammas(model, penalty.names)
-        state["penalty"] = penalty
-        if run.is_main:
-            state["start"] = start
-            announce(run, penalty, start)
-
-    def on_epoch_start(run: training.Run) -> None:
-        if "penalty" in state:
-            state["penalty"].progress = run.epoch / run.epochs
-            if run.is_main and "monitor" not in state:
-                start = state["start"].median().item()
-                state["monitor"] = SparsityMonitor(run.folder, state["penalty"], start, run.epoch)
-
-    def on_epoch_end(run: training.Run) -> None:
-        if "monitor" in state:
-            row = state["monitor"].record(run.ema, run.epoch, run.board)
-            training.LOGGER.info(
-                f"sparsity: sr {row.sr:.3g}, median |gamma| {row.quantiles[3]:.3g}, "
-                f"{row.near_zero:.1%} of prunable channels near zero"
-            )
-
+    sparse = opt.st or opt.resume  # what has a sparsity.csv was sparse
+    session = SparseSession(penalty_of, probe_of, announce) if sparse else None
     weights = opt.resume or opt.weights
-    folder = training.train(
-        opt,
-        build=build_heir(load(weights).model if weights else None),
-        on_optimizer=on_optimizer,
-        on_epoch_start=on_epoch_start,
-        on_epoch_end=on_epoch_end,
-    )
-    if "penalty" in state:
-        state["penalty"].detach()
-    if "monitor" in state and state["monitor"].history:
-        print(f"\n{state['monitor'].finish(opt.percent)}")
+    build = build_heir(load(weights).model if weights else None)
+    folder = training.train(opt, session or Plain(), build=build)
+    words = session.finish() if session else ""
+    if session and words:
+        print(f"\n{words}")
         print(f"The distribution of |gamma| over the epochs: {folder / 'sparsity.png'}")
-        print(f"Next: python prune.py --weights {folder / 'weights' / 'last.pt'}")
+        print(f"Next: {next_step(session, folder)}")
     return folder
 
 
-def announce(run: training.Run, penalty: SparsityPenalty, start: torch.Tensor) -> None:
-    """Say before the first epoch how far this sr can move gamma in this run."""
-    hyp, opt = run.hyp, run.opt
-    images = len(data.images(data.read_data(opt.data), "train"))
-    way = schedule.reach(
-        epochs=opt.epochs,
-        batches=-(-images // opt.batch_size),
-        batch_size=opt.batch_size,
-        lr0=hyp["lr0"],
-        lrf=hyp["lrf"],
-        momentum=hyp["momentum"],
-        warmup_epochs=hyp["warmup_epochs"],
-        optimizer=opt.optimizer,
-    )
-    quantile = torch.quantile(start, opt.percent).item()
-    text = f"{penalty.sr * way:.2g}" if opt.optimizer == "SGD" else f"{way:.2g}"
+def next_step(session: SparseSession, folder: Path) -> str:
+    """The cut that the training was for."""
+    assert session.penalty is not None
+    text = f"python prune.py --weights {folder / 'weights' / 'last.pt'}"
+    text += f" --percent {session.penalty.percent:g}"
+    residual = session.penalty.norms.graph.residual
+    return text if residual == "skip" else f"{text} --residual {residual}"
+
+
+def announce(run: training.Run, penalty: SparsityPenalty) -> None:
+    """Say before the first epoch what this penalty will do in this run."""
+    channels = sum(penalty.norms.sizes)
+    text = f"sparsity: {len(penalty.names)} BatchNorms, {channels} channels, "
+    if penalty.sr == AUTO:
+        end = REACHED * run.epochs
+        text += (
+            f"{penalty.percent:.0%} of them at zero by epoch {end:.0f} of {run.epochs}, then held"
+        )
+        training.LOGGER.info(f"{text} (sr auto, {penalty.method})")
+        return
+    gain = limits.gain_of(run.opt.optimizer, run.hyp["momentum"])
+    way = limits.reach_of(penalty, rates_of(run), gain)
+    quantile = penalty.norms.flat("weight").abs().quantile(penalty.percent).item()
     training.LOGGER.info(
-        f"sparsity: {len(penalty.names)} BatchNorms, {len(start)} channels, sr {penalty.sr:g}. "
-        f"In this run the L1 alone moves a gamma by about {text}; the {opt.percent:.0%} quantile "
-        f"of |gamma| is {quantile:.2g}."
+        f"{text}sr {penalty.sr:g} ({penalty.method}). In this run it alone moves a gamma by about "
+        f"{way:.2g}; the {penalty.percent:.0%} quantile of |gamma| is {quantile:.2g}."
     )
-    if opt.optimizer == "SGD" and penalty.sr * way < quantile:
+    if way < quantile:
         training.LOGGER.warning(
-            f"sparsity: too little to make {opt.percent:.0%} of the channels sparse; about --sr "
-            f"{schedule.suggest(quantile, way):g} would"
+            f"sparsity: too little to make {penalty.percent:.0%} of the channels sparse; --sr auto "
+            f"finds a strength that does"
         )

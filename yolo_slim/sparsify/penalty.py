@@ -1,141 +1,230 @@
-"""Decaying L1 on BatchNorm weights and biases (Liu et al. 2017, Network Slimming, section 3).
+"""The sparsity penalty on BatchNorm weights and biases, for any training loop.
 
-At each optimizer step, to the gradient that the optimizer is about to use:
-
-    gamma.grad += sr * decay * sign(gamma)        decay = 1 - 0.9 * progress
-    beta.grad  += bias_sr * sign(beta)            bias_sr = 10 * sr
-
-Channels that are cut together (tied by an add with residual="group", or by a depthwise conv) have a
-group lasso in its place (Yuan & Lin 2006, eq. 3): for n tied gammas
-
-    gamma.grad += sr * decay * sqrt(n) * gamma / norm of the n gammas
-
-which is the same for n = 1, and as strong as it where the n are equal.
-
-The paper penalises gamma alone and does not decay; both departures are those of the YOLOv5 pruners
-that users come from. The penalty hangs on the optimizer, not on a training loop: it sees gradients
-that are unscaled, clipped and all-reduced, and is not called when GradScaler skips a step.
+It hangs on the optimizer, not on a loop: it sees gradients that are unscaled, clipped and
+all-reduced, counts once a step with accumulation, and is not called when GradScaler skips a step.
+What it does there is in lasso.py (L1 by its subgradient, before the step), proximal.py (by soft
+thresholding, after it) and thinning.py (sr = "auto").
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import ChannelGraph, Norm, Residual
-from yolo_slim.channels.rules import channel_graph
+from yolo_slim.channels.graph import Residual
 from yolo_slim.errors import InputError
-from yolo_slim.pruning.choose import kept_by
+from yolo_slim.pruning.budget import DEFAULT, check_percent
+from yolo_slim.pruning.prune import ROUND_TO
+from yolo_slim.sparsify.lasso import add_l1_
+from yolo_slim.sparsify.norms import PrunableNorms
+from yolo_slim.sparsify.pace import Pace
+from yolo_slim.sparsify.proximal import gain, shrink_, shrink_biases_
+from yolo_slim.sparsify.thinning import Thinning
+
+Method = Literal["l1", "prox"]
+METHODS: tuple[Method, ...] = get_args(Method)
+AUTO: Literal["auto"] = "auto"
+WEAKER, WEAKER_SHARE = (
+    0.3,
+    0.75,
+)  # by what the strength, or the share, is multiplied after a failure
 
 
 class SparsityPenalty:
-    """The L1 penalty, for any training loop.
+    """Drives gammas to zero.
 
-        penalty = SparsityPenalty(model, sr=2e-4).attach(optimizer)
+        penalty = SparsityPenalty(model, percent=0.6).attach(optimizer)
         for epoch in range(epochs):
-            penalty.progress = epoch / epochs
+            penalty.progress = epoch / epochs      # or after each batch, which is smoother
             ...  # forward, backward, optimizer.step()
 
     Args:
         model: a YOLOv5 detector; the BNs of its residual Bottlenecks are left out (`residual`).
-        sr: strength of the L1 on gamma, per optimizer step. 0 changes nothing, bit for bit.
-        bias_sr: strength on beta, which does not decay; None: 10 * sr.
+        sr: "auto": as strong as it takes to have `percent` of the channels at zero when three
+            quarters of the training are over. A number: strength of the L1 on gamma, per optimizer
+            step; 0 changes nothing, bit for bit.
+        penalty: "prox", soft thresholding after the step, or "l1", its gradient before the step.
+            None: "prox" with "auto", else "l1", the decaying L1 of network slimming.
+        percent: share of the prunable channels that is to be cut, in [0, 1); with "auto".
+        bias_sr: strength on beta, which does not decay; 0 leaves beta alone. None: with "l1"
+            10 * sr (sr itself with "auto"), with "prox" beta shrinks with its gamma.
         residual: see `channel_graph`.
         keep: globs over BN and module names that are left out too.
+        round_to: what a layer keeps is a multiple of it where `prune` makes it so; with "auto".
+
+    Attributes:
+        progress: share of the training that is done, in [0, 1]; to be set as it goes.
+        names: the BNs that are penalised.
 
     Raises:
-        InputError: a glob matches nothing, a strength is negative or not finite, or the model has
-            no prunable BN.
+        InputError: an argument is out of range, a glob matches nothing, or the model has no
+            prunable BN.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        sr: float = 2e-4,
+        sr: float | Literal["auto"] = AUTO,
         *,
+        penalty: Method | None = None,
+        percent: float = DEFAULT,
         bias_sr: float | None = None,
         residual: Residual = "skip",
         keep: Sequence[str] = (),
+        round_to: int = ROUND_TO,
     ) -> None:
-        bias_sr = 10 * sr if bias_sr is None else bias_sr
-        for name, value in (("sr", sr), ("bias_sr", bias_sr)):
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(name, value, "a finite number, 0 or more")
-        modules = dict(model.named_modules())
-        graph = channel_graph(model, residual)
-        held = kept_by(graph, keep)
-        norms = [norm for norm in graph.prunable if norm.name not in held]
-        self.names = [norm.name for norm in norms]
-        if not self.names:
-            raise InputError("model", "no BatchNorm that may be pruned", "at least one")
-        self.sr, self.bias_sr, self.progress = sr, bias_sr, 0.0
-        self._norms = [modules[name] for name in self.names]
-        self._handle: Any = None
-        self._tied, self._group, self._root = tied_groups(graph, norms)
+        check_strengths(sr, bias_sr)
+        if penalty not in (None, *METHODS):
+            raise InputError("penalty", repr(penalty), " or ".join(METHODS))
+        if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
+            raise InputError("round_to", round_to, "1 or more")
+        self.method: Method = penalty or ("prox" if sr == AUTO else "l1")
+        self.sr, self.bias_sr, self.percent = sr, bias_sr, check_percent(percent)
+        self.norms = PrunableNorms(model, residual, keep)
+        self.names, self.progress, self.weaker = self.norms.names, 0.0, 1.0
+        self._handles: list[Any] = []
+        self.auto: Thinning | Pace | None = None
+        if sr == AUTO and self.method == "prox":
+            self.auto = Thinning(self.norms, self.percent, round_to, bias_sr is None)
+        elif sr == AUTO:
+            self.auto = Pace(self.norms, self.percent)
 
     @property
     def strength(self) -> float:
-        """The present strength on gamma: sr, decayed by progress."""
-        return self.sr * (1 - 0.9 * self.progress)
+        """The present strength: sr, decayed; with "auto" that of the last step.
+
+        Of soft thresholding by "auto" it is the mean threshold of a step, in units of gamma.
+        """
+        if self.auto is not None:
+            return float(self.auto.strength)
+        return float(self.sr) * self.weaker * (1 - 0.9 * self.progress)
+
+    @property
+    def aim(self) -> float | None:
+        """Share of the channels that should be zero by now; None for an sr that is a number."""
+        return None if self.auto is None else self.auto.aim
+
+    @property
+    def holds(self) -> bool:
+        """True from the end of the way on, with "auto": what is zero is held at zero."""
+        return self.auto is not None and self.auto.gone == 1
+
+    def follow(self, descent: Callable[[float], float]) -> SparsityPenalty:
+        """With "auto": go the way to zero as learning rates add up, see `schedule.descent`."""
+        if self.auto is not None:
+            self.auto.descent = descent
+        return self
 
     def attach(self, optimizer: torch.optim.Optimizer) -> SparsityPenalty:
-        """Add the penalty's gradient before each step of this optimizer, until `detach`."""
+        """Act before and after each step of this optimizer, until `detach`."""
         self.detach()
-        if self.sr or self.bias_sr:
-            self._handle = optimizer.register_step_pre_hook(lambda *_: self.add_to_gradients_())
+        if self.auto is None and not self.sr and not self.bias_sr:
+            return self
+        groups = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
+        self._groups = [groups.get(id(norm.weight), 0) for norm in self.norms.modules]
+        self._handles = [
+            optimizer.register_step_pre_hook(lambda *_: self.before_step_(optimizer)),
+            optimizer.register_step_post_hook(lambda *_: self.after_step_(optimizer)),
+        ]
         return self
 
     def detach(self) -> None:
         """Take the penalty off its optimizer."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        while self._handles:
+            self._handles.pop().remove()
 
     @torch.no_grad()
-    def add_to_gradients_(self) -> None:
-        """Add the penalty's gradient to the .grad of each BN; frozen ones are left."""
-        for attribute, strength in (("weight", self.strength), ("bias", self.bias_sr)):
-            norms = [(i, getattr(norm, attribute)) for i, norm in enumerate(self._norms)]
-            norms = [(i, p) for i, p in norms if p.grad is not None]
-            if not norms or not strength:
-                continue
-            ways = list(torch._foreach_sign([p for _, p in norms]))
-            if attribute == "weight" and self._tied:
-                self._tie_(dict(zip((i for i, _ in norms), ways, strict=True)))
-            torch._foreach_add_([p.grad for _, p in norms], ways, alpha=strength)
+    def before_step_(self, optimizer: torch.optim.Optimizer) -> None:
+        """What is due before an optimizer's step: gradients are there."""
+        if isinstance(self.auto, Thinning):
+            self.auto.learn_()
+        elif self.method == "l1":
+            if isinstance(self.auto, Pace):
+                sr = self.auto.set_(self.progress, float(self.rates(optimizer).max()))
+                bias_sr = sr if self.bias_sr is None else self.bias_sr
+            else:
+                sr = self.strength
+                bias_sr = 10 * float(self.sr) if self.bias_sr is None else self.bias_sr
+            add_l1_(self.norms, sr, bias_sr)
 
-    def _tie_(self, ways: dict[int, torch.Tensor]) -> None:
-        """Put the group lasso's direction in the place of the sign, for tied BNs."""
-        gamma = torch.cat([self._norms[i].weight for i in self._tied])
-        group, root = self._group.to(gamma.device), self._root.to(gamma.device)
-        square = torch.zeros_like(root).index_add_(0, group, gamma.square())
-        scale = torch.where(square > 0, root / square.clamp_min(1e-30).sqrt(), 0.0)
-        way = (gamma * scale[group]).split([len(self._norms[i].weight) for i in self._tied])
-        for i, part in zip(self._tied, way, strict=True):
-            if i in ways:
-                ways[i].copy_(part)
+    @torch.no_grad()
+    def after_step_(self, optimizer: torch.optim.Optimizer) -> None:
+        """What is due after it."""
+        if self.method == "l1":
+            return
+        if isinstance(self.auto, Thinning):
+            self.auto.thin_(self.progress)
+        elif self.sr:
+            shrink_(self.norms, self.strength * self.rates(optimizer), self.bias_sr is None)
+        if self.bias_sr:
+            shrink_biases_(self.norms, self.bias_sr * self.rates(optimizer))
+
+    def rates(self, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        """How far a strength of 1 moves each gamma in a step: () or (channels,)."""
+        groups = optimizer.param_groups  # other dicts after load_state_dict
+        rates = [groups[i]["lr"] * gain(optimizer, groups[i]) for i in self._groups]
+        if len(set(rates)) == 1:
+            return torch.tensor(rates[0])
+        return torch.tensor(rates, device=self.norms.layer.device)[self.norms.layer]
+
+    @torch.no_grad()
+    def silence_(self, other: nn.Module) -> None:
+        """Zero in another copy of the model what is exactly zero in this one.
+
+        A moving average comes to zero late: over 10,000 steps in YOLOv5. What is validated, saved
+        and cut is the average.
+
+        Args:
+            other: the same model with other weights, such as YOLOv5's ema.
+        """
+        if self.method == "l1":  # which leaves nothing at zero: what is, was before
+            return
+        for name, norm in zip(self.names, self.norms.modules, strict=True):
+            twin, gone = other.get_submodule(name), norm.weight == 0
+            twin.weight[gone] = 0
+            twin.bias[gone & (norm.bias == 0)] = 0
+
+    def weaken_(self, times: int) -> str:
+        """Be weaker after so many failures, and say how: a smaller sr, or share with "auto"."""
+        if self.auto is not None:
+            percent = self.percent * WEAKER_SHARE**times
+            if isinstance(self.auto, Thinning) and percent != self.auto.percent:
+                self.auto.planned, self.auto.held = -1.0, None  # zeros that are held may be more
+            self.auto.percent = percent
+            return f"aiming at {self.auto.percent:.0%} of the channels, not {self.percent:.0%}"
+        self.weaker = WEAKER**times
+        return f"with sr {float(self.sr) * self.weaker:.3g} in place of {self.sr:g}"
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs to go on: plain values and tensors."""
+        auto = {} if self.auto is None else {"auto": self.auto.state()}
+        return {**auto, "unit": self.norms.unit.cpu(), "names": self.names, "weaker": self.weaker}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        if not state:  # of a run that kept none
+            return
+        self.norms.unit = state["unit"].to(self.norms.unit.device)
+        self.weaker = state["weaker"]
+        if self.auto is not None:
+            self.auto.load_state(state["auto"])
 
 
-def tied_groups(
-    graph: ChannelGraph, norms: Sequence[Norm]
-) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-    """The BNs with channels that are tied.
+def check_strengths(sr: Any, bias_sr: Any, prefix: str = "") -> None:
+    """Check what can be checked without a model; `prefix` is that of an option's name.
 
-    Args:
-        graph: of the model.
-        norms: the BNs that are penalised.
-
-    Returns:
-        Their indices in `norms`; the group of each of their channels, joined: (channels,) int64,
-        from 0; the root of each group's size: (groups,) float32.
+    Raises:
+        InputError: sr is neither "auto" nor a finite number, 0 or more; or bias_sr is no such.
     """
-    size = np.bincount(graph.group, minlength=1)
-    tied = [i for i, norm in enumerate(norms) if (size[graph.group[norm.ids]] > 1).any()]
-    ids = np.concatenate([np.zeros(0, int), *(norms[i].ids for i in tied)])
-    _, group, count = np.unique(graph.group[ids], return_inverse=True, return_counts=True)
-    return tied, torch.from_numpy(group), torch.from_numpy(count).sqrt().float()
+    for name, value in (("sr", sr), ("bias_sr", bias_sr)):
+        if value is None or (name == "sr" and value == AUTO):
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (math.isfinite(value) and value >= 0):
+            or_auto = ", or auto" if name == "sr" else ""
+            option = f"{prefix}{name.replace('_', '-')}" if prefix else name
+            raise InputError(option, value, f"a finite number, 0 or more{or_auto}")

@@ -1,61 +1,74 @@
-"""How far a penalty can move gamma in a given training: arithmetic on YOLOv5's learning rates."""
+"""Arithmetic on YOLOv5's learning rates: how far a penalty can move gamma, and when it should."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+REACHED = 0.75  # share of a run after which sr = "auto" has made its zeros
+ROUNDING = 1e-9  # progress is a quotient
+NOMINAL = 64  # images that the host takes an optimizer step on
 
 
-def reach(
-    *,
-    epochs: int,
-    batches: int,
-    batch_size: int,
-    lr0: float = 0.01,
-    lrf: float = 0.01,
-    momentum: float = 0.937,
-    warmup_epochs: float = 3.0,
-    optimizer: str = "SGD",
-) -> float:
-    """The way that a gamma goes under a penalty of sr = 1 with no other gradient.
+def learning_rates(
+    hyp: Mapping[str, Any], *, epochs: int, batches: int, batch_size: int, cosine: bool = False
+) -> Iterator[tuple[float, float]]:
+    """The optimizer steps of a run of YOLOv5's train.py, with the learning rate of BN weights.
 
-    Sums the learning rates of the optimizer steps (warm-up, accumulation to 64 images and linear
-    decay as in YOLOv5's train.py), weighted with the penalty's own decay. SGD's momentum multiplies
-    a steady gradient by 1 / (1 - momentum); Adam takes steps of lr whatever sr is.
+    Follows its warm-up, its accumulation to 64 images and its linear or cosine decay.
 
     Args:
-        epochs: length of the training.
+        hyp: lr0, lrf and warmup_epochs, as in YOLOv5's hyp yaml.
+        epochs: length of the run.
         batches: batches an epoch.
         batch_size: images a batch.
-        lr0, lrf, momentum, warmup_epochs: as in YOLOv5's hyp yaml.
-        optimizer: SGD, Adam or AdamW.
+        cosine: as --cos-lr.
 
-    Returns:
-        The way in units of gamma. sr * reach is how far |gamma| falls; for Adam sr cancels out.
+    Yields:
+        Share of the run's batches that are done, in [0, 1), and the learning rate.
     """
-    warmup = max(round(warmup_epochs * batches), 100)
-    way, last = 0.0, -1
+    lr0, lrf = hyp["lr0"], hyp["lrf"]
+    warmup, last = max(round(hyp["warmup_epochs"] * batches), 100), -1
     for index in range(epochs * batches):
-        progress = index // batches / epochs
-        rate = lr0 * ((1 - progress) * (1 - lrf) + lrf)
+        epoch = index // batches
+        left = (1 + math.cos(epoch * math.pi / epochs)) / 2 if cosine else 1 - epoch / epochs
         share = min(index / warmup, 1.0)
-        accumulate = max(1, round(1 + share * (max(64 / batch_size, 1) - 1)))
+        accumulate = max(1, round(1 + share * (NOMINAL / batch_size - 1)))
         if index - last >= accumulate:
-            way += rate * share * (1 - 0.9 * progress)
+            yield index / (epochs * batches), lr0 * (left * (1 - lrf) + lrf) * share
             last = index
-    return way / (1 - momentum) if optimizer == "SGD" else way
 
 
-def suggest(quantile: float, way: float) -> float:
-    """The sr that takes gammas of this size to zero, to two digits.
-
-    Twice what the L1 alone would need, since the loss pulls the other way: on BCCD
-    (docs/results.md) 0.2 = quantile / way left 19% of the channels near zero
-    at the 60% quantile, 0.4 left 57%.
+def reach(rates: Iterable[tuple[float, float]], gain: float = 1.0) -> float:
+    """The way that a gamma goes under a decaying penalty of sr = 1 with no other gradient.
 
     Args:
-        quantile: |gamma| that is to reach zero.
-        way: see `reach`.
+        rates: see `learning_rates`.
+        gain: what the optimizer makes of a steady gradient: 1 / (1 - momentum) for SGD.
+
+    Returns:
+        The way in units of gamma; sr times it is how far |gamma| falls. Under an L1 Adam takes
+        steps of lr whatever sr is: the way is then that of any sr.
     """
-    exact = 2 * quantile / max(way, 1e-12)
-    digits = 1 - math.floor(math.log10(exact)) if exact > 0 else 0
-    return round(exact, digits)
+    return gain * sum(rate * (1 - 0.9 * progress) for progress, rate in rates)
+
+
+def descent(rates: Iterable[tuple[float, float]], end: float = REACHED) -> Callable[[float], float]:
+    """How much of the way to zero gammas should have gone: a function of progress to [0, 1].
+
+    It grows as learning rates add up, since they are what the network adapts with: little during
+    the warm-up. The last step before `end` completes it, or the only one.
+
+    Args:
+        rates: the optimizer steps, see `learning_rates`.
+        end: progress by which it becomes 1.
+    """
+    steps = [(progress, rate) for progress, rate in rates if progress < end]
+    if not sum(rate for _, rate in steps):  # a first step in the warm-up: steps count
+        steps = [(progress, 1.0) for progress, _ in steps]
+    at = np.array([progress for progress, _ in steps])
+    gone = np.cumsum([rate for _, rate in steps])
+    return lambda progress: float(np.interp(progress + ROUNDING, at, gone / gone[-1]))

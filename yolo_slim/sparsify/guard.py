@@ -1,0 +1,66 @@
+"""Sees that a sparse training does not come to nothing: NaN, or an mAP that the penalty destroys.
+
+What it finds sends the run back to its last good epoch, with a weaker penalty.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+FALLEN = 0.5  # of the best mAP50: below it a model is taken to be broken
+LEAST = 0.05  # best mAP50 before which a fall says nothing
+TWICE = 2  # epochs on end that a fall has to last: mAP of one epoch may be an accident
+TRIES = 3  # times that a run goes back
+
+
+class Guard:
+    """What it remembers of a run.
+
+    Args:
+        warmup: epochs at the start in which mAP says nothing.
+
+    Attributes:
+        best: the best mAP50 so far.
+        low: epochs on end, up to the last one, with less than half of it.
+    """
+
+    def __init__(self, warmup: float) -> None:
+        self.warmup, self.best, self.low = warmup, 0.0, 0
+
+    @staticmethod
+    def numbers(losses: tuple[float, ...]) -> str:
+        """What is wrong with losses; nothing if all are finite."""
+        wrong = [value for value in losses if not math.isfinite(value)]
+        return f"the loss is {wrong[0]}" if wrong else ""
+
+    @staticmethod
+    def gammas(gamma: torch.Tensor) -> str:
+        """What is wrong with gammas (channels,); nothing if all are finite."""
+        count = int((~torch.isfinite(gamma)).sum())
+        return f"{count} of {len(gamma)} gammas are NaN or Inf" if count else ""
+
+    def accuracy(self, epoch: int, map50: float, acts: bool) -> str:
+        """What is wrong with an epoch's mAP50; nothing if it is as ever.
+
+        Args:
+            epoch: counted from 0.
+            map50: after it.
+            acts: the penalty moves gammas; a fall is laid to it then alone.
+        """
+        fallen = acts and epoch >= self.warmup and self.best >= LEAST
+        self.low = self.low + 1 if fallen and map50 < FALLEN * self.best else 0
+        self.best = max(self.best, map50)
+        if self.low < TWICE:
+            return ""
+        return f"mAP50 fell to {map50:.3f}, under half of its best, {self.best:.3f}"
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs to go on."""
+        return {"best": self.best, "low": self.low}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.best, self.low = state.get("best", 0.0), state.get("low", 0)

@@ -1,0 +1,71 @@
+"""What a penalty can do in a run, known before the run starts."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable
+
+from yolo_slim.errors import InputError
+from yolo_slim.host import data
+from yolo_slim.sparsify.penalty import SparsityPenalty
+from yolo_slim.sparsify.schedule import learning_rates, reach
+from yolo_slim.sparsify.thinning import Thinning
+
+TOO_FAR = 4.0  # largest gammas that a penalty may go past
+
+
+def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
+    """See that the penalty can do in this run what it is there for, and leaves a model.
+
+    Args:
+        penalty: of the model as it will be trained: frozen layers need no gradient.
+        opt: the options of the run.
+
+    Raises:
+        InputError: all of its BNs are frozen; with "auto" a share that --keep and --freeze do not
+            leave; or an sr that takes every gamma to zero and beyond.
+    """
+    norms = penalty.norms
+    if not any(norms.trained):
+        raise InputError("--freeze", "given with --st for all prunable layers", "some that train")
+    if isinstance(penalty.auto, Thinning):
+        try:
+            penalty.auto.masks(penalty.percent)
+        except InputError as error:
+            got = f"{penalty.percent:g}, more than --keep and --freeze leave"
+            raise InputError("--percent", got, error.parts[2]) from error
+    if penalty.auto or not penalty.sr or (penalty.method == "l1" and opt.optimizer != "SGD"):
+        return
+    hyp = data.read_mapping(opt.hyp, "hyperparameters")
+    size = opt.batch_size if opt.batch_size > 0 else 16
+    images = len(data.images(data.read_data(opt.data), "train"))
+    rates = learning_rates(
+        hyp, epochs=opt.epochs, batches=-(-images // size), batch_size=size, cosine=opt.cos_lr
+    )
+    way = reach(rates, gain_of(opt.optimizer, hyp["momentum"]))
+    largest = norms.flat("weight").abs().max().item()
+    most = TOO_FAR * largest / max(way, 1e-12)
+    if penalty.sr > most:
+        text = f"at most {floor(most):g}: in this run more takes every gamma to zero"
+        raise InputError("--sr", f"{penalty.sr:g}", text)
+
+
+def reach_of(penalty: SparsityPenalty, rates: Iterable[tuple[float, float]], gain: float) -> float:
+    """How far a penalty with a fixed sr moves a gamma in a run, if nothing else does.
+
+    Under Adam the L1's subgradient moves it by a learning rate a step, whatever sr is.
+    """
+    way = reach(rates, gain)
+    return way if penalty.method == "l1" and gain == 1 else float(penalty.sr) * way
+
+
+def floor(value: float, digits: int = 2) -> float:
+    """A number above 0, down to so many digits."""
+    step = 10.0 ** (math.floor(math.log10(value)) + 1 - digits)
+    return math.floor(value / step) * step
+
+
+def gain_of(optimizer: str, momentum: float) -> float:
+    """What an optimizer of the host makes of a steady gradient, in units of its learning rate."""
+    return 1 / (1 - momentum) if optimizer == "SGD" else 1.0

@@ -1,0 +1,171 @@
+"""A sparse training in the host's loop: penalty, record and guard, called as the run goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import CheckFailed
+from yolo_slim.host.training import LOGGER, Hooks, Run
+from yolo_slim.pruning.weight_masks import hold_masks
+from yolo_slim.sparsify.guard import TRIES, Guard
+from yolo_slim.sparsify.monitor import SparsityMonitor
+from yolo_slim.sparsify.penalty import SparsityPenalty
+from yolo_slim.sparsify.probe import Probe
+from yolo_slim.sparsify.readiness import start_medians
+from yolo_slim.sparsify.schedule import descent, learning_rates
+
+
+class SparseSession(Hooks):
+    """Hooks of a training with a penalty; it outlives a going back, model and optimizer do not.
+
+    Args:
+        make_penalty: (model, opt) to a penalty of that model.
+        make_probe: (penalty, run) to a probe, or None where none is wanted.
+        announce: (run, penalty) is called before the first epoch.
+
+    Attributes:
+        penalty, monitor: None before the training has begun; monitor in the main process alone.
+        backs: epochs, from 0, that the run went back to.
+        held: the epoch from which zeros are held; None before.
+    """
+
+    def __init__(
+        self,
+        make_penalty: Callable[[nn.Module, Any], SparsityPenalty],
+        make_probe: Callable[[SparsityPenalty, Run], Probe | None],
+        announce: Callable[[Run, SparsityPenalty], None],
+    ) -> None:
+        self.make_penalty, self.make_probe, self.announce = make_penalty, make_probe, announce
+        self.penalty: SparsityPenalty | None = None
+        self.monitor: SparsityMonitor | None = None
+        self.guard = Guard(0)
+        self.backs: list[int] = []
+        self.weakened = 0
+        self.held: int | None = None
+        self._begun = False
+
+    def on_optimizer(self, run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        hold_masks(model, optimizer)
+        self.penalty = self.make_penalty(model, run.opt).attach(optimizer)
+        self.guard, self._begun = Guard(run.hyp["warmup_epochs"]), False
+        if run.is_main:
+            self.monitor = SparsityMonitor(
+                run.folder,
+                names=self.penalty.names,
+                start=start_medians(model, self.penalty.names),
+                percent=self.penalty.percent,
+                epochs=run.opt.epochs,
+                auto=self.penalty.auto is not None,
+                probe=self.make_probe(self.penalty, run),
+            )
+        self._weaken()
+
+    def on_resume(self, run: Run, state: dict[str, Any]) -> None:
+        assert self.penalty is not None
+        self.penalty.load_state(state.get("penalty") or {})
+        self.guard.load_state(state.get("guard") or {})
+        self.backs = self.backs or list(state.get("backs", []))
+        self.held = state.get("held")
+        self.weakened = max(self.weakened, state.get("weakened", 0))
+        if self.monitor:
+            self.monitor.load_state(state.get("monitor") or {})
+            self.monitor.rewind(run.epoch + 1)
+        self._weaken()
+
+    def on_epoch_start(self, run: Run) -> None:
+        assert self.penalty is not None
+        run.doubtful = False
+        if self._begun:
+            return
+        self._begun = True
+        self.penalty.follow(descent(rates_of(run)))
+        if run.is_main and not self.weakened:  # how it then goes on has been said
+            self.announce(run, self.penalty)
+
+    def on_batch_start(self, run: Run) -> None:
+        assert self.penalty is not None
+        self.penalty.progress = run.progress if self.penalty.auto else run.epoch / run.epochs
+
+    def on_batch_end(self, run: Run) -> None:
+        self._back_if(run, self.guard.numbers(run.losses))
+
+    def on_validation(self, run: Run) -> None:
+        assert self.penalty is not None
+        self._back_if(run, self.guard.gammas(self.penalty.norms.flat("weight")))
+        self.penalty.silence_(run.ema)
+
+    def on_epoch_end(self, run: Run) -> None:
+        assert self.penalty is not None and self.monitor is not None
+        if self.held is None and self.penalty.holds:
+            self.held = run.epoch
+        acts = self.penalty.strength > 0 or run.epoch == self.held
+        why = self.guard.numbers(run.losses)
+        why = why or self.guard.accuracy(run.epoch, run.map50, acts)
+        self._back_if(run, why)
+        if run.going_back:  # of several processes, which go together
+            return
+        run.doubtful = self.guard.low > 0
+        LOGGER.info(self.monitor.record(run, sr=self.penalty.strength))
+
+    def on_back(self, run: Run, why: str) -> None:
+        assert self.penalty is not None
+        self.penalty.detach()
+        self.weakened += 1
+        good = f"{run.last} (epoch {run.saved + 1})" if run.saved >= 0 else "none"
+        if self.weakened > TRIES:
+            raise CheckFailed(
+                f"sparse training: {why}, for the {TRIES + 1}th time; last good checkpoint: {good}"
+            )
+        self.backs.append(run.saved)
+        self.held = None
+        place = "the start" if run.saved < 0 else f"epoch {run.saved + 1}"
+        LOGGER.warning(
+            f"sparsity: {why}. Back to {place}, "
+            f"{self.penalty.weaken_(self.weakened)} ({self.weakened} of {TRIES} times)"
+        )
+
+    def state(self) -> dict[str, Any]:
+        assert self.penalty is not None and self.monitor is not None
+        return {
+            "penalty": self.penalty.state(),
+            "monitor": self.monitor.state(),
+            "guard": self.guard.state(),
+            "backs": self.backs,
+            "held": self.held,
+            "weakened": self.weakened,
+        }
+
+    def finish(self) -> str:
+        """Draw the picture; the verdict in words. Empty in processes other than the main one."""
+        if self.penalty:
+            self.penalty.detach()
+        if self.monitor is None or not self.monitor.history:
+            return ""
+        return self.monitor.finish(self.held, self.backs)
+
+    def _weaken(self) -> None:
+        """As weak as after the failures so far."""
+        if self.penalty and self.weakened:
+            self.penalty.weaken_(self.weakened)
+
+    @staticmethod
+    def _back_if(run: Run, why: str) -> None:
+        if why:
+            run.go_back(why)
+
+
+def rates_of(run: Run) -> list[tuple[float, float]]:
+    """The optimizer steps of a run that is about to begin an epoch, see `learning_rates`."""
+    return list(
+        learning_rates(
+            run.hyp,
+            epochs=run.epochs,
+            batches=run.batches,
+            batch_size=run.batch_size,
+            cosine=run.opt.cos_lr,
+        )
+    )

@@ -1,0 +1,138 @@
+"""sr = "auto": as many channels brought to zero as are to be cut, by three quarters of a run.
+
+At each moment a known share of the channels should be on its way out, most of them early, the last
+ones slowly: 1 - (1 - s)^3 (Zhu & Gupta 2017, section 3) where s is `schedule.descent`. Which ones,
+prune.py's own budget says, with its rounding and its floors, so that what is zero in the end is
+what it cuts. It goes by what they do for the loss, from gradients that are there anyway:
+
+    score = mean over steps of (gamma * dL/dgamma + beta * dL/dbeta)^2
+
+(Molchanov et al. 2019, section 3.1.) Those channels are soft-thresholded after each step. The
+threshold follows from how far the largest of them still is from zero and how much of the way is
+left; what the loss pulls back in a step makes the next one larger. Neither learning rate nor
+optimizer is in it. The other channels are left alone: an L1 on all would shrink them too, and the
+model with them (the trimmed L1 of Yun et al. 2019). From the end of the way on zeros are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from yolo_slim.pruning.blocks import Masks
+from yolo_slim.pruning.budget import choose_masks
+from yolo_slim.sparsify.norms import PrunableNorms
+from yolo_slim.sparsify.proximal import shrink_
+from yolo_slim.sparsify.schedule import REACHED
+
+PLANS = 25  # how often it is decided anew which channels go
+FADE = 0.1  # part of the way in which a channel fades out
+POWER = 3  # 1 would be a straight line; the larger, the earlier most channels go
+MEMORY = 0.02  # weight of a step in the mean of the scores
+
+
+class Thinning:
+    """The state of it.
+
+    Args:
+        norms: the BNs.
+        percent: share of the prunable channels that is to be zero, those that are kept counted too.
+        round_to: as in `prune`.
+        bias: beta falls with gamma.
+
+    Attributes:
+        descent: share of the way, from progress; to be set by who knows the learning rates.
+        strength: the mean threshold of the last step, in units of gamma.
+        held: (channels,) True for those that are held at zero; None before.
+    """
+
+    def __init__(self, norms: PrunableNorms, percent: float, round_to: int, bias: bool) -> None:
+        self.norms, self.percent, self.round_to, self.bias = norms, percent, round_to, bias
+        self.descent: Callable[[float], float] = lambda progress: min(progress / REACHED, 1.0)
+        self.strength: float | torch.Tensor = 0.0
+        self.gone, self.planned, self.steps = 0.0, -1.0, 0
+        self.score = torch.zeros_like(norms.unit, dtype=torch.float32)
+        self.chosen = torch.zeros_like(norms.layer, dtype=torch.bool)
+        self.held: torch.Tensor | None = None
+
+    @property
+    def aim(self) -> float:
+        """Share of the channels that should be zero by now."""
+        return self.percent * max(self.gone - FADE, 0.0) / (1 - FADE)
+
+    @torch.no_grad()
+    def learn_(self) -> None:
+        """Take in the gradients of a step, before the optimizer does."""
+        if self.held is not None:
+            return
+        norms = self.norms
+        change = norms.flat("weight") * norms.slopes("weight")
+        change += norms.flat("bias") * norms.slopes("bias")
+        change = change.float().square().nan_to_num_(0.0, 0.0, 0.0)
+        change /= change.sum().clamp_min(1e-30)  # a step counts as much as another
+        self.steps += 1
+        self.score.lerp_(change, max(MEMORY, 1 / self.steps))
+
+    @torch.no_grad()
+    def thin_(self, progress: float) -> None:
+        """Bring the chosen channels nearer to zero, after the optimizer's step."""
+        if self.held is None:
+            before = self.gone
+            self.gone = max(before, 1 - (1 - self.descent(progress)) ** POWER)
+            if self.gone - self.planned >= 1 / PLANS or (self.gone == 1 > self.planned):
+                self.plan_()
+            if self.gone > before:
+                part = (self.gone - before) / max(min(FADE, 1 - before), self.gone - before)
+                size = self.norms.over_groups(self.norms.flat("weight"))
+                far = torch.where(self.chosen, size / self.norms.unit, 0.0).max()
+                threshold = torch.where(self.chosen, part * far * self.norms.unit, 0.0)
+                shrink_(self.norms, threshold, self.bias)
+                self.strength = threshold.mean()
+            if self.gone == 1:
+                self.held = self.chosen
+        if self.held is not None:
+            alive = (~self.held).to(self.norms.unit)
+            self.norms.scale_("weight", alive)
+            if self.bias:
+                self.norms.scale_("bias", alive)
+            self.strength = 0.0
+
+    def plan_(self) -> None:
+        """Decide which channels go: those that prune.py would cut, of as many as are due."""
+        self.planned = self.gone
+        share = self.percent * min(self.gone / (1 - FADE), 1.0)
+        self.chosen = ~self.norms.joined(self.masks(share))
+
+    def masks(self, percent: float) -> Masks:
+        """What prune.py would cut of the model by the scores so far.
+
+        Raises:
+            InputError: less than this can be cut, see `choose_masks`.
+        """
+        norms = self.norms
+        scores = {n.name: torch.zeros(n.channels) for n in norms.graph.prunable}
+        scores |= norms.by_name(self.score.cpu())
+        return choose_masks(norms.graph, scores, percent, keep=self.fixed(), round_to=self.round_to)
+
+    def fixed(self) -> set[str]:
+        """BNs that cannot be thinned: those that are kept, and frozen ones."""
+        frozen = {
+            n for n, free in zip(self.norms.names, self.norms.trained, strict=True) if not free
+        }
+        return self.norms.held | frozen
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs to go on: plain values and tensors."""
+        kept = {"gone": self.gone, "planned": self.planned, "steps": self.steps}
+        kept |= {"percent": self.percent, "score": self.score.cpu(), "chosen": self.chosen.cpu()}
+        return {**kept, "held": self.held is not None}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        device = self.norms.unit.device
+        self.gone, self.planned = state["gone"], state["planned"]
+        self.steps, self.percent = state["steps"], state["percent"]
+        self.score, self.chosen = state["score"].to(device), state["chosen"].to(device)
+        self.held = self.chosen if state["held"] else None

@@ -1,0 +1,138 @@
+"""What a sparse training's history means, in words: is it on its way, and can the model be cut?
+
+Both yardsticks take YOLOv5's learning rate as it mostly is: it falls to about zero in a straight
+line, and gammas move with it. With `--sr auto` they have to be at zero at three quarters of the
+run. With a fixed sr the last epochs are extrapolated: the way that is still to come is half of pace
+times epochs left, and zero is reached after x of them where
+
+    pace * (x - x^2 / (2 * left)) = what is left of |gamma|
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from yolo_slim.sparsify.readiness import Kept, Sparsity
+from yolo_slim.sparsify.schedule import REACHED
+
+SLACK = 0.01  # share of the channels that may be missing: prune.py meets a percent to as much
+BEHIND, AHEAD = 0.25, 0.35  # of the way to zero, before it is said
+EARLY = 0.25  # of the run, before REACHED
+FALLEN = 0.8  # of the best mAP50: below it falls
+LAST = 3  # epochs that the pace is taken from
+HOLDS = 0.9  # of mAP50: a cut that keeps so much is a good one
+
+
+def way(history: Sequence[Sparsity], percent: float) -> float:
+    """How much of the way to zero is done, in [0, 1].
+
+    By the quantile or by the count, whichever is further: some penalties move all channels at a
+    time, others one after another.
+    """
+    first, last = max(1.0, history[0].quantile), history[-1]
+    done = max(1 - last.quantile / first, last.near_zero / percent if percent else 1.0)
+    return min(max(done, 0.0), 1.0)
+
+
+def due(progress: float) -> float:
+    """How much of the way should be done, as learning rates add up; 1 from REACHED on."""
+    at = min(progress, REACHED)
+    return (at - at**2 / 2) / (REACHED - REACHED**2 / 2)
+
+
+def pace(history: Sequence[Sparsity], percent: float, epochs: int, auto: bool) -> str:
+    """Whether a training gets to its aim.
+
+    Args:
+        history: one entry an epoch.
+        percent: the share that is to be cut.
+        epochs: length of the run.
+        auto: sr sets itself; else it is fixed.
+
+    Returns:
+        "ready", "on the way", "too slow", "too fast"; of a fixed sr in its first epochs "too early
+        to tell".
+    """
+    last = history[-1]
+    best = max((row.map50 for row in history if not math.isnan(row.map50)), default=0.0)
+    done, falls = last.epoch + 1, last.map50 < FALLEN * best
+    if last.near_zero >= percent - SLACK:
+        return "ready"
+    if auto:
+        ahead = way(history, percent) - due(done / epochs)
+        if done > REACHED * epochs or not ahead >= -BEHIND:  # nan is too slow as well
+            return "too slow"
+        return "too fast" if ahead > AHEAD and falls else "on the way"
+    left, count = epochs - done, min(LAST, len(history) - 1)
+    if count < 2 and left:
+        return "too early to tell"
+    speed = (history[-1 - count].quantile - last.quantile) / max(count, 1)
+    if not left or not speed > 0 or not 2 * last.quantile <= speed * left:
+        return "too slow"
+    zero = done + left * (1 - math.sqrt(1 - 2 * last.quantile / (speed * left)))
+    return "too fast" if zero < (REACHED - EARLY) * epochs and falls else "on the way"
+
+
+def line(history: Sequence[Sparsity], percent: float, epochs: int, auto: bool) -> str:
+    """The last epoch in one line for the log; arguments as for `pace`."""
+    last, found = history[-1], pace(history, percent, epochs, auto)
+    done, end = last.epoch + 1, int(REACHED * epochs)
+    when = f" at epoch {end}" if auto and done < end else ""
+    advice = {
+        "too slow": " (at this pace it ends short of it; --sr auto sets the strength by itself)",
+        "too fast": " (mAP falls with it; --sr auto sets the strength by itself)",
+    }
+    text = f"sparsity {done}/{epochs}: {last.near_zero:.0%} of channels at zero, "
+    text += f"aim {percent:.0%}{when}: {found}{'' if auto else advice.get(found, '')}."
+    measured = [row for row in history if row.now or row.aim]
+    if measured:
+        row = measured[-1]
+        cuts = [f"{cut.share:.0%} keeps {cut.kept:.0%}" for cut in (row.now, row.aim) if cut]
+        when = "now" if row is last else f"at epoch {row.epoch + 1}"
+        text += f" Cut {when}: {', '.join([f'{cuts[0]} of mAP50', *cuts[1:]])}."
+    return text
+
+
+def verdict(history: Sequence[Sparsity], percent: float, advice: str) -> str:
+    """Whether a model is ready to be cut, and by how much.
+
+    Args:
+        history: of a sparse training; its first and last epoch count.
+        percent: the share that is wanted.
+        advice: a sentence: what helps where it is not ready.
+    """
+    first, last = history[0], history[-1]
+    share = f"{last.near_zero:.0%} of the prunable channels have |gamma| near zero"
+    safe = min(twentieths(last.near_zero), 0.95)
+    if last.near_zero >= percent - SLACK:
+        more = f", {safe:g} at most" if safe > percent else ""
+        head = "Ready" if cheap(last.aim) else "Sparse, but a cut costs"
+        return f"{head}: {share}. Cut with --percent {percent:g}{more}.{costs(last.aim)}"
+    if safe >= 0.1:
+        head = "Ready for a smaller cut" if cheap(last.now) else "Sparse in part, but a cut costs"
+        text = f"{head}: {share}. Cut with --percent {safe:g}.{costs(last.now)} "
+        return f"{text}More takes channels that still work. {advice}"
+    return (
+        f"Not ready: {share}; in units of its layer's median at the start the {percent:.0%} "
+        f"quantile went from {first.quantile:.2f} to {last.quantile:.2f}. A cut now takes channels "
+        f"that work. {advice}"
+    )
+
+
+def twentieths(share: float) -> float:
+    """A share, down to a multiple of 5%."""
+    return math.floor(share * 20 + 1e-9) / 20
+
+
+def cheap(cut: Kept | None) -> bool:
+    """Whether a quick cut keeps most of mAP50; one that was not measured is believed to."""
+    return cut is None or cut.kept >= HOLDS
+
+
+def costs(cut: Kept | None) -> str:
+    """What a quick cut says of the real one; nothing where it was not measured."""
+    if cut is None:
+        return ""
+    text = f" Before finetuning {cut.share:.0%} keeps {cut.kept:.0%} of mAP50 on a few images"
+    return f"{text}." if cheap(cut) else f"{text}: finetuning has to win the rest back."
