@@ -20,6 +20,8 @@ import torch
 import yaml
 from _common import randomise_norms_
 from conftest import TINY
+from sparse_runs import Poison, after
+from sparse_runs import rows as table
 from test_offline import WATCHED
 from torch import nn
 
@@ -29,7 +31,6 @@ from yolo_slim.commands import export, finetune, sparse
 from yolo_slim.commands import prune as prune_command
 from yolo_slim.deploy.check import compare
 from yolo_slim.deploy.export import to_onnx, to_torchscript
-from yolo_slim.host import training
 from yolo_slim.host.checkpoint import safe_loading, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.data import read_data
@@ -242,28 +243,44 @@ def tags(folder: Path) -> set[str]:
 def test_resume_goes_on_without_gap_or_double(
     here: Path, cfg: Path, seg_yaml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = training.epoch_hooks
-
-    def stopped(loop: Any, start: Any, end: Any) -> dict[str, Any]:
+    def stop(session: Any, run: Any) -> None:
         """As by Ctrl-C when epoch 2 begins."""
-        count = iter(range(2))
-
-        def start_or_stop() -> None:
-            if next(count, None) is None:
-                raise KeyboardInterrupt
-            start()
-
-        return begin(loop, start_or_stop, end)
+        if run.epoch == 2:
+            raise KeyboardInterrupt
 
     argv = ["--st", "--sr", "0.05", "--cfg", str(cfg), "--data", str(seg_yaml), "--epochs", "3"]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "epoch_hooks", stopped)
+        after(patch, "on_epoch_start", stop)
         sparse.main([*argv, "--noplots", *SMALL])
     folder = sparse.main(["--resume"])
     rows = list(csv.DictReader((folder / "sparsity.csv").open()))
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
     np.testing.assert_allclose([float(r["sr"]) for r in rows], [0.05, 0.035, 0.02], rtol=1e-4)
     assert load(folder / "weights" / "last.pt").epoch == -1
+
+
+def test_nan_sends_the_run_back(
+    here: Path,
+    cfg: Path,
+    seg_yaml: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """This loop has no hook for a batch's losses: it is found when the epoch ends."""
+    poison = Poison(monkeypatch, epoch=1, batch=0, times=1)
+    argv = ["--st", "--cfg", str(cfg), "--data", str(seg_yaml), "--epochs", "3", "--noplots"]
+    folder = sparse.main([*argv, "--sr", "0.05", *SMALL])
+    (line,) = [text for text in caplog.messages if "Back to" in text]
+    assert "gammas are NaN or Inf. Back to epoch 1, with sr 0.015" in line
+    assert poison.left == 0
+    for name in ("sparsity.csv", "results.csv"):
+        found = [row["epoch"] for row in table(folder / name)]
+        assert found[:3] == ["0", "1", "2"]
+        assert found[3:] in ([], ["3"])  # the host's verdict on best.pt is a row more
+    strengths = [float(row["sr"]) for row in table(folder / "sparsity.csv")]
+    np.testing.assert_allclose(strengths, [0.05, 0.3 * 0.035, 0.3 * 0.02], rtol=1e-4)
+    state = load(folder / "weights" / "last.pt").model.state_dict()
+    assert all(torch.isfinite(value).all() for value in state.values())
 
 
 def test_training_asks_nothing(tmp_path: Path, seg_yaml: Path, cfg: Path) -> None:

@@ -1,0 +1,88 @@
+"""What the guard takes for a failure, and what not: by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from yolo_slim.sparsify.guard import Guard
+
+NAN, INF = math.nan, math.inf
+
+
+def lows(guard: Guard, map50s: list[float], acts: bool = True, first: int = 0) -> list[bool]:
+    """For each epoch, counted from `first`, whether the guard found its mAP50 wrong."""
+    return [bool(guard.accuracy(first + i, value, acts)) for i, value in enumerate(map50s)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ((), ""),
+        ((0.1, 0.2, 3e38), ""),
+        ((0.1, NAN, 0.2), "the loss is nan"),
+        ((0.1, 0.2, INF), "the loss is inf"),
+        ((-INF, NAN, 0.2), "the loss is -inf"),
+    ],
+)
+def test_losses_are_finite(losses: tuple[float, ...], expected: str) -> None:
+    assert Guard.numbers(losses) == expected
+
+
+def test_gammas_are_finite() -> None:
+    gamma = torch.tensor([0.0, -1.0, 1e38, 0.5])
+    assert Guard.gammas(gamma) == ""
+    gamma[1], gamma[3] = NAN, -INF
+    assert Guard.gammas(gamma) == "2 of 4 gammas are NaN or Inf"
+
+
+def test_map_under_half_of_the_best_for_two_epochs() -> None:
+    guard = Guard(0)
+    assert lows(guard, [0.2, 0.6, 0.29]) == [False, False, False]
+    assert guard.low == 1
+    found = guard.accuracy(3, 0.1, acts=True)
+    assert found == "mAP50 fell to 0.100, under half of its best, 0.600"
+
+
+@pytest.mark.parametrize(
+    "map50s",
+    [
+        [0.6, 0.1, 0.6, 0.1, 0.5, 0.0],  # single dips
+        [0.6, 0.31, 0.3, 0.3],  # half is not under half
+        [0.049, 0.0, 0.0, 0.0],  # nothing was there to lose
+        [0.6, 0.1, 0.35, 0.1, 0.4],  # never two on end
+    ],
+)
+def test_what_is_no_collapse(map50s: list[float]) -> None:
+    assert not any(lows(Guard(0), map50s))
+
+
+def test_a_best_of_a_twentieth_counts() -> None:
+    assert lows(Guard(0), [0.05, 0.02, 0.02]) == [False, False, True]
+
+
+def test_warm_up_says_nothing() -> None:
+    """Of three epochs: 1 and 2 are in it, 3 and 4 are not; the best of the warm-up counts."""
+    assert lows(Guard(3), [0.6, 0.0, 0.0, 0.0, 0.0]) == [False] * 4 + [True]
+
+
+def test_a_fall_is_not_laid_to_a_penalty_that_does_not_act() -> None:
+    assert not any(lows(Guard(0), [0.6, 0.0, 0.0, 0.0], acts=False))
+    guard = Guard(0)
+    assert lows(guard, [0.6, 0.0]) == [False, False]
+    assert not guard.accuracy(2, 0.0, acts=False)
+    assert guard.low == 0  # it begins anew
+    assert lows(guard, [0.0, 0.0], first=3) == [False, True]
+
+
+def test_a_resumed_guard_goes_on() -> None:
+    guard = Guard(0)
+    lows(guard, [0.6, 0.1])
+    other = Guard(0)
+    other.load_state(guard.state())
+    assert (other.best, other.low) == (0.6, 1)
+    assert lows(other, [0.1], first=2) == [True]
+    other.load_state({})  # of an older run
+    assert (other.best, other.low) == (0.0, 0)

@@ -1,0 +1,186 @@
+"""What a user can get wrong in a sparse training: exit code 2, one line, nothing written."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from yolo_slim import InputError, SparsityPenalty, load, save
+from yolo_slim.commands import sparse
+from yolo_slim.host import options as host_options
+from yolo_slim.pruning.budget import DEFAULT
+from yolo_slim.pruning.prune import ROUND_TO
+from yolo_slim.sparsify.thinning import Thinning
+
+SPARSE = [  # given with --st
+    ("--sr -1", "--sr: -1.0, expected a finite number, 0 or more, or auto"),
+    ("--sr nan", "--sr: nan, expected a finite number, 0 or more, or auto"),
+    ("--sr inf", "--sr: inf, expected a finite number, 0 or more, or auto"),
+    ("--sr abc", "--sr: 'abc', expected a number or auto"),
+    ("--sr Auto", "--sr: 'Auto', expected a number or auto"),
+    ("--sr 1e9", "--sr: 1e+09, expected at most "),
+    ("--sr 1e9 --penalty prox --optimizer Adam", "--sr: 1e+09, expected at most "),
+    ("--bias-sr -1", "--bias-sr: -1.0, expected a finite number, 0 or more"),
+    ("--bias-sr inf", "--bias-sr: inf, expected a finite number, 0 or more"),
+    ("--bias-sr auto", "invalid float value: 'auto'"),
+    ("--percent -0.1", "--percent: -0.1, expected a share in [0, 1)"),
+    ("--percent 1", "--percent: 1.0, expected a share in [0, 1)"),
+    ("--percent 1.5", "--percent: 1.5, expected a share in [0, 1)"),
+    ("--percent nan", "--percent: nan, expected a share in [0, 1)"),
+    ("--penalty foo", "--penalty: invalid choice: 'foo' (choose from"),
+    ("--round-to 0", "--round-to: 0, expected 1 or more"),
+    ("--round-to 2.5", "--round-to: invalid int value: '2.5'"),
+    ("--residual all", "--residual: invalid choice: 'all'"),
+    ("--keep model.77", "--keep: 'model.77', which matches nothing"),
+    ("--keep model.*", "model: no BatchNorm that may be pruned, expected at least one"),
+    ("--freeze 13", "--freeze: given with --st for all prunable layers, expected some that train"),
+    ("--freeze 13 --sr 0.1", "--freeze: given with --st for all prunable layers"),
+    ("--percent 0.9 --keep model.[4-9]", "--percent: 0.9, more than --keep and --freeze leave"),
+    ("--percent 0.9 --freeze 8", "--percent: 0.9, more than --keep and --freeze leave"),
+    ("--evolve", "--evolve: given with --st, expected one of the two"),
+]
+PLAIN = ["--sr 0.2", "--sr auto", "--penalty l1", "--bias-sr 0.1", "--round-to 8", "--no-probe"]
+PLAIN += ["--keep model.2", "--residual inner"]
+
+
+@pytest.mark.parametrize(("given", "expected"), SPARSE, ids=[given for given, _ in SPARSE])
+def test_option(given, expected, refused, options):
+    assert expected in refused("sparse", *options["sparse"], "--st", *given.split())
+
+
+@pytest.mark.parametrize("given", PLAIN)
+def test_without_st(given, refused, options):
+    expected = f"{given.split()[0]}: given without --st, expected --st"
+    assert expected in refused("sparse", *options["sparse"], *given.split())
+
+
+def test_the_largest_share_that_is_named_can_be_had(refused, options, tiny_model):
+    """What --keep and --freeze leave, to the digit."""
+    left_out = ["--keep", "model.[4-7]", "--freeze", 2]
+    line = refused("sparse", *options["sparse"], "--st", "--percent", 0.9, *left_out)
+    most = float(re.search(r"at most ([\d.]+)", line).group(1))
+    penalty = SparsityPenalty(tiny_model, keep=["model.[4-7]"])
+    sparse.freeze_(tiny_model, [2])
+    gone = sum(int((~mask).sum()) for mask in penalty.auto.masks(most).values())
+    assert abs(gone - most * penalty.norms.graph.prunable_channels) <= 1
+    with pytest.raises(InputError, match="--percent"):
+        penalty.auto.masks(most + 0.02)
+
+
+def checked(argv) -> Namespace:
+    """The options, after all that a training checks before it starts."""
+    opt = host_options.parse_options(
+        [str(a) for a in argv],
+        add=sparse.add_options,
+        prog="sparse",
+        description="",
+        weights="",
+        data=None,
+        imgsz=None,
+    )
+    sparse.resolve_defaults_(opt)
+    sparse.check_options_(opt)
+    return opt
+
+
+@pytest.mark.parametrize("penalty", ["l1", "prox"])
+def test_the_largest_sr_that_is_named_is_taken(penalty, refused, options):
+    """It depends on the steps of the run, and a little more is too much."""
+    named = []
+    for epochs in (1, 30):
+        argv = [*options["sparse"], "--st", "--penalty", penalty, "--epochs", epochs]
+        line = refused("sparse", *argv, "--sr", 1e9)
+        named.append(re.search(r"expected at most (\S+): in this run more takes", line).group(1))
+        checked([*argv, "--sr", named[-1]])
+        with pytest.raises(InputError, match="--sr"):
+            checked([*argv, "--sr", 1.1 * float(named[-1])])
+    assert float(named[1]) < 0.01 * float(named[0])
+
+
+def test_sr_under_adam(options):
+    """The subgradient's steps do not depend on it, so none is too large."""
+    checked([*options["sparse"], "--st", "--sr", 1e9, "--optimizer", "Adam"])
+
+
+def test_what_is_right_is_taken(options):
+    for given in ("--sr auto", "--penalty l1", "--sr 0", "--percent 0", "--freeze 3 --percent 0.3"):
+        checked([*options["sparse"], "--st", *given.split()])
+
+
+def test_a_model_without_norms(tiny_model, tmp_path, refused, options):
+    fused = deepcopy(tiny_model).fuse()
+    for module in tiny_model.modules():
+        if isinstance(getattr(module, "bn", None), nn.BatchNorm2d):
+            module.bn = nn.Identity()
+    for model, expected in (
+        (tiny_model, "model.0: Conv without a BatchNorm, expected an unfused one"),
+        (fused, "bare.pt: a fused model (model.0 has no BatchNorm), expected an unfused one"),
+    ):
+        file = save(model, tmp_path / "bare.pt")
+        assert expected in refused("sparse", *options["sparse"], "--st", "--weights", file)
+        with pytest.raises(InputError, match="model.0: Conv without a BatchNorm"):
+            SparsityPenalty(model)
+
+
+def test_resume_of_a_run_that_was_not_sparse(tiny_checkpoint, tmp_path, refused):
+    """It was interrupted, and has all that the host keeps; but no sparsity.csv."""
+    last = tmp_path / "run" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    torch.save({**torch.load(tiny_checkpoint, weights_only=False), "epoch": 0}, last)
+    (last.parents[1] / "opt.yaml").write_text(yaml.safe_dump({"epochs": 3}))
+    before = sorted(tmp_path.rglob("*"))
+    line = refused("sparse", "--resume", last)
+    assert "no sparsity.csv in its run, expected a run of train_sparse.py --st" in line
+    assert sorted(tmp_path.rglob("*")) == before
+    assert load(last).epoch == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sr": "abc"}, "sr: abc, expected a finite number, 0 or more, or auto"),
+        ({"sr": True}, "sr: True, expected a finite number"),
+        ({"bias_sr": "auto"}, "bias_sr: auto, expected a finite number, 0 or more"),
+        ({"bias_sr": -1.0}, "bias_sr: -1.0, expected"),
+        ({"penalty": "l2"}, "penalty: 'l2', expected l1 or prox"),
+        ({"percent": 1.0}, "--percent: 1.0, expected"),
+        ({"percent": "0.6"}, "--percent: '0.6', expected"),
+        ({"residual": "all"}, "residual"),
+        ({"keep": ["none"]}, "'none', which matches nothing"),
+    ],
+    ids=str,
+)
+def test_python(tiny_model, arguments, message):
+    before = deepcopy(tiny_model.state_dict())
+    with pytest.raises(InputError) as error:
+        SparsityPenalty(tiny_model, **arguments)
+    assert message in str(error.value)
+    after = tiny_model.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize("round_to", [0, 2.5, True])
+def test_round_to_of_a_program(tiny_model, round_to):
+    with pytest.raises(InputError, match=f"round_to: {round_to}, expected 1 or more"):
+        SparsityPenalty(tiny_model, round_to=round_to)
+
+
+def test_every_option_of_ours_is_named():
+    """Those that say nothing without --st are refused without it; --percent has a default."""
+    added = re.findall(r'add\("--([\w-]+)"', Path(sparse.__file__).read_text())
+    assert {name.replace("-", "_") for name in added} == {*sparse.OURS, "st", "percent"}
+
+
+def test_auto_is_the_default_of_the_command(options, tiny_model):
+    opt = checked([*options["sparse"], "--st"])
+    assert (opt.sr, opt.penalty, opt.residual, opt.percent) == ("auto", None, "skip", DEFAULT)
+    auto = sparse.penalty_of(tiny_model, opt).auto
+    assert isinstance(auto, Thinning)
+    assert (auto.percent, auto.round_to, auto.bias) == (DEFAULT, ROUND_TO, True)
