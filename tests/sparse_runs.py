@@ -34,6 +34,16 @@ def strengths_of(folder: Path) -> list[float]:
     return [float(row["sr"]) for row in rows(folder / "sparsity.csv")]
 
 
+def board_steps(folder: Path, tag: str) -> list[int]:
+    """The epochs that TensorBoard shows of a scalar or a histogram, from all files of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder), {"histograms": 0, "scalars": 0})  # 0: all
+    board.Reload()
+    of_tag = board.Histograms if tag in board.Tags()["histograms"] else board.Scalars
+    return [event.step for event in of_tag(tag)]
+
+
 def zeros_of(norms: dict[str, nn.Module]) -> float:
     """Share of gammas that are exactly zero."""
     gamma = torch.cat([norm.weight.detach().flatten() for norm in norms.values()])

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from sparse_runs import SMALL, Poison, after, epochs_of, rows, saved_zeros, strengths_of
+from sparse_runs import (
+    SMALL,
+    Poison,
+    after,
+    board_steps,
+    epochs_of,
+    rows,
+    saved_zeros,
+    strengths_of,
+)
 
 from yolo_slim import load
 from yolo_slim.cli import run
@@ -206,4 +215,6 @@ def test_map_that_falls(
         expected = [-1, *saved[:-1]]
     assert found[:-1] == expected
     column = [float(row["metrics/mAP_0.5"]) for row in rows(folder / "results.csv")]
+    for tag in ("sparsity/sr", "metrics/mAP_0.5"):
+        assert board_steps(folder, tag) == list(range(7))
     assert column == (map50s if not rerun else map50s[:4] + map50s[6:])

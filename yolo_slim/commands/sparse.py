@@ -189,7 +189,7 @@ def next_step(session: SparseSession, folder: Path) -> str:
     """The cut that the training was for."""
     assert session.penalty is not None
     text = f"python prune.py --weights {folder / 'weights' / 'last.pt'}"
-    text += f" --percent {session.penalty.percent:g}"
+    text += f" --percent {session.penalty.target:.3g}"
     residual = session.penalty.norms.graph.residual
     return text if residual == "skip" else f"{text} --residual {residual}"
 

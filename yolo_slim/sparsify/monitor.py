@@ -87,6 +87,12 @@ class SparsityMonitor:
             log(run.board, row, run.ema, self.names)
         return line(self.history, self.percent, self.epochs, self.auto)
 
+    def aim_at(self, percent: float) -> None:
+        """Measure against another share from now on."""
+        self.percent = percent
+        if self.probe:
+            self.probe.percent = percent
+
     def rewind(self, first_epoch: int) -> None:
         """Go on from here: rows of this epoch and of later ones drop.
 

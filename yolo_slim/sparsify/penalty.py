@@ -109,6 +109,11 @@ class SparsityPenalty:
         return None if self.auto is None else self.auto.aim
 
     @property
+    def target(self) -> float:
+        """Share of the channels that is to be cut: `percent`, or less after a failure."""
+        return self.percent if self.auto is None else self.auto.percent
+
+    @property
     def holds(self) -> bool:
         """True from the end of the way on, with "auto": what is zero is held at zero."""
         return self.auto is not None and self.auto.gone == 1

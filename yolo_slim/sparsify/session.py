@@ -11,7 +11,7 @@ from torch import nn
 from yolo_slim.errors import CheckFailed
 from yolo_slim.host.training import LOGGER, Hooks, Run
 from yolo_slim.pruning.weight_masks import hold_masks
-from yolo_slim.sparsify.guard import TRIES, Guard
+from yolo_slim.sparsify.guard import TRIES, TWICE, Guard
 from yolo_slim.sparsify.monitor import SparsityMonitor
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.probe import Probe
@@ -102,7 +102,8 @@ class SparseSession(Hooks):
         assert self.penalty is not None and self.monitor is not None
         if self.held is None and self.penalty.holds:
             self.held = run.epoch
-        acts = self.penalty.strength > 0 or run.epoch == self.held
+        lately = self.held is not None and run.epoch - self.held < TWICE
+        acts = self.penalty.strength > 0 or lately  # what the last channels cost shows afterwards
         why = self.guard.numbers(run.losses)
         why = why or self.guard.accuracy(run.epoch, run.map50, acts)
         self._back_if(run, why)
@@ -151,6 +152,8 @@ class SparseSession(Hooks):
         """As weak as after the failures so far."""
         if self.penalty and self.weakened:
             self.penalty.weaken_(self.weakened)
+            if self.monitor:
+                self.monitor.aim_at(self.penalty.target)
 
     @staticmethod
     def _back_if(run: Run, why: str) -> None:
