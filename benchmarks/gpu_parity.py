@@ -2,8 +2,9 @@
 
 1. yolov5s, cut on the CPU, gives the same raw output on the GPU (float32, TF32 off), and a model
    that is cut while it lies on the GPU has parity.
-2. Training steps under autocast and GradScaler with the penalty attached: the penalty's call is
-   counted at each step, and a step that overflows is skipped with the penalty and moves no weight.
+2. Training steps under autocast and GradScaler with the penalty attached, sr "auto": its call is
+   counted at each step, a step that overflows is skipped with the penalty and moves no weight, and
+   the share that was asked for is at zero in the end.
 3. Latency of the dense and the pruned model in half precision, fused, in turns, synchronised.
 """
 
@@ -37,12 +38,13 @@ def amp_steps(model: nn.Module, imgsz: int, steps: int) -> dict[str, object]:
     """Train under AMP; the middle step's gradients overflow."""
     images, targets = (t.cuda() for t in batch(16, imgsz, model.nc))
     _, optimizer, loss_of = stepper(model, images, targets)
-    penalty, calls = SparsityPenalty(model, sr=2e-4), []  # type: SparsityPenalty, list[int]
-    add, scaler = penalty.add_to_gradients_, torch.amp.GradScaler("cuda", init_scale=1024.0)
-    penalty.add_to_gradients_ = lambda: (calls.append(index), add())
+    penalty, calls = SparsityPenalty(model, percent=0.5), []  # type: SparsityPenalty, list[int]
+    act, scaler = penalty.after_step_, torch.amp.GradScaler("cuda", init_scale=1024.0)
+    penalty.after_step_ = lambda optimizer: (calls.append(index), act(optimizer))
     penalty.attach(optimizer)
     losses, moved = [], True
     for index in tqdm(range(steps), desc="AMP", unit="step", leave=False):
+        penalty.progress = index / steps
         with torch.autocast("cuda"):
             loss, _ = loss_of(model(images), targets)
         scaler.scale(loss).backward()
@@ -65,6 +67,7 @@ def amp_steps(model: nn.Module, imgsz: int, steps: int) -> dict[str, object]:
         "moved": moved,
         "finite": all(bool(p.isfinite().all()) for p in model.parameters()),
         "losses": losses,
+        "zero": float((penalty.norms.flat("weight") == 0).float().mean()),
     }
 
 
@@ -110,6 +113,7 @@ def main() -> None:
         ["parity of a model cut on the GPU", f"{on_gpu.parity.error:.1e}", "1e-9"],
         ["GPU against CPU, float32", f"{error:.1e}", "1e-3"],
         ["AMP: the overflow alone is skipped", str(skips), "True"],
+        ["AMP: channels at zero, sr auto", f"{amp['zero']:.3f}", "0.5"],
         ["dense, ms", f"{times['dense'].median:.2f}", ""],
         ["pruned, ms", f"{times['pruned'].median:.2f}", ""],
         ["times faster", f"{ratio:.2f}", ""],
@@ -124,7 +128,7 @@ def main() -> None:
         dense_ms=times["dense"].median,
         pruned_ms=times["pruned"].median,
     )
-    if error > 1e-3 or not skips:
+    if error > 1e-3 or not skips or abs(amp["zero"] - 0.5) > 0.011:
         raise SystemExit("gpu_parity: a figure misses its target")
 
 

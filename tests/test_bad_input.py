@@ -33,7 +33,6 @@ OPTIONS = [
     ("sparse", "--residual", "group", "--residual: given without --st"),
     ("sparse", "--sr", "inf", "--sr: inf"),
     ("sparse", "--bias-sr", "nan", "--bias-sr: nan"),
-    ("sparse", "--percent", "1", "--percent: 1"),
     ("sparse", "--cfg", "none.yaml", "--cfg: none.yaml"),
     ("sparse", "--hyp", "none.yaml", "--hyp: none.yaml"),
     ("sparse", "--workers", "-1", "--workers: -1"),

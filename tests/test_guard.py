@@ -64,8 +64,9 @@ def test_a_best_of_a_twentieth_counts() -> None:
 
 
 def test_warm_up_says_nothing() -> None:
-    """Of three epochs: 1 and 2 are in it, 3 and 4 are not; the best of the warm-up counts."""
-    assert lows(Guard(3), [0.6, 0.0, 0.0, 0.0, 0.0]) == [False] * 4 + [True]
+    """Of three epochs: 1 and 2 are in it, 3 is not; what fell within it, and stays so, counts."""
+    assert lows(Guard(3), [0.6, 0.0, 0.0, 0.6, 0.0]) == [False] * 5
+    assert lows(Guard(3), [0.6, 0.0, 0.0, 0.0]) == [False] * 3 + [True]
 
 
 def test_a_fall_is_not_laid_to_a_penalty_that_does_not_act() -> None:

@@ -193,8 +193,9 @@ def test_bias_sr(tiny_model: nn.Module, options: dict) -> None:
 
 def test_weaker_after_failures_and_when_resumed(tiny_model: nn.Module) -> None:
     penalty = SparsityPenalty(tiny_model, sr=0.5)
-    assert penalty.weaken_(2) == "with sr 0.045 in place of 0.5"
+    assert penalty.weaken_(2) == "with sr 0.045, and as much less on beta"
     assert penalty.strength == pytest.approx(0.045)
+    assert penalty.bias_strength == pytest.approx(0.45)
     other = SparsityPenalty(tiny_model, sr=0.5)
     with torch.no_grad():  # what near zero means is what it meant at the start
         norms(tiny_model, other)[0].weight.mul_(0.1)
@@ -204,7 +205,7 @@ def test_weaker_after_failures_and_when_resumed(tiny_model: nn.Module) -> None:
     assert fresh.strength == penalty.strength
     assert torch.equal(fresh.norms.unit, penalty.norms.unit)
     auto = SparsityPenalty(tiny_model, percent=0.6)
-    assert auto.weaken_(1) == "aiming at 45% of the channels, not 60%"
+    assert auto.weaken_(1) == "aiming at 45% of the channels"
     assert auto.auto.percent == pytest.approx(0.45)
 
 

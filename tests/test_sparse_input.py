@@ -39,14 +39,28 @@ SPARSE = [  # given with --st
     ("--round-to 2.5", "--round-to: invalid int value: '2.5'"),
     ("--residual all", "--residual: invalid choice: 'all'"),
     ("--keep model.77", "--keep: 'model.77', which matches nothing"),
-    ("--keep model.*", "model: no BatchNorm that may be pruned, expected at least one"),
+    ("--keep model.*", "model: no BatchNorm left by --keep, expected at least one"),
     ("--freeze 13", "--freeze: given with --st for all prunable layers, expected some that train"),
     ("--freeze 13 --sr 0.1", "--freeze: given with --st for all prunable layers"),
-    ("--percent 0.9 --keep model.[4-9]", "--percent: 0.9, more than --keep and --freeze leave"),
-    ("--percent 0.9 --freeze 8", "--percent: 0.9, more than --keep and --freeze leave"),
+    (
+        "--percent 0.9 --keep model.[4-9]",
+        "--percent: 0.9, more than --keep, --freeze and a floor leave",
+    ),
+    ("--percent 0.9 --freeze 8", "--percent: 0.9, more than --keep, --freeze and a floor leave"),
+    ("--percent 0.999", "--percent: 0.999, more than --keep, --freeze and a floor leave"),
+    ("--percent 0", "--percent: 0, expected more than 0"),
+    ("--resume x.pt --percent 0.5", "--percent: given with --resume"),
     ("--evolve", "--evolve: given with --st, expected one of the two"),
 ]
-PLAIN = ["--sr 0.2", "--sr auto", "--penalty l1", "--bias-sr 0.1", "--round-to 8", "--no-probe"]
+PLAIN = [
+    "--sr 0.2",
+    "--sr auto",
+    "--penalty l1",
+    "--bias-sr 0.1",
+    "--round-to 8",
+    "--no-probe",
+    "--percent 0.5",
+]
 PLAIN += ["--keep model.2", "--residual inner"]
 
 
@@ -110,7 +124,13 @@ def test_sr_under_adam(options):
 
 
 def test_what_is_right_is_taken(options):
-    for given in ("--sr auto", "--penalty l1", "--sr 0", "--percent 0", "--freeze 3 --percent 0.3"):
+    for given in (
+        "--sr auto",
+        "--penalty l1",
+        "--sr 0",
+        "--sr 0 --percent 0",
+        "--freeze 3 --percent 0.3",
+    ):
         checked([*options["sparse"], "--st", *given.split()])
 
 

@@ -24,10 +24,11 @@ from yolo_slim.sparsify.penalty import AUTO, METHODS, SparsityPenalty, check_str
 from yolo_slim.sparsify.probe import Probe
 from yolo_slim.sparsify.schedule import REACHED
 from yolo_slim.sparsify.session import SparseSession, rates_of
+from yolo_slim.sparsify.verdict import ready
 
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
 DEMO_DATA = {DETECTION: "data/shapes.yaml", SEGMENTATION: "data/shapes-seg.yaml"}
-OURS = ("sr", "penalty", "bias_sr", "residual", "keep", "round_to", "no_probe")
+OURS = ("sr", "percent", "penalty", "bias_sr", "residual", "keep", "round_to", "no_probe")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "auto (default): as strong as it takes to have --percent of the channels at zero by "
     text += "three quarters of the run; or a number: strength of the L1 on gamma"
     add("--sr", type=strength, metavar="SR", help=text)
-    add("--percent", type=float, default=DEFAULT, help=f"share that is to be cut ({DEFAULT:g})")
+    add("--percent", type=float, help=f"share that is to be cut (default {DEFAULT:g})")
     text = "prox: soft thresholding after the step (default with --sr auto); l1: its gradient "
     text += "before the step, decaying (default with a number)"
     add("--penalty", choices=METHODS, help=text)
@@ -74,11 +75,20 @@ def main(argv: Sequence[str] | None = None) -> Path:
         imgsz=None,
     )
     if opt.resume:
+        for name in given(opt):
+            raise InputError(name, "given with --resume", "the options of the run that goes on")
         options.resolve_resume_(opt, beside=CSV, made_by="train_sparse.py --st")
     else:
         resolve_defaults_(opt)
         check_options_(opt)
     return run(opt)
+
+
+def given(opt: argparse.Namespace) -> list[str]:
+    """Those of our options that were given."""
+    values = {name: getattr(opt, name) for name in OURS}
+    unset = [n for n, v in values.items() if v is None or v is False or v == []]
+    return [f"--{name.replace('_', '-')}" for name in OURS if name not in unset]
 
 
 def resolve_defaults_(opt: argparse.Namespace) -> None:
@@ -97,12 +107,10 @@ def check_options_(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option cannot be used.
     """
-    check_percent(opt.percent)
     check_strengths(opt.sr, opt.bias_sr, "--")
-    for name in OURS:
-        if getattr(opt, name) not in (None, False, []) and not opt.st:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(option, "given without --st", "--st, which turns the penalty on")
+    for name in () if opt.st else given(opt):
+        raise InputError(name, "given without --st", "--st, which turns the penalty on")
+    opt.percent = check_percent(DEFAULT if opt.percent is None else opt.percent)
     if opt.st and opt.evolve:
         why = "one of the two: evolution compares runs by an mAP that sparsity holds down"
         raise InputError("--evolve", "given with --st", why)
@@ -181,15 +189,18 @@ def run(opt: argparse.Namespace) -> Path:
     if session and words:
         print(f"\n{words}")
         print(f"The distribution of |gamma| over the epochs: {folder / 'sparsity.png'}")
-        print(f"Next: {next_step(session, folder)}")
+        step = next_step(session, folder)
+        print(f"Next: {step}" if step else "A cut of this model is not worth while yet.")
     return folder
 
 
 def next_step(session: SparseSession, folder: Path) -> str:
-    """The cut that the training was for."""
-    assert session.penalty is not None
-    text = f"python prune.py --weights {folder / 'weights' / 'last.pt'}"
-    text += f" --percent {session.penalty.target:.3g}"
+    """The cut that the training was for, or as much of it as costs little; empty for none."""
+    assert session.penalty is not None and session.monitor is not None
+    share = ready(session.monitor.history, session.penalty.target)
+    if not share:
+        return ""
+    text = f"python prune.py --weights {folder / 'weights' / 'last.pt'} --percent {share:.3g}"
     residual = session.penalty.norms.graph.residual
     return text if residual == "skip" else f"{text} --residual {residual}"
 
@@ -197,7 +208,7 @@ def next_step(session: SparseSession, folder: Path) -> str:
 def announce(run: training.Run, penalty: SparsityPenalty) -> None:
     """Say before the first epoch what this penalty will do in this run."""
     channels = sum(penalty.norms.sizes)
-    text = f"sparsity: {len(penalty.names)} BatchNorms, {channels} channels, "
+    text = f"\nsparsity: {len(penalty.names)} BatchNorms, {channels} channels, "
     if penalty.sr == AUTO:
         end = REACHED * run.epochs
         text += (
@@ -216,4 +227,10 @@ def announce(run: training.Run, penalty: SparsityPenalty) -> None:
         training.LOGGER.warning(
             f"sparsity: too little to make {penalty.percent:.0%} of the channels sparse; --sr auto "
             f"finds a strength that does"
+        )
+    step = limits.beta_step(penalty, run.hyp)
+    if step > limits.BETA_STEP:
+        training.LOGGER.warning(
+            f"sparsity: a step of the warm-up moves beta by up to {step:.2g}, which may break the "
+            f"model; --bias-sr sets the strength on beta, 0 leaves it alone"
         )

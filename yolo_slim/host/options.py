@@ -185,6 +185,8 @@ def resolve_resume_(opt: argparse.Namespace, *, beside: str, made_by: str) -> No
     if opt.resume is True:
         opt.resume = newest("**/weights/last.pt", where="--resume", made_by=made_by, beside=beside)
     last = Path(opt.resume)
+    if not last.is_file() and (last.parent.parent / "opt.yaml").is_file():
+        raise InputError(f"--resume {last}", "none was saved yet", "a run whose first epoch ended")
     saved = last.parent.parent / "opt.yaml"
     if saved.is_file():
         for file in data.read_mapping(saved, "the options of a run").get("modules") or []:

@@ -104,7 +104,7 @@ def _shares(
     """The share near zero on the left, mAP on the right, whose axes are returned."""
     near = [100 * row.near_zero for row in history]
     axes.plot(epochs, near, color=ACCENT, lw=2, label="near zero", **dots)
-    axes.axhline(100 * aim, color=ACCENT, lw=1, ls="--", label="aim")
+    axes.axhline(100 * aim, color="black", lw=1, ls="--", label="aim")
     axes.set(ylim=(0, 100), ylabel="% of prunable channels")
     axes.yaxis.label.set_color(ACCENT)
     right = axes.twinx()

@@ -20,7 +20,7 @@ class Guard:
     """What it remembers of a run.
 
     Args:
-        warmup: epochs at the start in which mAP says nothing.
+        warmup: epochs at the start in which a fall is no failure.
 
     Attributes:
         best: the best mAP50 so far.
@@ -50,10 +50,10 @@ class Guard:
             map50: after it.
             acts: the penalty moves gammas; a fall is laid to it then alone.
         """
-        fallen = acts and epoch >= self.warmup and self.best >= LEAST
-        self.low = self.low + 1 if fallen and map50 < FALLEN * self.best else 0
+        fallen = acts and self.best >= LEAST and map50 < FALLEN * self.best
+        self.low = self.low + 1 if fallen else 0
         self.best = max(self.best, map50)
-        if self.low < TWICE:
+        if self.low < TWICE or epoch < self.warmup:
             return ""
         return f"mAP50 fell to {map50:.3f}, under half of its best, {self.best:.3f}"
 

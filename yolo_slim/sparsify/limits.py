@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from yolo_slim.errors import InputError
 from yolo_slim.host import data
+from yolo_slim.pruning.budget import achieved
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.schedule import learning_rates, reach
 from yolo_slim.sparsify.thinning import Thinning
+from yolo_slim.sparsify.verdict import SLACK
 
-TOO_FAR = 4.0  # largest gammas that a penalty may go past
+BETA_STEP = 0.1  # how far a step may move beta before it is said
 
 
 def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
@@ -30,10 +32,14 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
     if not any(norms.trained):
         raise InputError("--freeze", "given with --st for all prunable layers", "some that train")
     if isinstance(penalty.auto, Thinning):
+        if not penalty.percent:
+            raise InputError("--percent", "0", "more than 0: what is to be cut, for --sr auto")
         try:
-            penalty.auto.masks(penalty.percent)
+            most = achieved(norms.graph, penalty.auto.masks(penalty.percent))
+            if most < penalty.percent - SLACK:
+                raise InputError("", "", f"at most {floor(most):g}")
         except InputError as error:
-            got = f"{penalty.percent:g}, more than --keep and --freeze leave"
+            got = f"{penalty.percent:g}, more than --keep, --freeze and a floor leave"
             raise InputError("--percent", got, error.parts[2]) from error
     if penalty.auto or not penalty.sr or (penalty.method == "l1" and opt.optimizer != "SGD"):
         return
@@ -45,7 +51,7 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
     )
     way = reach(rates, gain_of(opt.optimizer, hyp["momentum"]))
     largest = norms.flat("weight").abs().max().item()
-    most = TOO_FAR * largest / max(way, 1e-12)
+    most = largest / max(way, 1e-12)
     if penalty.sr > most:
         text = f"at most {floor(most):g}: in this run more takes every gamma to zero"
         raise InputError("--sr", f"{penalty.sr:g}", text)
@@ -64,6 +70,13 @@ def floor(value: float, digits: int = 2) -> float:
     """A number above 0, down to so many digits."""
     step = 10.0 ** (math.floor(math.log10(value)) + 1 - digits)
     return math.floor(value / step) * step
+
+
+def beta_step(penalty: SparsityPenalty, hyp: Mapping[str, float]) -> float:
+    """How far a penalty with a fixed sr moves a beta in one step of the warm-up."""
+    if penalty.method == "prox" and penalty.bias_sr is None:  # it falls with gamma
+        return 0.0
+    return penalty.bias_strength * max(hyp["warmup_bias_lr"], hyp["lr0"])
 
 
 def gain_of(optimizer: str, momentum: float) -> float:

@@ -39,7 +39,8 @@ class PrunableNorms:
         self.held = kept_by(self.graph, keep)
         norms = [norm for norm in self.graph.prunable if norm.name not in self.held]
         if not norms:
-            raise InputError("model", "no BatchNorm that may be pruned", "at least one")
+            what = "left by --keep" if self.held else "that may be pruned"
+            raise InputError("model", f"no BatchNorm {what}", "at least one")
         self.names = [norm.name for norm in norms]
         self.modules = [model.get_submodule(name) for name in self.names]
         self.sizes = [norm.channels for norm in norms]

@@ -104,6 +104,12 @@ class SparsityPenalty:
         return float(self.sr) * self.weaker * (1 - 0.9 * self.progress)
 
     @property
+    def bias_strength(self) -> float:
+        """The strength on beta that belongs to a number: it does not decay."""
+        bias_sr = 10 * float(self.sr) if self.bias_sr is None else self.bias_sr
+        return bias_sr * self.weaker
+
+    @property
     def aim(self) -> float | None:
         """Share of the channels that should be zero by now; None for an sr that is a number."""
         return None if self.auto is None else self.auto.aim
@@ -130,6 +136,8 @@ class SparsityPenalty:
         if self.auto is None and not self.sr and not self.bias_sr:
             return self
         groups = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
+        if not any(id(norm.weight) in groups for norm in self.norms.modules):
+            raise InputError("optimizer", "none of the model's BatchNorm weights", "some of them")
         self._groups = [groups.get(id(norm.weight), 0) for norm in self.norms.modules]
         self._handles = [
             optimizer.register_step_pre_hook(lambda *_: self.before_step_(optimizer)),
@@ -152,8 +160,7 @@ class SparsityPenalty:
                 sr = self.auto.set_(self.progress, float(self.rates(optimizer).max()))
                 bias_sr = sr if self.bias_sr is None else self.bias_sr
             else:
-                sr = self.strength
-                bias_sr = 10 * float(self.sr) if self.bias_sr is None else self.bias_sr
+                sr, bias_sr = self.strength, self.bias_strength
             add_l1_(self.norms, sr, bias_sr)
 
     @torch.no_grad()
@@ -166,7 +173,7 @@ class SparsityPenalty:
         elif self.sr:
             shrink_(self.norms, self.strength * self.rates(optimizer), self.bias_sr is None)
         if self.bias_sr:
-            shrink_biases_(self.norms, self.bias_sr * self.rates(optimizer))
+            shrink_biases_(self.norms, self.bias_strength * self.rates(optimizer))
 
     def rates(self, optimizer: torch.optim.Optimizer) -> torch.Tensor:
         """How far a strength of 1 moves each gamma in a step: () or (channels,)."""
@@ -200,9 +207,9 @@ class SparsityPenalty:
             if isinstance(self.auto, Thinning) and percent != self.auto.percent:
                 self.auto.planned, self.auto.held = -1.0, None  # zeros that are held may be more
             self.auto.percent = percent
-            return f"aiming at {self.auto.percent:.0%} of the channels, not {self.percent:.0%}"
+            return f"aiming at {self.auto.percent:.0%} of the channels"
         self.weaker = WEAKER**times
-        return f"with sr {float(self.sr) * self.weaker:.3g} in place of {self.sr:g}"
+        return f"with sr {float(self.sr) * self.weaker:.3g}, and as much less on beta"
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs to go on: plain values and tensors."""

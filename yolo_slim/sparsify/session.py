@@ -119,7 +119,8 @@ class SparseSession(Hooks):
         good = f"{run.last} (epoch {run.saved + 1})" if run.saved >= 0 else "none"
         if self.weakened > TRIES:
             raise CheckFailed(
-                f"sparse training: {why}, for the {TRIES + 1}th time; last good checkpoint: {good}"
+                f"sparse training: {why}, for the {TRIES + 1}th time, so that lr0 or the data may "
+                f"be the cause; last good checkpoint: {good}"
             )
         self.backs.append(run.saved)
         self.held = None

@@ -21,6 +21,7 @@ BEHIND, AHEAD = 0.25, 0.35  # of the way to zero, before it is said
 EARLY = 0.25  # of the run, before REACHED
 FALLEN = 0.8  # of the best mAP50: below it falls
 LAST = 3  # epochs that the pace is taken from
+BROKEN = 0.5  # of the best mAP50: below it that is said
 HOLDS = 0.9  # of mAP50: a cut that keeps so much is a good one
 
 
@@ -85,6 +86,7 @@ def line(history: Sequence[Sparsity], percent: float, epochs: int, auto: bool) -
     }
     text = f"sparsity {done}/{epochs}: {last.near_zero:.0%} of channels at zero, "
     text += f"aim {percent:.0%}{when}: {found}{'' if auto else advice.get(found, '')}."
+    text += broken(history)
     measured = [row for row in history if row.now or row.aim]
     if measured:
         row = measured[-1]
@@ -108,16 +110,31 @@ def verdict(history: Sequence[Sparsity], percent: float, advice: str) -> str:
     if last.near_zero >= percent - SLACK:
         more = f", {safe:g} at most" if safe > percent else ""
         head = "Ready" if cheap(last.aim) else "Sparse, but a cut costs"
-        return f"{head}: {share}. Cut with --percent {percent:g}{more}.{costs(last.aim)}"
+        text = f"{head}: {share}. Cut with --percent {percent:g}{more}.{costs(last.aim)}"
+        return text + broken(history)
     if safe >= 0.1:
         head = "Ready for a smaller cut" if cheap(last.now) else "Sparse in part, but a cut costs"
         text = f"{head}: {share}. Cut with --percent {safe:g}.{costs(last.now)} "
-        return f"{text}More takes channels that still work. {advice}"
+        return f"{text}More takes channels that still work. {advice}{broken(history)}"
     return (
         f"Not ready: {share}; in units of its layer's median at the start the {percent:.0%} "
         f"quantile went from {first.quantile:.2f} to {last.quantile:.2f}. A cut now takes channels "
         f"that work. {advice}"
     )
+
+
+def broken(history: Sequence[Sparsity]) -> str:
+    """A sentence if the last epoch's mAP50 is far below the best; nothing else."""
+    best = max((row.map50 for row in history if not math.isnan(row.map50)), default=0.0)
+    last = history[-1].map50
+    return f" mAP50 is {last:.3f}, after {best:.3f}: is it broken?" if last < BROKEN * best else ""
+
+
+def ready(history: Sequence[Sparsity], percent: float) -> float:
+    """The share that can be cut of what a training has made sparse; 0: none worth it."""
+    near = history[-1].near_zero
+    safe = min(twentieths(near), 0.95)
+    return percent if near >= percent - SLACK else safe if safe >= 0.1 else 0.0
 
 
 def twentieths(share: float) -> float:
