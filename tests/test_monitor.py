@@ -28,7 +28,7 @@ from yolo_slim.sparsify.monitor import AUTO, HISTOGRAMS, MORE_EPOCHS, SparsityMo
 from yolo_slim.sparsify.readiness import QUANTILES, Kept, Sparsity, gammas, start_medians
 from yolo_slim.sparsify.schedule import descent, learning_rates
 from yolo_slim.sparsify.table import COLUMNS, older_start, read_sparsity, write_sparsity
-from yolo_slim.sparsify.verdict import due, line, pace, verdict, way
+from yolo_slim.sparsify.verdict import due, line, pace, ready, verdict, way
 
 
 @pytest.fixture
@@ -459,3 +459,21 @@ def test_verdicts() -> None:
         f"Not ready: 10% {zero}; in units of its layer's median at the start the 60% quantile went "
         "from 1.00 to 0.25. A cut now takes channels that work. Train on."
     )
+
+
+def test_a_model_without_map_is_not_praised() -> None:
+    """Under half of the best, once there was a best worth the name."""
+    history = [row(0, 1.0, map50=0.8), row(1, 0.0, near=0.6, map50=0.01)]
+    said = " mAP50 is 0.010, after 0.800: is it broken?"
+    assert said in line(history, 0.6, 2, True)
+    assert verdict(history, 0.6, "").endswith(said)
+    for best, last in ((0.8, 0.4), (0.04, 0.0), (math.nan, 0.0)):
+        history = [row(0, 1.0, map50=best), row(1, 0.0, near=0.6, map50=last)]
+        assert "broken" not in line(history, 0.6, 2, True) + verdict(history, 0.6, "")
+
+
+@pytest.mark.parametrize(
+    ("near", "share"), [(0.6, 0.6), (0.595, 0.6), (0.58, 0.55), (0.12, 0.1), (0.09, 0.0)]
+)
+def test_what_is_ready_to_be_cut(near: float, share: float) -> None:
+    assert ready(falling(1.0, 0.5, near_zero=near), 0.6) == share

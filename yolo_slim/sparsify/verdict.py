@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from yolo_slim.sparsify.guard import LEAST
 from yolo_slim.sparsify.readiness import Kept, Sparsity
 from yolo_slim.sparsify.schedule import REACHED
 
@@ -127,7 +128,9 @@ def broken(history: Sequence[Sparsity]) -> str:
     """A sentence if the last epoch's mAP50 is far below the best; nothing else."""
     best = max((row.map50 for row in history if not math.isnan(row.map50)), default=0.0)
     last = history[-1].map50
-    return f" mAP50 is {last:.3f}, after {best:.3f}: is it broken?" if last < BROKEN * best else ""
+    if best < LEAST or not last < BROKEN * best:
+        return ""
+    return f" mAP50 is {last:.3f}, after {best:.3f}: is it broken?"
 
 
 def ready(history: Sequence[Sparsity], percent: float) -> float:
