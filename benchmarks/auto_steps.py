@@ -1,4 +1,4 @@
-"""Does --sr auto work for 100 optimizer steps as for 100,000?
+"""Does --sr auto work for few optimizer steps as for many?
 
 A small detector (the blocks of YOLOv5, 3 scales) learns shapes of 32 px in a loop of its own, with
 YOLOv5's loss and a linearly falling learning rate, once for each number of steps and optimizer.

@@ -35,7 +35,7 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
         if not penalty.percent:
             raise InputError("--percent", "0", "more than 0: what is to be cut, for --sr auto")
         try:
-            most = achieved(norms.graph, penalty.auto.masks(penalty.percent))
+            most = achieved(norms.graph, penalty.auto.masks(penalty.percent, 1))
             if most < penalty.percent - SLACK:
                 raise InputError("", "", f"at most {floor(most):g}")
         except InputError as error:

@@ -105,7 +105,7 @@ class Thinning:
         share = self.percent * min(self.gone / (1 - FADE), 1.0)
         self.chosen = ~self.norms.joined(self.masks(share))
 
-    def masks(self, percent: float) -> Masks:
+    def masks(self, percent: float, round_to: int | None = None) -> Masks:
         """What prune.py would cut of the model by the scores so far.
 
         Raises:
@@ -114,7 +114,9 @@ class Thinning:
         norms = self.norms
         scores = {n.name: torch.zeros(n.channels) for n in norms.graph.prunable}
         scores |= norms.by_name(self.score.cpu())
-        return choose_masks(norms.graph, scores, percent, keep=self.fixed(), round_to=self.round_to)
+        return choose_masks(
+            norms.graph, scores, percent, keep=self.fixed(), round_to=round_to or self.round_to
+        )
 
     def fixed(self) -> set[str]:
         """BNs that cannot be thinned: those that are kept, and frozen ones."""
