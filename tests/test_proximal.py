@@ -105,18 +105,23 @@ def test_tied_channels_solve_the_proximal_problem(tiny_model: nn.Module, dtype) 
     assert {(1, True), (1, False), (3, True), (3, False)} <= seen, seen
 
 
+def step_both_(penalty: SparsityPenalty, model: nn.Module, plain: nn.Module, lr: float) -> None:
+    """One step of SGD half-way, with the same gradients: with the penalty, and without."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    penalty.attach(optimizer)
+    penalty.progress = 0.5
+    for net, step in ((model, optimizer), (plain, torch.optim.SGD(plain.parameters(), lr))):
+        set_gradients_(net.parameters(), 0.1)
+        step.step()
+
+
 @pytest.mark.parametrize("residual", ["skip", "group"])
 def test_step_is_hand_arithmetic(tiny_model: nn.Module, residual) -> None:
     """SGD: soft(gamma - lr * g, lr * sr * (1 - 0.9 * progress)); the others make a plain step."""
     lr, sr = 0.1, 4.0
     plain = deepcopy(tiny_model)
     penalty = SparsityPenalty(tiny_model, sr, penalty="prox", residual=residual)
-    optimizer = torch.optim.SGD(tiny_model.parameters(), lr=lr)
-    penalty.attach(optimizer)
-    penalty.progress = 0.5
-    for model, step in ((tiny_model, optimizer), (plain, torch.optim.SGD(plain.parameters(), lr))):
-        set_gradients_(model.parameters(), 0.1)
-        step.step()
+    step_both_(penalty, tiny_model, plain, lr)
     bns = penalty.norms
     moved = PrunableNorms(plain, residual, [])
     size = moved.over_groups(moved.flat("weight"))
@@ -136,12 +141,7 @@ def test_bias_sr(tiny_model: nn.Module, bias_sr: float) -> None:
     """0 leaves beta to the optimizer, bit for bit; more thresholds beta by itself, undecayed."""
     plain, lr = deepcopy(tiny_model), 0.1
     penalty = SparsityPenalty(tiny_model, 4.0, penalty="prox", bias_sr=bias_sr)
-    optimizer = torch.optim.SGD(tiny_model.parameters(), lr=lr)
-    penalty.attach(optimizer)
-    penalty.progress = 0.5
-    for model, step in ((tiny_model, optimizer), (plain, torch.optim.SGD(plain.parameters(), lr))):
-        set_gradients_(model.parameters(), 0.1)
-        step.step()
+    step_both_(penalty, tiny_model, plain, lr)
     moved = PrunableNorms(plain, "skip", []).flat("bias")
     found = penalty.norms.flat("bias")
     assert (penalty.norms.flat("weight") == 0).any()
