@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from yolo_slim.sparsify.guard import LEAST
+from yolo_slim.sparsify import guard
 from yolo_slim.sparsify.readiness import Kept, Sparsity
 from yolo_slim.sparsify.schedule import REACHED
 
@@ -22,7 +22,6 @@ BEHIND, AHEAD = 0.25, 0.35  # of the way to zero, before it is said
 EARLY = 0.25  # of the run, before REACHED
 FALLEN = 0.8  # of the best mAP50: below it falls
 LAST = 3  # epochs that the pace is taken from
-BROKEN = 0.5  # of the best mAP50: below it that is said
 HOLDS = 0.9  # of mAP50: a cut that keeps so much is a good one
 
 
@@ -128,7 +127,7 @@ def broken(history: Sequence[Sparsity]) -> str:
     """A sentence if the last epoch's mAP50 is far below the best; nothing else."""
     best = max((row.map50 for row in history if not math.isnan(row.map50)), default=0.0)
     last = history[-1].map50
-    if best < LEAST or not last < BROKEN * best:
+    if best < guard.LEAST or not last < guard.FALLEN * best:
         return ""
     return f" mAP50 is {last:.3f}, after {best:.3f}: is it broken?"
 
