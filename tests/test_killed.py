@@ -76,9 +76,9 @@ def test_resume_after_kill_9(
     Path("tiny.yaml").write_text(yaml.safe_dump(tiny_yaml))
     argv = ["--st", "--cfg", "tiny.yaml", "--data", str(shapes_yaml), "--epochs", str(EPOCHS)]
     argv += ["--sr", *sr, "--no-probe", *SMALL]
-    aims: dict[str, list[Any]] = {"whole": [], "resumed": []}
+    due: dict[str, list[Any]] = {"whole": [], "resumed": []}
     with monkeypatch.context() as patch:
-        after(patch, "on_epoch_end", lambda s, run: aims["whole"].append(s.penalty.aim))
+        after(patch, "on_epoch_end", lambda s, run: due["whole"].append(s.penalty.due))
         whole = sparse.main([*argv, "--name", "whole"])
     kill_in_mid_epoch([*argv, "--name", "killed"])
     killed = whole.with_name("killed")
@@ -90,13 +90,13 @@ def test_resume_after_kill_9(
     assert rows(killed / "sparsity.csv") == expected[:KILLED]
 
     def compare(session: Any, run: Any) -> None:
-        if not aims["resumed"]:
+        if not due["resumed"]:
             assert same(session.penalty.state(), state["yolo_slim"]["penalty"])
             assert same(session.guard.state(), state["yolo_slim"]["guard"])
 
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        after(patch, "on_epoch_end", lambda s, run: aims["resumed"].append(s.penalty.aim))
+        after(patch, "on_epoch_end", lambda s, run: due["resumed"].append(s.penalty.due))
         after(patch, "on_epoch_start", compare)
         assert sparse.main(["--resume", str(last)]).absolute() == killed.absolute()
     assert load(last).epoch == -1
@@ -110,7 +110,7 @@ def test_resume_after_kill_9(
 
     found = rows(killed / "sparsity.csv")
     assert found[:KILLED] == expected[:KILLED]
-    assert aims["resumed"] == aims["whole"][KILLED:]
+    assert due["resumed"] == due["whole"][KILLED:]
     if sr == ["auto"]:
         near = [[float(row["near_zero"]) for row in each] for each in (found, expected)]
         np.testing.assert_allclose(near[0], near[1], atol=8 / CHANNELS)

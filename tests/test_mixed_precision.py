@@ -52,7 +52,7 @@ def test_a_step_with_an_overflow_moves_nothing(
     def all_of_it() -> dict[str, Any]:
         kept = {"weights": dict(model.named_parameters()), "penalty": penalty.state()}
         kept["optimizer"] = optimizer.state_dict()["state"]
-        return deepcopy({**kept, "now": (penalty.strength, penalty.aim, penalty.holds)})
+        return deepcopy({**kept, "now": (penalty.strength, penalty.due, penalty.holds)})
 
     for index in range(STEPS):
         penalty.progress = index / STEPS

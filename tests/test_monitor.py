@@ -26,9 +26,8 @@ from yolo_slim.host.training import Run
 from yolo_slim.report.sparsity_plot import draw_sparsity, plot_sparsity
 from yolo_slim.sparsify.monitor import AUTO, HISTOGRAMS, MORE_EPOCHS, SparsityMonitor
 from yolo_slim.sparsify.readiness import QUANTILES, Kept, Sparsity, gammas, start_medians
-from yolo_slim.sparsify.schedule import descent, learning_rates
 from yolo_slim.sparsify.table import COLUMNS, older_start, read_sparsity, write_sparsity
-from yolo_slim.sparsify.verdict import due, line, pace, ready, verdict, way
+from yolo_slim.sparsify.verdict import line, pace, ready, verdict, way
 
 
 @pytest.fixture
@@ -311,31 +310,31 @@ def test_the_picture_is_legible(tmp_path: Path, epochs: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "quantile", "near", "map50", "expected"),
+    ("due", "quantile", "near", "map50", "expected"),
     [
-        (3, 1.0, 0.0, 0.9, "on the way"),  # 0.203 of the way is due, and 0.25 behind is well
-        (4, 1.0, 0.0, 0.9, "too slow"),
-        (12, 0.567, 0.0, 0.9, "on the way"),  # 0.683 is due
-        (12, 0.568, 0.0, 0.9, "too slow"),
-        (12, 1.0, 0.260, 0.9, "on the way"),  # one channel after another: 0.433 of them
-        (12, 1.0, 0.259, 0.9, "too slow"),
-        (6, 0.26, 0.0, 0.9, "on the way"),  # ahead: 0.384 is due; and nothing is lost
-        (6, 0.26, 0.0, 0.73, "on the way"),
-        (6, 0.26, 0.0, 0.71, "too fast"),
-        (6, 0.27, 0.0, 0.71, "on the way"),  # not far ahead
-        (12, 0.0, 0.6, 0.1, "ready"),
-        (22, 0.05, 0.5, 0.9, "on the way"),
-        (23, 0.05, 0.5, 0.9, "too slow"),  # it should be there
-        (30, 0.01, 0.589, 0.9, "too slow"),
-        (30, 0.01, 0.591, 0.9, "ready"),
-        (12, math.nan, 0.0, 0.9, "too slow"),
+        (0.25, 1.0, 0.0, 0.9, "on the way"),  # a quarter of the way behind is well
+        (0.26, 1.0, 0.0, 0.9, "too slow"),
+        (0.75, 0.5, 0.0, 0.9, "on the way"),
+        (0.75, 0.51, 0.0, 0.9, "too slow"),
+        (0.75, 1.0, 0.301, 0.9, "on the way"),  # one channel after another: half of them
+        (0.75, 1.0, 0.299, 0.9, "too slow"),
+        (0.375, 0.25, 0.0, 0.9, "on the way"),  # ahead, and nothing is lost
+        (0.375, 0.25, 0.0, 0.73, "on the way"),
+        (0.375, 0.25, 0.0, 0.71, "too fast"),
+        (0.375, 0.3, 0.0, 0.71, "on the way"),  # not far ahead
+        (0.5, 0.0, 0.6, 0.1, "ready"),
+        (0.99, 0.05, 0.5, 0.9, "on the way"),
+        (1.0, 0.05, 0.5, 0.9, "too slow"),  # it should be there
+        (1.0, 0.01, 0.589, 0.9, "too slow"),
+        (1.0, 0.01, 0.591, 0.9, "ready"),
+        (0.5, math.nan, 0.0, 0.9, "too slow"),
     ],
 )
 def test_pace_of_a_strength_that_sets_itself(
-    done: int, quantile: float, near: float, map50: float, expected: str
+    due: float, quantile: float, near: float, map50: float, expected: str
 ) -> None:
-    history = [row(0, 0.9), row(done - 1, quantile, near, map50)]
-    assert pace(history, 0.6, 30, auto=True) == expected
+    history = [row(0, 0.9), row(12, quantile, near, map50)]
+    assert pace(history, 0.6, 30, due) == expected
 
 
 @pytest.mark.parametrize(
@@ -359,9 +358,9 @@ def test_pace_of_a_fixed_strength(
     quantiles: tuple[float, ...], epochs: int, map50: float, expected: str
 ) -> None:
     history = falling(*quantiles, map50=map50)
-    assert pace(history, 0.6, epochs, auto=False) == expected
+    assert pace(history, 0.6, epochs) == expected
     ready = [*history[:-1], replace(history[-1], near_zero=0.6)]
-    assert pace(ready, 0.6, epochs, auto=False) == "ready"
+    assert pace(ready, 0.6, epochs) == "ready"
 
 
 def test_fixed_pace_ends_where_a_falling_learning_rate_does() -> None:
@@ -372,16 +371,7 @@ def test_fixed_pace_ends_where_a_falling_learning_rate_does() -> None:
         quantiles = 1 - way_in_all * np.cumsum(rates) / rates.sum()
         for done in range(3, 25):
             history = falling(*quantiles[:done].tolist())
-            assert pace(history, 0.6, epochs, auto=False) == expected, (way_in_all, done)
-
-
-def test_due_is_what_learning_rates_add_up_to() -> None:
-    """Against the host's schedule of a long run, step by step, warm-up included."""
-    hyp = {"lr0": 0.01, "lrf": 0.01, "warmup_epochs": 3.0}
-    expected = descent(learning_rates(hyp, epochs=300, batches=20, batch_size=64))
-    for progress in (0.05, 0.1, 0.3, 0.5, 0.7, 0.75, 0.9, 1.0):
-        assert due(progress) == pytest.approx(expected(progress), abs=0.02)
-    assert (due(0.0), due(0.75)) == (0.0, 1.0)
+            assert pace(history, 0.6, epochs) == expected, (way_in_all, done)
 
 
 def test_way() -> None:
@@ -395,26 +385,26 @@ def test_way() -> None:
 def test_lines() -> None:
     cuts = {"now": Kept(0.4, 0.991), "aim": Kept(0.6, 0.35)}
     history = falling(*np.linspace(1, 0.45, 12).tolist(), near_zero=0.412, **cuts)
-    assert line(history, 0.6, 30, auto=True) == (
+    assert line(history, 0.6, 30, 0.7) == (
         "sparsity 12/30: 41% of channels at zero, aim 60% at epoch 22: on the way. "
         "Cut now: 40% keeps 99% of mAP50, 60% keeps 35%."
     )
-    assert line(history[:3], 0.6, 30, auto=False) == (  # 0.05 an epoch
+    assert line(history[:3], 0.6, 30) == (  # 0.05 an epoch
         "sparsity 3/30: 0% of channels at zero, aim 60%: too slow (at this pace it ends short of "
         "it; --sr auto sets the strength by itself)."
     )
     fast = falling(1.0, 0.75, 0.5, map50=0.5)
-    assert line(fast, 0.6, 30, auto=False) == (
+    assert line(fast, 0.6, 30) == (
         "sparsity 3/30: 0% of channels at zero, aim 60%: too fast (mAP falls with it; --sr auto "
         "sets the strength by itself)."
     )
-    assert line(fast[:1], 0.6, 30, auto=False).endswith("aim 60%: too early to tell.")
-    assert line([*history, row(12, 0.4, 0.5)], 0.6, 30, auto=True) == (
+    assert line(fast[:1], 0.6, 30).endswith("aim 60%: too early to tell.")
+    assert line([*history, row(12, 0.4, 0.5)], 0.6, 30, 0.7) == (
         "sparsity 13/30: 50% of channels at zero, aim 60% at epoch 22: on the way. "
         "Cut at epoch 12: 40% keeps 99% of mAP50, 60% keeps 35%."
     )
     late = [*history, replace(row(23, 0.0, 0.6), aim=Kept(0.6, 1.02))]
-    assert line(late, 0.6, 30, auto=True) == (
+    assert line(late, 0.6, 30, 1.0) == (
         "sparsity 24/30: 60% of channels at zero, aim 60%: ready. Cut now: 60% keeps 102% of mAP50."
     )
 
@@ -465,11 +455,11 @@ def test_a_model_without_map_is_not_praised() -> None:
     """Under half of the best, once there was a best worth the name."""
     history = [row(0, 1.0, map50=0.8), row(1, 0.0, near=0.6, map50=0.01)]
     said = " mAP50 is 0.010, after 0.800: is it broken?"
-    assert said in line(history, 0.6, 2, True)
+    assert said in line(history, 0.6, 2, 1.0)
     assert verdict(history, 0.6, "").endswith(said)
     for best, last in ((0.8, 0.4), (0.04, 0.0), (math.nan, 0.0)):
         history = [row(0, 1.0, map50=best), row(1, 0.0, near=0.6, map50=last)]
-        assert "broken" not in line(history, 0.6, 2, True) + verdict(history, 0.6, "")
+        assert "broken" not in line(history, 0.6, 2, 1.0) + verdict(history, 0.6, "")
 
 
 @pytest.mark.parametrize(

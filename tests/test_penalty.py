@@ -171,7 +171,7 @@ def test_what_is_on_by_default(tiny_model: nn.Module) -> None:
         SparsityPenalty(tiny_model, 2e-4),
         SparsityPenalty(tiny_model, 2e-4, penalty="l1"),
     ):
-        assert (number.method, number.auto, number.aim, number.holds) == ("l1", None, None, False)
+        assert (number.method, number.auto, number.due, number.holds) == ("l1", None, None, False)
         for progress, decay in ((0.0, 1.0), (0.5, 0.55), (1.0, 0.1)):
             number.progress = progress
             assert number.strength == pytest.approx(2e-4 * decay)

@@ -16,6 +16,7 @@ from yolo_slim.cli import run
 from yolo_slim.commands import sparse
 from yolo_slim.host import checkpoint, training
 from yolo_slim.host.training import Run
+from yolo_slim.runs import to_cut
 from yolo_slim.sparsify.schedule import learning_rates
 from yolo_slim.sparsify.session import SparseSession
 
@@ -200,3 +201,38 @@ def test_a_run_that_was_not_sparse_is_not_resumed(
     assert "no sparsity.csv in its run, expected a run of train_sparse.py --st" in line
     line = refused("sparse", "--resume")
     assert "--resume: not given and nothing found in runs/" in line
+
+
+@pytest.mark.parametrize("sr", ["auto", "0.05"])
+def test_best_is_as_sparse_as_last(
+    argv: list[str], sr: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where mAP only falls: with auto nothing before the zeros are held counts as best."""
+    worth = {epoch: 0.9 - 0.1 * epoch for epoch in range(EPOCHS)}
+    seen, saved = iter(worth), {}
+
+    def fitness(results: Any) -> float:
+        return worth[next(seen)]
+
+    def save(data: Any, file: Any, *args: Any) -> None:
+        if Path(file).name == "best.pt" and data["epoch"] >= 0:
+            saved[data["epoch"]] = data["yolo_slim"]["held"]
+        original(data, file, *args)
+
+    original = training.save_aside
+    monkeypatch.setattr(training.host, "fitness", fitness)
+    monkeypatch.setattr(training, "save_aside", save)
+    watch = Watch(monkeypatch)
+    folder = sparse.main([*argv, "--sr", sr, "--patience", "2"])
+    best, last = folder / "weights" / "best.pt", folder / "weights" / "last.pt"
+    if sr == "auto":  # the last one to be saved is the first one that is held at its end
+        held = max(saved)
+        assert EPOCHS / 2 <= held < EPOCHS - 1
+        assert saved == {**dict.fromkeys(range(held)), held: held}
+        assert epochs_of(folder / "sparsity.csv") == list(range(EPOCHS))
+        assert saved_zeros(best, watch.names) == saved_zeros(last, watch.names) > 0.4
+        assert to_cut(folder) == best
+    else:  # the host's own: it stops early, and best.pt is of the first epoch
+        assert saved == {0: None}
+        assert epochs_of(folder / "sparsity.csv") == [0, 1, 2]
+        assert to_cut(folder) == last

@@ -76,9 +76,9 @@ RUNS += [("SGD", 300, None), ("Adam", 300, None), ("AdamW", 2000, None)]
 def test_share_is_reached_and_held(net: nn.Module, kind: str, steps: int, epochs) -> None:
     optimizer = OPTIMIZERS[kind](net.parameters())
     penalty = SparsityPenalty(net, percent=0.6, round_to=8).attach(optimizer)
-    at_first, aims, alive = None, [], 0
+    at_first, due, alive = None, [], 0
     for _ in train_(net, penalty, optimizer, steps, epochs):
-        aims.append(penalty.aim)
+        due.append(penalty.due)
         assert penalty.strength >= 0
         assert penalty.holds == (penalty.progress >= REACHED)
         if penalty.progress >= REACHED:
@@ -88,9 +88,9 @@ def test_share_is_reached_and_held(net: nn.Module, kind: str, steps: int, epochs
         else:
             alive = max(alive, int(zeros(penalty).sum()))
     assert reached(penalty)
-    assert aims[0] == 0
-    assert aims == sorted(aims)
-    assert aims[-1] == penalty.percent
+    assert due[0] == 0
+    assert due == sorted(due)
+    assert due[-1] == 1
     left = penalty.norms.flat("weight")[~at_first]
     assert left.abs().mean() > 0.5  # they began at 1: those that stay are not shrunk
     assert epochs or alive > 0  # by and by, not at one blow

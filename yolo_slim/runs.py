@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from yolo_slim.errors import InputError
@@ -28,6 +29,28 @@ def newest(pattern: str, *, where: str, made_by: str, beside: str = "") -> Path:
     if not found:
         raise InputError(where, "not given and nothing found in runs/", f"a file, or run {made_by}")
     return max(found, key=lambda p: p.stat().st_mtime)
+
+
+def sparse_run(*, where: str, made_by: str) -> Path:
+    """What to cut of the newest sparse training: see `to_cut`.
+
+    Raises:
+        InputError: there is none.
+    """
+    last = newest("**/weights/last.pt", where=where, made_by=made_by, beside="sparsity.csv")
+    return to_cut(last.parent.parent)
+
+
+def to_cut(folder: Path) -> Path:
+    """Which checkpoint of a sparse training is to be cut.
+
+    With --sr auto best.pt is of an epoch that is as sparse as the last one, see `SparseSession`;
+    with a number it often is an early epoch with little at zero.
+    """
+    weights, options = folder / "weights", folder / "opt.yaml"
+    auto = options.is_file() and re.search(r"^sr: auto$", options.read_text(), re.MULTILINE)
+    best = weights / "best.pt"
+    return best if auto and best.is_file() else weights / "last.pt"
 
 
 def new_run(project: str | Path, name: str, exist_ok: bool = False) -> Path:

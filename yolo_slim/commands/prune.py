@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_slim.cli import OneLineParser
 from yolo_slim.errors import InputError
-from yolo_slim.runs import new_run, newest
+from yolo_slim.runs import new_run, sparse_run
 
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "BatchNorm |gamma|, and rebuild the detector.",
     )
     add = parser.add_argument
-    add("--weights", help="checkpoint (default: last.pt of the newest sparse training in runs/)")
+    add("--weights", help="checkpoint (default: of the newest sparse training in runs/)")
     group = parser.add_argument_group("how much (one of them)").add_mutually_exclusive_group()
     text = "share of the prunable channels to cut, [0, 1) (default 0.6)"
     group.add_argument("--percent", type=float, help=text)
@@ -89,12 +89,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     weights = (
         Path(opt.weights)
         if opt.weights
-        else newest(
-            "**/weights/last.pt",
-            where="--weights",
-            made_by="train_sparse.py",
-            beside="sparsity.csv",
-        )
+        else sparse_run(where="--weights", made_by="train_sparse.py")
     )
 
     from yolo_slim.channels.rules import channel_graph

@@ -18,6 +18,7 @@ from yolo_slim.pruning.budget import DEFAULT, check_percent
 from yolo_slim.pruning.model import build_heir, build_model
 from yolo_slim.pruning.prune import ROUND_TO
 from yolo_slim.pruning.weight_masks import hold_masks
+from yolo_slim.runs import to_cut
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.monitor import CSV
 from yolo_slim.sparsify.penalty import AUTO, METHODS, SparsityPenalty, check_strengths
@@ -200,7 +201,7 @@ def next_step(session: SparseSession, folder: Path) -> str:
     share = ready(session.monitor.history, session.penalty.target)
     if not share:
         return ""
-    text = f"python prune.py --weights {folder / 'weights' / 'last.pt'} --percent {share:.3g}"
+    text = f"python prune.py --weights {to_cut(folder)} --percent {share:.3g}"
     residual = session.penalty.norms.graph.residual
     return text if residual == "skip" else f"{text} --residual {residual}"
 

@@ -148,6 +148,14 @@ class Hooks:
     def on_validation(self, run: Run) -> None:
         """Before the epoch's validation, on the main rank: the moving average may be changed."""
 
+    def fitness(self, run: Run, fitness: Any) -> Any:
+        """What the epoch is worth, after its validation, on the main rank.
+
+        best.pt is of the epoch where this is largest, and an early stop goes by it. `fitness` is
+        the host's: mostly mAP50-95; (1,) or a number.
+        """
+        return fitness
+
     def on_epoch_end(self, run: Run) -> None:
         """After the epoch's validation, before it is saved, on the main rank."""
 
@@ -174,7 +182,7 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
     loop = task.script("train")
     run, ended = Run(opt), set[int]()
     make_optimizer, host_train, resume = loop.smart_optimizer, loop.train, loop.smart_resume
-    make_board = loggers.SummaryWriter
+    fitness, make_board = loop.fitness, loggers.SummaryWriter
     purged: int | None = None  # from this epoch on, the board drops what it was told before
 
     def start(hyp: Any, opt: argparse.Namespace, device: torch.device, _: Any) -> Any:
@@ -283,6 +291,7 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
             ModelEMA=ModelEMA,
             smart_optimizer=smart_optimizer,
             smart_resume=smart_resume,
+            fitness=lambda results: hooks.fitness(run, fitness(results)),
             check_dataset=data.read_data,
             attempt_load=checkpoint.attempt_load,
             dist=AnnouncedBroadcast(dist, run._leave),

@@ -56,12 +56,13 @@ class SparsityMonitor:
         self.history: list[Sparsity] = []
         self.start = {name: float(start[name]) for name in self.names}
 
-    def record(self, run: Run, sr: float) -> str:
+    def record(self, run: Run, sr: float, due: float | None = None) -> str:
         """Measure the epoch that has ended, append it to sparsity.csv, log it to TensorBoard.
 
         Args:
             run: left untouched.
             sr: the strength on gamma.
+            due: see `SparsityPenalty.due`.
 
         Returns:
             The epoch in words, one line.
@@ -85,7 +86,7 @@ class SparsityMonitor:
         write_sparsity(self.file, self.history)
         if run.board:
             log(run.board, row, run.ema, self.names)
-        return line(self.history, self.percent, self.epochs, self.auto)
+        return line(self.history, self.percent, self.epochs, due)
 
     def aim_at(self, percent: float) -> None:
         """Measure against another share from now on."""

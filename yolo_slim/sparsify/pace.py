@@ -35,9 +35,9 @@ class Pace:
         self.strength, self.gone, self.start = 0.0, 0.0, self.quantile()
 
     @property
-    def aim(self) -> float:
-        """Share of the channels that should be zero by now: an L1 moves them all at once."""
-        return self.percent if self.gone == 1 else 0.0
+    def due(self) -> float:
+        """How much of the way to zero should be done by now, in [0, 1]."""
+        return self.gone
 
     def quantile(self) -> float:
         """|gamma| that `percent` of the channels are under; 0 if that is none of them."""

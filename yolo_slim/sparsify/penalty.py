@@ -110,9 +110,9 @@ class SparsityPenalty:
         return bias_sr * self.weaker
 
     @property
-    def aim(self) -> float | None:
-        """Share of the channels that should be zero by now; None for an sr that is a number."""
-        return None if self.auto is None else self.auto.aim
+    def due(self) -> float | None:
+        """How much of the way should be done by now, in [0, 1]; None for an sr that is a number."""
+        return None if self.auto is None else self.auto.due
 
     @property
     def target(self) -> float:

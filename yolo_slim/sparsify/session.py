@@ -98,6 +98,14 @@ class SparseSession(Hooks):
         self._back_if(run, self.guard.gammas(self.penalty.norms.flat("weight")))
         self.penalty.silence_(run.ema)
 
+    def fitness(self, run: Run, fitness: Any) -> Any:
+        assert self.penalty is not None
+        if self.penalty.auto is None:
+            return fitness
+        if self.penalty.holds:  # better than any before: best.pt is to be as sparse as last.pt
+            return 1 + fitness
+        return (run.epoch + 1 + fitness) * 1e-6  # the newest is the best so far, nothing stops
+
     def on_epoch_end(self, run: Run) -> None:
         assert self.penalty is not None and self.monitor is not None
         if self.held is None and self.penalty.holds:
@@ -110,7 +118,7 @@ class SparseSession(Hooks):
         if run.going_back:  # of several processes, which go together
             return
         run.doubtful = self.guard.low > 0
-        LOGGER.info(self.monitor.record(run, sr=self.penalty.strength))
+        LOGGER.info(self.monitor.record(run, sr=self.penalty.strength, due=self.penalty.due))
 
     def on_back(self, run: Run, why: str) -> None:
         assert self.penalty is not None

@@ -58,9 +58,9 @@ class Thinning:
         self.held: torch.Tensor | None = None
 
     @property
-    def aim(self) -> float:
-        """Share of the channels that should be zero by now."""
-        return self.percent * max(self.gone - FADE, 0.0) / (1 - FADE)
+    def due(self) -> float:
+        """How many of the channels that are to go should be at zero by now, in [0, 1]."""
+        return max(self.gone - FADE, 0.0) / (1 - FADE)
 
     @torch.no_grad()
     def learn_(self) -> None:

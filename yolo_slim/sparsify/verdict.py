@@ -1,9 +1,9 @@
 """What a sparse training's history means, in words: is it on its way, and can the model be cut?
 
-Both yardsticks take YOLOv5's learning rate as it mostly is: it falls to about zero in a straight
-line, and gammas move with it. With `--sr auto` they have to be at zero at three quarters of the
-run. With a fixed sr the last epochs are extrapolated: the way that is still to come is half of pace
-times epochs left, and zero is reached after x of them where
+With `--sr auto` the penalty knows how far it should be. With a fixed sr the last epochs are
+extrapolated; YOLOv5's learning rate falls to about zero in a straight line, and gammas move with
+it: the way that is still to come is half of pace times epochs left, and zero is reached after x of
+them where
 
     pace * (x - x^2 / (2 * left)) = what is left of |gamma|
 """
@@ -36,20 +36,14 @@ def way(history: Sequence[Sparsity], percent: float) -> float:
     return min(max(done, 0.0), 1.0)
 
 
-def due(progress: float) -> float:
-    """How much of the way should be done, as learning rates add up; 1 from REACHED on."""
-    at = min(progress, REACHED)
-    return (at - at**2 / 2) / (REACHED - REACHED**2 / 2)
-
-
-def pace(history: Sequence[Sparsity], percent: float, epochs: int, auto: bool) -> str:
+def pace(history: Sequence[Sparsity], percent: float, epochs: int, due: float | None = None) -> str:
     """Whether a training gets to its aim.
 
     Args:
         history: one entry an epoch.
         percent: the share that is to be cut.
         epochs: length of the run.
-        auto: sr sets itself; else it is fixed.
+        due: of an sr that sets itself: how much of the way should be done; None: sr is fixed.
 
     Returns:
         "ready", "on the way", "too slow", "too fast"; of a fixed sr in its first epochs "too early
@@ -60,9 +54,9 @@ def pace(history: Sequence[Sparsity], percent: float, epochs: int, auto: bool) -
     done, falls = last.epoch + 1, last.map50 < FALLEN * best
     if last.near_zero >= percent - SLACK:
         return "ready"
-    if auto:
-        ahead = way(history, percent) - due(done / epochs)
-        if done > REACHED * epochs or not ahead >= -BEHIND:  # nan is too slow as well
+    if due is not None:
+        ahead = way(history, percent) - due
+        if due == 1 or not ahead >= -BEHIND:  # nan is too slow as well
             return "too slow"
         return "too fast" if ahead > AHEAD and falls else "on the way"
     left, count = epochs - done, min(LAST, len(history) - 1)
@@ -75,10 +69,11 @@ def pace(history: Sequence[Sparsity], percent: float, epochs: int, auto: bool) -
     return "too fast" if zero < (REACHED - EARLY) * epochs and falls else "on the way"
 
 
-def line(history: Sequence[Sparsity], percent: float, epochs: int, auto: bool) -> str:
+def line(history: Sequence[Sparsity], percent: float, epochs: int, due: float | None = None) -> str:
     """The last epoch in one line for the log; arguments as for `pace`."""
-    last, found = history[-1], pace(history, percent, epochs, auto)
+    last, found = history[-1], pace(history, percent, epochs, due)
     done, end = last.epoch + 1, int(REACHED * epochs)
+    auto = due is not None
     when = f" at epoch {end}" if auto and done < end else ""
     advice = {
         "too slow": " (at this pace it ends short of it; --sr auto sets the strength by itself)",
