@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sparse_runs import SMALL, after, epochs_of, saved_zeros, zeros_of
 from torch import nn
 
 from yolo_slim.cli import run
-from yolo_slim.commands import sparse
+from yolo_slim.commands import prune, sparse
 from yolo_slim.host import checkpoint, training
 from yolo_slim.host.training import Run
 from yolo_slim.runs import to_cut
@@ -236,3 +237,18 @@ def test_best_is_as_sparse_as_last(
         assert saved == {0: None}
         assert epochs_of(folder / "sparsity.csv") == [0, 1, 2]
         assert to_cut(folder) == last
+
+
+def test_prune_takes_what_is_zero(argv: list[str]) -> None:
+    """With no option: the newest training, its share and its rounding."""
+    folder = sparse.main(argv)
+    pruned = prune.main([])
+    assert pruned is not None
+    report = json.loads((pruned / "report.json").read_text())
+    assert report["weights"] == str((folder / "weights" / "best.pt").absolute())
+    assert report["options"]["round_to"] == 1
+    assert report["percent"] == pytest.approx(PERCENT, abs=0.01)
+    sparse_model = checkpoint.load(folder / "weights" / "best.pt").model
+    masks = torch.load(pruned / "masks.pt")
+    for name, mask in masks.items():
+        assert not sparse_model.get_submodule(name).weight[~mask].any(), name

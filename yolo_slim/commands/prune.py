@@ -38,7 +38,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--weights", help="checkpoint (default: of the newest sparse training in runs/)")
     group = parser.add_argument_group("how much (one of them)").add_mutually_exclusive_group()
-    text = "share of the prunable channels to cut, [0, 1) (default 0.6)"
+    text = "share of the prunable channels to cut, [0, 1) (default: what a sparse training with "
+    text += "--sr auto aimed at, else 0.6)"
     group.add_argument("--percent", type=float, help=text)
     group.add_argument("--macs", type=float, help="share of the MACs that is left, (0, 1]")
     group.add_argument("--params", type=float, help="share of the parameters that is left, (0, 1]")
@@ -53,8 +54,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "how the cut spreads over the layers: global (default), uniform (with thinet), a "
     text += "yaml of shares by layer, or the sensitivity.csv of `yolo-slim sensitivity`"
     add("--budget", metavar="global|uniform|FILE", help=text)
-    text = "kept channels are multiples of N where a layer is wide enough (default 32; 1: any)"
-    add("--round-to", type=int, default=32, metavar="N", help=text)
+    text = "kept channels are multiples of N where a layer is wide enough (1: any; default: as in "
+    add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
     text = "least squares of the weights after the cut (weights; default with thinet), or none"
     add("--recover", choices=["weights", "none"], help=text)
     add("--calib-images", type=int, default=64, help="images of the training split to look at")
@@ -84,8 +85,9 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     """Prune; returns the run's folder, None with --dry-run."""
     opt = parse(argv)
     for name, least in LEAST.items():
-        if getattr(opt, name) < least:
-            raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
+        value = getattr(opt, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')}", value, f"{least} or more")
     weights = (
         Path(opt.weights)
         if opt.weights
@@ -149,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
             seed=opt.seed,
         )
 
-    opt.residual = opt.residual or source.train.get("residual")
+    as_trained_(opt, source, ratios)
     print(f"Pruning {source}")
     if opt.criterion == "bn" and not source.train.get("st"):
         print("Not trained with --st: its gammas say little; try --criterion thinet --data D.")
@@ -170,6 +172,19 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
     print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}")
     return folder
+
+
+def as_trained_(opt: argparse.Namespace, source: Checkpoint, ratios: dict[str, float]) -> None:
+    """Fill in what is not given: as in the sparse training, so that what is cut is zero."""
+    from yolo_slim.pruning.prune import ROUND_TO
+
+    trained = source.train
+    opt.residual = opt.residual or trained.get("residual")
+    opt.round_to = opt.round_to or trained.get("round_to") or ROUND_TO
+    targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
+    free = not ratios and all(target is None for target in targets)
+    if free and opt.criterion == "bn" and trained.get("st") and trained.get("sr") == "auto":
+        opt.percent = trained.get("percent")
 
 
 def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
