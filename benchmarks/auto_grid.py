@@ -2,8 +2,9 @@
 
 Each cell trains yolov5n on shapes with another optimizer, batch size, start and penalty, by
 `yolo-slim sparse --st --sr auto` with nothing else changed; with --bccd DATA the three runs on
-blood cells follow, and a plain one for each. What counts is read from last.pt alone: the share of
-prunable gammas under 1% of the median that their layer began with, and mAP as the host logged it.
+blood cells follow, and a plain one for each. The share of prunable gammas under 1% of the median
+that their layer began with is that of last.pt; mAP is what the host logged, of the last epoch and
+of best.pt: the best one by the host's fitness, of a sparse run among those that hold their zeros.
 Every finished run is kept in --out: an interrupted grid goes on where it was. --only N picks cells.
 """
 
@@ -23,6 +24,7 @@ from _common import parser, save_json
 from tqdm import tqdm
 
 from yolo_slim import channel_graph, load
+from yolo_slim.host.checkpoint import read
 from yolo_slim.host.data import shipped
 from yolo_slim.report.tables import table
 from yolo_slim.shapes import NAMES, make_shapes
@@ -49,6 +51,17 @@ def near_zero(folder: Path, weights: str) -> float:
     return (gamma < NEAR * starts(weights, names)).float().mean().item()
 
 
+def scores(folder: Path, sparse: bool) -> dict[str, float]:
+    """mAP50 and mAP50-95 of the last epoch, and of that of best.pt."""
+    with (folder / "results.csv").open() as rows:
+        found = [{k.strip(): float(v) for k, v in row.items()} for row in csv.DictReader(rows)]
+    ap = [(r["metrics/mAP_0.5"], r["metrics/mAP_0.5:0.95"]) for r in found]
+    held = read(folder / "weights" / "last.pt")["yolo_slim"]["held"] if sparse else 0
+    best = max(ap[held:], key=lambda pair: 0.1 * pair[0] + 0.9 * pair[1])  # its fitness
+    names = ("map50", "map", "best_map50", "best_map")
+    return {**dict(zip(names, (*ap[-1], *best), strict=True)), "epochs": len(ap)}
+
+
 def train(out: Path, name: str, options: list[str], weights: str) -> dict[str, Any]:
     """One run; nothing is done where its result is there already."""
     file = out / f"{name}.json"
@@ -58,11 +71,9 @@ def train(out: Path, name: str, options: list[str], weights: str) -> dict[str, A
     command += ["--project", str(out), "--name", name, "--noplots", "--workers", "1"]
     with (out / f"{name}.log").open("w") as log:
         subprocess.run(command, stdout=log, stderr=log, check=True)
-    with (out / name / "results.csv").open() as rows:
-        found = [{k.strip(): v for k, v in row.items()} for row in csv.DictReader(rows)]
-    scores = [(float(r["metrics/mAP_0.5"]), float(r["metrics/mAP_0.5:0.95"])) for r in found]
-    result = {"name": name, "map50": scores[-1][0], "map": scores[-1][1], "epochs": len(scores)}
-    result["near_zero"] = near_zero(out / name, weights) if "--st" in options else None
+    sparse = "--st" in options
+    result = {"name": name, **scores(out / name, sparse)}
+    result["near_zero"] = near_zero(out / name, weights) if sparse else None
     file.write_text(json.dumps(result) + "\n")
     return result
 
@@ -108,9 +119,12 @@ def main() -> None:
         share = r["near_zero"]
         ok = "" if share is None else "yes" if share >= ENOUGH else "NO"
         share = "" if share is None else f"{share:.1%}"
-        rows.append([r["name"], r["epochs"], share, ok, f"{r['map50']:.3f}", f"{r['map']:.3f}"])
-    heads = ["run", "epochs", "near zero", f">= {ENOUGH:.0%}", "mAP50", "mAP50-95"]
-    print(table(heads, [list(map(str, row)) for row in rows], "--sr auto, last epoch"))
+        last, best = (
+            f"{r[f'{which}map50']:.3f} / {r[f'{which}map']:.3f}" for which in ("", "best_")
+        )
+        rows.append([r["name"], r["epochs"], share, ok, last, best])
+    heads = ["run", "epochs", "near zero", f">= {ENOUGH:.0%}", "last: mAP50 / 50-95", "best.pt"]
+    print(table(heads, [list(map(str, row)) for row in rows], "--sr auto"))
     save_json(opt.json, runs=found)
 
 
