@@ -44,8 +44,8 @@ def test_two_rounds(tiny_checkpoint, shapes_yaml, empty_folder, capfd) -> None:
     assert (first["percent"], second["percent"]) == (0.3, 0.4)
     assert (first["residual"], second["residual"]) == ("skip", "inner")
     assert first["macs"][0] > first["macs"][1] == second["macs"][0] > second["macs"][1]
-    assert first["weights"] == str(runs / "train/exp/weights/last.pt")
-    assert second["weights"] == str(runs / "train/exp2/weights/last.pt")
+    assert first["weights"] == str(runs / "train/exp/weights/best.pt")
+    assert second["weights"] == str(runs / "train/exp2/weights/best.pt")
     for row in (("dense", counts[0]), ("1", counts[1]), ("2", counts[2])):
         assert any(
             line.split()[:1] == [row[0]] and f"{row[1]:,}" in line for line in text.splitlines()

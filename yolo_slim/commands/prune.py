@@ -183,8 +183,15 @@ def as_trained_(opt: argparse.Namespace, source: Checkpoint, ratios: dict[str, f
     opt.round_to = opt.round_to or trained.get("round_to") or ROUND_TO
     targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
     free = not ratios and all(target is None for target in targets)
-    if free and opt.criterion == "bn" and trained.get("st") and trained.get("sr") == "auto":
-        opt.percent = trained.get("percent")
+    if free and opt.criterion == "bn":
+        opt.percent = aimed_at(source.kept)
+
+
+def aimed_at(kept: Any) -> Any:
+    """The share that a training with --sr auto ended with; None for any other checkpoint."""
+    for name in ("penalty", "auto", "percent"):
+        kept = kept.get(name) if isinstance(kept, dict) else None  # a file may hold anything
+    return kept
 
 
 def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:

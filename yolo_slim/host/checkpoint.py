@@ -43,6 +43,7 @@ mend()
 
 from yolov5.models import common, experimental, yolo  # noqa: E402
 
+STATE = "yolo_slim"  # the entry of a file that holds what the hooks of a training kept
 _OPENS_FILES = {"DetectMultiBackend", "AutoShape", "Ensemble"}  # never on the list
 _OURS: list[type[nn.Module]] = []
 
@@ -65,6 +66,7 @@ class Checkpoint:
         yaml: the model yaml that it was built from.
         train: the options that it was trained with (`opt` of the host), empty where unknown.
         epoch: the last epoch, -1 for a finished training.
+        kept: what the hooks of the training kept, see `training.Hooks.state`; empty for none.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Checkpoint:
     yaml: dict[str, Any]
     train: dict[str, Any] = field(default_factory=dict)
     epoch: int = -1
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         params = sum(p.numel() for p in self.model.parameters())
@@ -227,8 +230,15 @@ def load(path: str | Path) -> Checkpoint:
         raise InputError(path, f"damaged ({error})", "a YOLOv5 checkpoint (.pt)") from error
     if not isinstance(train.get("imgsz", 0), int):
         del train["imgsz"]
+    kept = data.get(STATE)
     return Checkpoint(
-        path=Path(path), model=model, names=model.names, yaml=model.yaml, train=train, epoch=epoch
+        path=Path(path),
+        model=model,
+        names=model.names,
+        yaml=model.yaml,
+        train=train,
+        epoch=epoch,
+        kept=kept if isinstance(kept, dict) else {},
     )
 
 

@@ -36,7 +36,6 @@ from yolov5.utils.callbacks import Callbacks  # noqa: E402
 LOGGER = host.LOGGER
 BuildModel = Callable[..., nn.Module]
 RESULTS = "results.csv"  # the host's, one row an epoch
-STATE = "yolo_slim"  # the entry of a checkpoint that holds what Hooks.state returned
 
 
 class GoBack(Exception):
@@ -218,7 +217,7 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
         run.epoch = run.saved = first - 1
         if run.is_main:
             keep_rows(run.folder / RESULTS, first)
-        hooks.on_resume(run, ckpt.get(STATE) or {})
+        hooks.on_resume(run, ckpt.get(checkpoint.STATE) or {})
         return best, first, run.epochs
 
     class ModelEMA(loop.ModelEMA):  # type: ignore[misc, name-defined]
@@ -239,7 +238,7 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
             in_doubt = run.doubtful and run.epoch + 1 < run.epochs
             if run._back or in_doubt:  # what was saved last is what the run goes back to
                 return
-            data = {**data, STATE: hooks.state()}
+            data = {**data, checkpoint.STATE: hooks.state()}
             run.saved = data["epoch"]
         save_aside(data, file, *args, **kwargs)
 
