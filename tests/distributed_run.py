@@ -4,8 +4,8 @@
 
 With POISON=rank,epoch,batch a weight of that rank becomes NaN there, once. When an epoch begins,
 and when all is over, the ranks compare their gammas and betas to the bit; each writes into its file
-rank0.txt, rank1.txt a line with epoch, zeros and aim. See test_distributed.py for what is not the
-host's.
+rank0.txt, rank1.txt a line with epoch, zeros and the share that is due. See test_distributed.py for
+what is not the host's.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def compare(session: SparseSession, epoch: int) -> None:
     assert all(torch.equal(one, mine) for one in found), "ranks differ"
     zeros = int((penalty.norms.flat("weight") == 0).sum())
     with Path(f"rank{RANK}.txt").open("a") as file:
-        file.write(f"{epoch} {zeros} {penalty.aim}\n")
+        file.write(f"{epoch} {zeros} {penalty.due}\n")
 
 
 def watched(hook: str, call: Any) -> None:

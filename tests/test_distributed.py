@@ -96,7 +96,7 @@ def test_the_hosts_loop_in_two_processes(
         [line.split() for line in (tmp_path / f"rank{rank}.txt").read_text().splitlines()]
         for rank in range(2)
     ]
-    assert told[0] == told[1]  # epochs, zeros, aims; the gammas themselves they compared
+    assert told[0] == told[1]  # epochs, zeros, what is due; the gammas themselves they compared
     assert [line[0] for line in told[0]] == ["0", "1", "2", "3", "3", "-1"]
     zeros = [int(line[1]) for line in told[0]]
     assert zeros[0] == 0 < zeros[1] < zeros[2]

@@ -24,7 +24,7 @@ from sparse_runs import (
 from yolo_slim import load
 from yolo_slim.cli import run
 from yolo_slim.commands import sparse
-from yolo_slim.commands.prune import aimed_at
+from yolo_slim.commands.prune import kept_of
 from yolo_slim.host import checkpoint, training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,7 +103,7 @@ def test_auto_then_aims_at_less(
     folder = sparse.main([*argv, "--sr", "auto", "--round-to", "1", "--epochs", "6"])
     last = folder / "weights" / "last.pt"
     assert saved_zeros(last, names) == pytest.approx(0.45, abs=0.02 if epoch == 5 else 0.01)
-    assert aimed_at(load(last).kept) == pytest.approx(0.45)  # what prune.py takes by default
+    assert kept_of(load(last), "penalty", "auto", "percent") == pytest.approx(0.45)  # for prune.py
 
 
 def test_a_resumed_run_stays_as_weak(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

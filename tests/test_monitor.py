@@ -386,7 +386,7 @@ def test_lines() -> None:
     cuts = {"now": Kept(0.4, 0.991), "aim": Kept(0.6, 0.35)}
     history = falling(*np.linspace(1, 0.45, 12).tolist(), near_zero=0.412, **cuts)
     assert line(history, 0.6, 30, 0.7) == (
-        "sparsity 12/30: 41% of channels at zero, aim 60% at epoch 22: on the way. "
+        "sparsity 12/30: 41% of channels at zero, aim 60% at epoch 23: on the way. "
         "Cut now: 40% keeps 99% of mAP50, 60% keeps 35%."
     )
     assert line(history[:3], 0.6, 30) == (  # 0.05 an epoch
@@ -400,7 +400,7 @@ def test_lines() -> None:
     )
     assert line(fast[:1], 0.6, 30).endswith("aim 60%: too early to tell.")
     assert line([*history, row(12, 0.4, 0.5)], 0.6, 30, 0.7) == (
-        "sparsity 13/30: 50% of channels at zero, aim 60% at epoch 22: on the way. "
+        "sparsity 13/30: 50% of channels at zero, aim 60% at epoch 23: on the way. "
         "Cut at epoch 12: 40% keeps 99% of mAP50, 60% keeps 35%."
     )
     late = [*history, replace(row(23, 0.0, 0.6), aim=Kept(0.6, 1.02))]

@@ -125,11 +125,11 @@ def test_an_l1_keeps_pace_under_sgd(tiny_model: nn.Module, decays: bool, residua
     rates = [0.02 * (1 - 0.95 * i / steps) if decays else 0.02 for i in range(steps)]
     penalty = SparsityPenalty(tiny_model, penalty="l1", percent=percent, residual=residual)
     penalty.follow(descent([(i / steps, rate) for i, rate in enumerate(rates)]))
-    assert penalty.aim == 0
+    assert penalty.due == 0
     for step in pulled(penalty, steps, rates):
         assert penalty.strength >= 0
         assert penalty.holds == ((step + 1) / steps >= REACHED)
-    assert penalty.aim == percent
+    assert penalty.due == 1
     norms = penalty.norms
     limit = 0.01 if decays else 0.03  # a subgradient leaves gammas swinging by a step's length
     near = (norms.flat("weight").abs() < limit * norms.unit).float().mean()

@@ -239,11 +239,15 @@ def test_best_is_as_sparse_as_last(
         assert to_cut(folder) == last
 
 
-def test_prune_takes_what_is_zero(argv: list[str]) -> None:
-    """With no option: the newest training, its share and its rounding."""
+def test_prune_takes_what_is_zero(argv: list[str], capsys: pytest.CaptureFixture) -> None:
+    """With no option: the newest training, its share and its rounding. It says if more goes."""
     folder = sparse.main(argv)
+    capsys.readouterr()
+    assert prune.main(["--percent", "0.7", "--dry-run"]) is None
+    assert "20% of the prunable channels are cut though the sparse" in capsys.readouterr().out
     pruned = prune.main([])
     assert pruned is not None
+    assert "though the sparse" not in capsys.readouterr().out
     report = json.loads((pruned / "report.json").read_text())
     assert report["weights"] == str((folder / "weights" / "best.pt").absolute())
     assert report["options"]["round_to"] == 1

@@ -16,6 +16,7 @@ from yolo_slim.runs import new_run, sparse_run
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
     from yolo_slim.host.evaluate import Accuracy
+    from yolo_slim.pruning.blocks import Masks
     from yolo_slim.pruning.prune import Pruned
 
 LEAST = {
@@ -28,6 +29,9 @@ LEAST = {
 }
 
 
+LITTLE = 0.01  # share of the channels: that many a cut may take that work, before it is said
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
@@ -38,8 +42,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--weights", help="checkpoint (default: of the newest sparse training in runs/)")
     group = parser.add_argument_group("how much (one of them)").add_mutually_exclusive_group()
-    text = "share of the prunable channels to cut, [0, 1) (default: what a sparse training with "
-    text += "--sr auto aimed at, else 0.6)"
+    text = "share of the prunable channels to cut, [0, 1) (default: what the sparse training aimed "
+    text += "at, else 0.6)"
     group.add_argument("--percent", type=float, help=text)
     group.add_argument("--macs", type=float, help="share of the MACs that is left, (0, 1]")
     group.add_argument("--params", type=float, help="share of the parameters that is left, (0, 1]")
@@ -156,7 +160,11 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     if opt.criterion == "bn" and not source.train.get("st"):
         print("Not trained with --st: its gammas say little; try --criterion thinet --data D.")
     if opt.dry_run:
-        print(f"{cut().report}\nNothing was written or validated (--dry-run).")
+        planned = cut()
+        print(planned.report)
+        if opt.criterion == "bn" and cost(source, planned.masks):
+            print(cost(source, planned.masks))
+        print("Nothing was written or validated (--dry-run).")
         return None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     try:
@@ -169,6 +177,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         raise
     print(pruned.report.layer_table())
     print(report["text"])
+    if opt.criterion == "bn" and cost(source, pruned.masks):
+        print(cost(source, pruned.masks))
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
     print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}")
     return folder
@@ -183,15 +193,36 @@ def as_trained_(opt: argparse.Namespace, source: Checkpoint, ratios: dict[str, f
     opt.round_to = opt.round_to or trained.get("round_to") or ROUND_TO
     targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
     free = not ratios and all(target is None for target in targets)
-    if free and opt.criterion == "bn":
-        opt.percent = aimed_at(source.kept)
+    if free and opt.criterion == "bn" and trained.get("st"):
+        ended = kept_of(source, "penalty", "auto", "percent")  # less than asked, if it went back
+        opt.percent = trained.get("percent") if ended is None else ended
 
 
-def aimed_at(kept: Any) -> Any:
-    """The share that a training with --sr auto ended with; None for any other checkpoint."""
-    for name in ("penalty", "auto", "percent"):
-        kept = kept.get(name) if isinstance(kept, dict) else None  # a file may hold anything
-    return kept
+def kept_of(source: Checkpoint, *path: str) -> Any:
+    """A value that the hooks of a training kept; None where there is none."""
+    found: Any = source.kept
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None  # a file may hold anything
+    return found
+
+
+def cost(source: Checkpoint, masks: Masks) -> str:
+    """A sentence if a cut takes channels that a sparse training did not bring near zero."""
+    from yolo_slim.sparsify.readiness import NEAR_ZERO
+
+    start, works = kept_of(source, "monitor", "start"), 0
+    if not isinstance(start, dict):
+        return ""
+    for name, mask in masks.items():
+        gamma = source.model.get_submodule(name).weight.detach().abs()
+        works += int((gamma[~mask] >= NEAR_ZERO * start.get(name, 0.0)).sum())
+    share = works / sum(len(mask) for mask in masks.values())
+    if share < LITTLE:
+        return ""
+    return (
+        f"{share:.0%} of the prunable channels are cut though the sparse training did not bring "
+        "them near zero: what they do is lost, finetuning has to win it back."
+    )
 
 
 def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -211,10 +212,8 @@ def announce(run: training.Run, penalty: SparsityPenalty) -> None:
     channels = sum(penalty.norms.sizes)
     text = f"\nsparsity: {len(penalty.names)} BatchNorms, {channels} channels, "
     if penalty.sr == AUTO:
-        end = REACHED * run.epochs
-        text += (
-            f"{penalty.percent:.0%} of them at zero by epoch {end:.0f} of {run.epochs}, then held"
-        )
+        end = math.ceil(REACHED * run.epochs)
+        text += f"{penalty.percent:.0%} of them at zero by epoch {end} of {run.epochs}, then held"
         training.LOGGER.info(f"{text} (sr auto, {penalty.method})")
         return
     gain = limits.gain_of(run.opt.optimizer, run.hyp["momentum"])

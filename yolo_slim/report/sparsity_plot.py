@@ -116,6 +116,7 @@ def _shares(
         label = f"mAP50 if cut by {aim:.0%}"
         right.plot(*zip(*cuts, strict=True), "s", color=LEAF, ms=5, mfc="white", label=label)
     right.set(ylim=(0, 1), ylabel="mAP")
+    right.grid(False)  # the left one's is at the same heights; this would be drawn over its curves
     right.yaxis.label.set_color(LEAF)
     return right
 

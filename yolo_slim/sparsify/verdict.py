@@ -72,7 +72,7 @@ def pace(history: Sequence[Sparsity], percent: float, epochs: int, due: float | 
 def line(history: Sequence[Sparsity], percent: float, epochs: int, due: float | None = None) -> str:
     """The last epoch in one line for the log; arguments as for `pace`."""
     last, found = history[-1], pace(history, percent, epochs, due)
-    done, end = last.epoch + 1, int(REACHED * epochs)
+    done, end = last.epoch + 1, math.ceil(REACHED * epochs)
     auto = due is not None
     when = f" at epoch {end}" if auto and done < end else ""
     advice = {
