@@ -70,7 +70,9 @@ def train(out: Path, name: str, options: list[str], weights: str) -> dict[str, A
     command = [sys.executable, "-c", MAIN, "sparse", *options, "--exist-ok"]
     command += ["--project", str(out), "--name", name, "--noplots", "--workers", "1"]
     with (out / f"{name}.log").open("w") as log:
-        subprocess.run(command, stdout=log, stderr=log, check=True)
+        code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+    if code:  # not kept: the next call tries again
+        return {"name": name, "failed": (out / f"{name}.log").read_text().splitlines()[-1]}
     sparse = "--st" in options
     result = {"name": name, **scores(out / name, sparse)}
     result["near_zero"] = near_zero(out / name, weights) if sparse else None
@@ -116,6 +118,10 @@ def main() -> None:
     found = [train(opt.out, *cell) for cell in tqdm(cells, unit="run")]
     rows = []
     for r in found:
+        if "failed" in r:
+            tqdm.write(f"{r['name']}: {r['failed']}")
+            rows.append([r["name"], "", "", "NO", "failed", ""])
+            continue
         share = r["near_zero"]
         ok = "" if share is None else "yes" if share >= ENOUGH else "NO"
         share = "" if share is None else f"{share:.1%}"
