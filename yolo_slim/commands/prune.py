@@ -162,8 +162,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     if opt.dry_run:
         planned = cut()
         print(planned.report)
-        if opt.criterion == "bn" and cost(source, planned.masks):
-            print(cost(source, planned.masks))
+        if opt.criterion == "bn" and (text := cost(source, planned.masks)):
+            print(text)
         print("Nothing was written or validated (--dry-run).")
         return None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
@@ -177,8 +177,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         raise
     print(pruned.report.layer_table())
     print(report["text"])
-    if opt.criterion == "bn" and cost(source, pruned.masks):
-        print(cost(source, pruned.masks))
+    if opt.criterion == "bn" and (text := cost(source, pruned.masks)):
+        print(text)
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
     print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}")
     return folder
