@@ -73,12 +73,30 @@ def compare(model: nn.Module, graph: ChannelGraph, masks: Masks, images: Calibra
         outputs = graph.convs[name].outputs
         wanted = wanted[:, np.repeat(keep[outputs], wanted.shape[1] // len(outputs))]
         read = unfolded(conv, now[name])
-        weight, _, rank, _ = np.linalg.lstsq(read, wanted, rcond=None)
-        assert rank == read.shape[1] < len(read), f"{name}: more weights than positions"
-        found, limit = as_matrix(conv, conv.weight), 1e-9 * np.abs(weight).max()
-        np.testing.assert_allclose(found, weight, rtol=0, atol=limit, err_msg=name)
-        error = np.linalg.norm(read @ weight - wanted) / np.linalg.norm(wanted)
+        shifted = not getattr(conv, "transposed", False)
+        columns = np.hstack([read, np.ones((len(read), 1))]) if shifted else read
+        weight, _, rank, _ = np.linalg.lstsq(columns, wanted, rcond=None)
+        assert rank == columns.shape[1] < len(read), f"{name}: more weights than positions"
+        found, limit = as_matrix(conv, conv.weight), 1e-8 * np.abs(weight).max()
+        np.testing.assert_allclose(found, weight[: len(found)], rtol=0, atol=limit, err_msg=name)
+        if shifted:
+            shift = added(fitted, model, graph, keep, name)
+            np.testing.assert_allclose(shift, weight[-1], rtol=0, atol=limit, err_msg=name)
+        error = np.linalg.norm(columns @ weight - wanted) / np.linalg.norm(wanted)
         assert report.errors[name][1] == pytest.approx(error, rel=1e-6, abs=1e-9)
+
+
+def added(
+    fitted: nn.Module, model: nn.Module, graph: ChannelGraph, keep: np.ndarray, name: str
+) -> np.ndarray:
+    """What is added to a conv's outputs that are kept, by its bias or by the BN after it."""
+    conv, outputs = fitted.get_submodule(name), graph.convs[name].outputs
+    if conv.bias is not None:
+        return (conv.bias - model.get_submodule(name).bias[keep[outputs]]).detach().numpy()
+    norm = next(n for n in graph.norms.values() if outputs[0] in n.ids)
+    at = outputs[keep[outputs]] - norm.offset
+    now, then = (m.get_submodule(norm.name).running_mean.numpy() for m in (fitted, model))
+    return then[at] - now[(np.cumsum(keep[norm.ids]) - 1)[at]]
 
 
 def test_each_kind_of_conv_as_numpy() -> None:
@@ -120,7 +138,8 @@ def test_ridge_by_hand() -> None:
     """One column of energy 4 with weight 1, to give 2 x: w = (8 + 4 r) / (4 + 4 r)."""
     x, y = torch.tensor([[2.0]]).double(), torch.tensor([[4.0]]).double()
     for ridge, expected in ((0.0, 2.0), (1.0, 1.5), (3.0, 1.25)):
-        new, (before, after) = least_squares(torch.ones(1, 1).double(), [x], [y], ridge)
+        new, shift, (before, after) = least_squares(torch.ones(1, 1).double(), [x], [y], ridge)
+        assert shift.item() == 0
         assert new.item() == pytest.approx(expected)
         assert (before, after) == pytest.approx((0.5, abs(4 - 2 * expected) / 4))
 
@@ -131,10 +150,10 @@ def test_where_the_images_leave_weights_open_they_stay() -> None:
     old = torch.tensor([[1.0, 2, 5]]).double()
     y = torch.tensor([[5.0], [10]]).double()
     for ridge in (0.0, 1e-9):
-        new, (_, after) = least_squares(old, [x], [y], ridge)
+        new, _, (_, after) = least_squares(old, [x], [y], ridge)
         assert torch.allclose(new, torch.tensor([[2.0, 3, 5]]).double(), atol=1e-6)
         assert after < 1e-6
-    blank, errors = least_squares(old, [0 * x], [0 * y], 0.01)
+    blank, _, errors = least_squares(old, [0 * x], [0 * y], 0.01)
     assert torch.equal(blank, old) and errors == (0, 0)
 
 
@@ -169,8 +188,9 @@ def test_more_ridge_less_change(tiny_model: nn.Module) -> None:
     for ridge in (1e-3, 1e-1, 1e1, 1e12):
         fitted = deepcopy(pruned)
         reconstruct_(fitted, tiny_model, graph, masks, small(), ridge=ridge)
-        pairs = zip(fitted.parameters(), pruned.parameters(), strict=True)
-        moved.append(sum(float((a - b).square().sum()) for a, b in pairs))
+        pairs = zip(fitted.named_parameters(), pruned.parameters(), strict=True)
+        steps = [a - b for (name, a), b in pairs if name.endswith("weight")]
+        moved.append(sum(float(step.square().sum()) for step in steps))
     assert moved == sorted(moved, reverse=True)
     assert moved[-1] < 1e-12 < 1 < moved[0]
 
@@ -185,7 +205,8 @@ def test_only_convs_that_lost_inputs_change(tiny_model: nn.Module) -> None:
     old, changed = before.state_dict(), set()
     for key, value in pruned.state_dict().items():
         changed |= set() if torch.equal(value, old[key]) else {key}
-    assert changed == {f"{name}.weight" for name in report.errors}
+    means = {f"{name.removesuffix('conv')}bn.running_mean" for name in report.errors}
+    assert changed == {f"{name}.weight" for name in report.errors} | means
     assert all(torch.equal(v, tiny_model.state_dict()[k]) for k, v in dense.state_dict().items())
     for one, other in ((pruned, before), (tiny_model, dense)):
         assert all(m.training for m in one.modules())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from yolo_slim.host.evaluate import Accuracy
     from yolo_slim.pruning.blocks import Masks
     from yolo_slim.pruning.prune import Pruned
+    from yolo_slim.pruning.recover import Judge, Recovery
 
 LEAST = {
     "min_channels": 1,
@@ -60,8 +61,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--budget", metavar="global|uniform|FILE", help=text)
     text = "kept channels are multiples of N where a layer is wide enough (1: any; default: as in "
     add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
-    text = "least squares of the weights after the cut (weights; default with thinet), or none"
-    add("--recover", choices=["weights", "none"], help=text)
+    text = "what is done after the cut, with commas: constants (what cut channels still send), "
+    text += "weights (least squares on images), statistics (of BatchNorm, on images), all, none; "
+    text += "default constants, with thinet constants,weights"
+    add("--recover", metavar="PARTS", help=text)
     add("--calib-images", type=int, default=64, help="images of the training split to look at")
     add("--seed", type=int, default=0, help="of the calibration images, and of --criterion random")
     add("--threads", type=int, default=2, help="of ONNX Runtime, for --latency")
@@ -74,7 +77,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "cut this share of these layers; the others make up the rest of --percent (repeatable)"
     add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
     add("--dry-run", action="store_true", help="print the plan, write nothing")
-    add("--data", help="data yaml: validate the dense, the masked and the pruned model")
+    add("--data", help="data yaml: validate the model before, after the cut and as recovered")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     add("--batch-size", type=int, default=32, help="of the validation")
     add("--workers", type=int, default=2, help="data loaders of the validation")
@@ -106,13 +109,15 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.pruning import criteria
     from yolo_slim.pruning.choose import parse_ratio, select
     from yolo_slim.pruning.prune import prune, wished
+    from yolo_slim.pruning.recover import NEED_DATA
 
     wished(opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
     how = criteria.find(opt.criterion)
-    recover = {None: how.recover, "none": (), "weights": ("weights",)}[opt.recover]
-    looks = how.data or bool(recover)
+    recover = parts_of(opt.recover, how.recover)
+    fits = [part for part in recover if part in NEED_DATA]
+    looks = how.data or bool(fits)
     if looks and not opt.data:
-        asked = f"--criterion {opt.criterion}" if how.data else "--recover weights"
+        asked = f"--criterion {opt.criterion}" if how.data else f"--recover {fits[0]}"
         raise InputError(asked, "no calibration images", "--data, whose training split has some")
     budget, by_layer = read_budget(opt)
     ratios = by_layer | dict(parse_ratio(text) for text in opt.ratio)
@@ -128,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
             select(graph, glob, f"--budget {opt.budget}")
     data = check_data(opt.data, source.model.nc, splits) if opt.data and splits else None
 
-    def cut() -> Pruned:
+    def cut(judge: Judge | None = None) -> Pruned:
         calibration = None
         if looks and data is not None:
             calibration = calibrate(
@@ -150,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
             keep=opt.keep,
             ratios=ratios,
             recover=recover,
+            judge=judge,
             imgsz=imgsz,
             threads=opt.threads,
             seed=opt.seed,
@@ -168,8 +174,9 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         return None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     try:
-        pruned = cut()
-        accuracy = validate(source, pruned, data, opt, imgsz) if data else {}
+        judge = judge_of(data, opt, imgsz) if data else None
+        pruned = cut(judge)
+        accuracy = measured(source, pruned, judge) if judge else {}
         report = write(folder, source, pruned, accuracy, opt)
     except BaseException:
         if not any(folder.iterdir()):
@@ -251,28 +258,41 @@ def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     return None, rest | ratios
 
 
-def validate(
-    source: Checkpoint, pruned: Pruned, data: dict, opt: argparse.Namespace, imgsz: int
-) -> dict[str, Accuracy]:
-    """mAP of the dense, the masked and the pruned model."""
-    from copy import deepcopy
+def parts_of(text: str | None, default: Sequence[str]) -> tuple[str, ...]:
+    """The parts that --recover names.
+
+    Raises:
+        InputError: it names another one.
+    """
+    from yolo_slim.pruning.recover import PARTS, check_parts
+
+    named = {None: default, "all": PARTS, "none": ()}
+    parts = named[text] if text in named else [part.strip() for part in str(text).split(",")]
+    return check_parts(parts)
+
+
+def judge_of(data: dict, opt: argparse.Namespace, imgsz: int) -> Judge:
+    """YOLOv5's validation of a model on the data."""
+    from functools import partial
 
     from yolo_slim.host.evaluate import evaluate
-    from yolo_slim.pruning.masks import apply_masks_
 
-    masked = apply_masks_(deepcopy(source.model), pruned.masks)
-    found = {}
-    for name, model in (("dense", source.model), ("masked", masked), ("pruned", pruned.model)):
-        print(f"Validating the {name} model")
-        found[name] = evaluate(
-            model,
-            data,
-            imgsz=imgsz,
-            batch_size=opt.batch_size,
-            workers=opt.workers,
-            device=opt.device,
-        )
-    return found
+    return partial(
+        evaluate,
+        data=data,
+        imgsz=imgsz,
+        batch_size=opt.batch_size,
+        workers=opt.workers,
+        device=opt.device,
+    )
+
+
+def measured(source: Checkpoint, pruned: Pruned, judge: Judge) -> dict[str, Accuracy]:
+    """mAP of the dense model, as it was cut, and of what recovery made of it."""
+    print("Validating the dense model")
+    found = {"dense": judge(source.model), "masked": pruned.recovery.cut}
+    found["pruned"] = pruned.recovery.accuracy
+    return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
 
 
 def write(
@@ -306,6 +326,7 @@ def write(
         "options": {k: v for k, v in vars(opt).items() if v is not None},
         **report.as_dict(),
         "accuracy": {name: asdict(value) for name, value in accuracy.items()},
+        "recovery": [asdict(part) for part in pruned.recovery.parts],
         "ancestry": [
             {k: v for k, v in cut.items() if k != "dense_yaml"} for cut in pruned.model.ancestry
         ],
@@ -314,10 +335,17 @@ def write(
     plot_channels(report.layers, folder / "channels.png")
     text = report.summary() + ancestry_table(content["ancestry"])
     if accuracy:
-        text += accuracy_table(accuracy)
-        if report.recovered:
-            text += "masked: as cut; pruned: with the weights fitted after the cut\n"
+        text += accuracy_table(steps(accuracy, pruned.recovery))
     return {**content, "text": text}
+
+
+def steps(accuracy: dict[str, Accuracy], recovery: Recovery) -> dict[str, Accuracy]:
+    """What was measured, in words: before, as cut, and after each part of the recovery."""
+    found = {"dense": accuracy["dense"], "cut": accuracy["masked"]}
+    for part in recovery.parts:
+        if part.accuracy is not None:
+            found[f"+ {part.name}" + ("" if part.kept else ", undone")] = part.accuracy
+    return found
 
 
 def save_size(source: Checkpoint) -> int:

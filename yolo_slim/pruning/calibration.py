@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from yolo_slim.errors import InputError
+
 Batch = tuple[torch.Tensor, Any]  # images (n, 3, h, w), as the model takes them; targets
 
 
@@ -30,3 +32,18 @@ class Calibration:
     def images(self) -> int:
         """Number of images."""
         return sum(len(images) for images, _ in self.batches)
+
+
+def check_images(calibration: Calibration, where: str) -> list[torch.Tensor]:
+    """The images of a calibration, batch by batch, which have to be of one size.
+
+    Raises:
+        InputError: there are none, or they are of several sizes.
+    """
+    if not calibration.images:
+        raise InputError(where, "no calibration images", "a data yaml with --data")
+    batches = [images for images, _ in calibration.batches]
+    odd = next((tuple(b.shape) for b in batches if b.shape[1:] != batches[0].shape[1:]), None)
+    if odd:
+        raise InputError("images", f"{tuple(batches[0].shape)} and {odd}", "one size")
+    return batches

@@ -61,7 +61,7 @@ class Criterion:
     data: bool = False
     scale: str = "none"
     residual: Residual = "skip"
-    recover: tuple[str, ...] = ()
+    recover: tuple[str, ...] = ("constants",)
     spread: Literal["global", "uniform"] = "global"
 
 
@@ -74,7 +74,7 @@ def criterion(
     data: bool = False,
     scale: str = "none",
     residual: Residual = "skip",
-    recover: tuple[str, ...] = (),
+    recover: tuple[str, ...] = ("constants",),
     spread: Literal["global", "uniform"] = "global",
 ) -> Callable[[Score], Score]:
     """Decorator: the function is the criterion of this name.

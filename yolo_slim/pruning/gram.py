@@ -38,6 +38,7 @@ def grams(
     positions: int | None = POSITIONS,
     seed: int = 0,
     memory: int = MEMORY,
+    centred: bool = False,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The Gram matrices of what some convs read.
 
@@ -49,6 +50,7 @@ def grams(
         seed: of the positions.
         memory: bytes. Where the matrices of all convs would take more, the images are run several
             times; one matrix is always held.
+        centred: of what is read less its mean: covariances.
 
     Yields:
         Name and (columns, columns) float64, the mean over positions of outer products; columns as
@@ -62,23 +64,29 @@ def grams(
         watch(model, looks, [images for images, _ in calibration.batches], "feature maps")
         while sums:
             name, done = sums.popitem()
-            yield name, done.total.div_(max(done.count, 1))
+            yield name, done.matrix(centred)
 
 
 @torch.no_grad()
 def watch(
-    model: nn.Module, looks: Mapping[str, Look], batches: Sequence[torch.Tensor], desc: str
+    model: nn.Module,
+    looks: Mapping[str, Look],
+    batches: Sequence[torch.Tensor],
+    desc: str,
+    *,
+    copied: bool = False,
 ) -> None:
-    """Run a copy of a model on images, in eval mode, and look at what some modules read.
+    """Run a model on images, in eval mode, and look at what some modules read.
 
     Args:
         model: left untouched.
+        copied: the model is what `ready` returned, and is run itself: `looks` may change it.
         looks: module name to what is called with the module (of the copy) and its input, before
             the module runs.
         batches: images, (n, C, h, w) each.
         desc: of the progress bar.
     """
-    copy = ready(model)
+    copy = model if copied else ready(model)
     first = next(copy.parameters())
     total = len(looks) * len(batches)
     with tqdm(total=total, desc=desc, unit="conv", leave=False, disable=not total) as bar:
@@ -106,12 +114,20 @@ class _Sum:
 
     def __init__(self, columns: int, positions: int | None, generator: torch.Generator) -> None:
         self.total = torch.zeros(columns, columns, dtype=torch.float64)
+        self.sum = torch.zeros(columns, dtype=torch.float64)
         self.count, self.positions, self.generator = 0, positions, generator
 
     def add(self, conv: Any, x: torch.Tensor) -> None:
         read = patches(conv, x, self.positions, self.generator)
         self.total.addmm_(read.T, read)
+        self.sum += read.sum(0)
         self.count += len(read)
+
+    def matrix(self, centred: bool) -> torch.Tensor:
+        found, count = self.total, max(self.count, 1)
+        if centred:
+            found.addr_(self.sum, self.sum, alpha=-1 / count)
+        return found.div_(count)
 
 
 def generator(seed: int, name: str) -> torch.Generator:

@@ -27,16 +27,15 @@ from yolo_slim.pruning.mask_cost import MaskCost
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.parity import Parity, ParityError, check_parity
 from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.reconstruct import Reconstruction, reconstruct_
+from yolo_slim.pruning.recover import Judge, Recovery, check_parts, recover_
 from yolo_slim.pruning.targets import Target, check_target, goal_of, option, search_latency
-from yolo_slim.pruning.weight_masks import baked, zero_masked_
+from yolo_slim.pruning.weight_masks import baked
 from yolo_slim.report.tables import CutReport, LayerCut
 
 if TYPE_CHECKING:
     from yolo_slim.measure.sensitivity import Scan
 
 ROUND_TO = 32
-RECOVER = ("weights",)  # the parts of the recovery
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Pruned:
         yaml: the yaml that builds it; empty for a model that is no YOLOv5.
         parity: the proof that it computes what the masked model computes; taken before recovery.
         report: what was asked and what came of it; prints itself as tables.
-        recovered: what the least squares did to each conv; None where they were not asked for.
+        recovery: what was done after the cut, and what each part of it brought.
     """
 
     model: Any
@@ -57,7 +56,7 @@ class Pruned:
     yaml: dict[str, Any]
     parity: Parity
     report: CutReport
-    recovered: Reconstruction | None = None
+    recovery: Recovery = Recovery()
 
 
 def prune(
@@ -77,6 +76,7 @@ def prune(
     keep: Sequence[str] = (),
     ratios: Mapping[str, float] | None = None,
     recover: Sequence[str] | None = None,
+    judge: Judge | None = None,
     imgsz: int = 640,
     threads: int = 2,
     seed: int = 0,
@@ -101,8 +101,10 @@ def prune(
         residual: see `channel_graph`; None: what suits the criterion.
         keep: globs over BN and module names ("model.2", "model.*.cv1.bn"): never cut.
         ratios: glob to the share that is cut of each BN that it matches.
-        recover: what is done after the cut: "weights" (least squares of the convs that lost
-            inputs). None: what belongs to the criterion, nothing for most.
+        recover: what is done after the cut, see `recover_`: "constants" (what cut channels still
+            send), "weights" (least squares of the convs that lost inputs), "statistics" (of the
+            BNs). None: what belongs to the criterion, for most the constants, which need no images.
+        judge: a model to its accuracy: measured after each part, which is undone where mAP falls.
         imgsz: side of the image, px, that MACs and latency are for.
         threads: of ONNX Runtime, for `latency`.
         seed: of a criterion that draws.
@@ -115,7 +117,7 @@ def prune(
     wish = wished(percent, macs, params, size_mb, latency)
     how = criteria.find(criterion)
     model = baked(model) if is_pruned(model) else model
-    recover = check_recover(how.recover if recover is None else recover, calibration)
+    parts = check_parts(how.recover if recover is None else recover)
     graph = channel_graph(model, residual or how.residual)
     imgsz = imgsz if is_detector(model) else smallest_image(model)[1]
     held, own = kept_by(graph, keep), shares(graph, ratios or {})
@@ -152,11 +154,7 @@ def prune(
         trial = choose_masks(graph, criteria.score(model, graph, "random"), 0.5)
         cut_and_prove(model, graph, trial, own_rules)
     pruned, parity = cut_and_prove(model, graph, masks, own_rules)
-    recovered = None
-    if "weights" in recover:
-        assert calibration is not None
-        recovered = reconstruct_(pruned, model, graph, masks, calibration, seed=seed)
-        zero_masked_(pruned)
+    recovery = recover_(pruned, model, graph, masks, parts, calibration, judge=judge, seed=seed)
     cut = achieved(graph, masks)
     named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)
     if wish is None:
@@ -174,12 +172,12 @@ def prune(
         criterion=criterion,
         budget="by layer" if named else budget if isinstance(budget, str) else "sensitivity",
         round_to=round_to,
-        calibration=calibration.images if calibration and (how.data or recovered) else 0,
-        recovered=tuple(recover),
+        calibration=calibration.images if calibration and (how.data or recovery.looked) else 0,
+        recovered=recovery.names,
     )
     if is_detector(model):
         pruned.ancestry.append(lineage(report, model))
-    return Pruned(pruned, masks, getattr(pruned, "yaml", {}), parity, report, recovered)
+    return Pruned(pruned, masks, getattr(pruned, "yaml", {}), parity, report, recovery)
 
 
 def wished(
@@ -200,20 +198,6 @@ def wished(
     for name, value in given.items():
         return name, check_percent(value) if name == "percent" else check_target(name, value)
     return None
-
-
-def check_recover(recover: Sequence[str], calibration: Calibration | None) -> tuple[str, ...]:
-    """The parts of a recovery.
-
-    Raises:
-        InputError: an unknown part, or no calibration images.
-    """
-    for part in recover:
-        if part not in RECOVER:
-            raise InputError("--recover", repr(part), " or ".join(RECOVER))
-        if calibration is None:
-            raise InputError(f"--recover {part}", "no calibration images", "--data")
-    return tuple(recover)
 
 
 def reached(name: str, counted: MaskCost, graph: ChannelGraph, masks: Masks) -> float:

@@ -5,6 +5,9 @@ that of the dense conv (ThiNet, Luo et al. 2017, section 3.3; He et al. 2017, se
 al. do for whole models, convs are fitted in the order in which they run, each on what it reads once
 those before it are fitted: so it makes up for the errors that they leave, too.
 
+What the cut channels sent on average is no matter of weights: a shift of each output is fitted with
+them, and goes where a constant goes (see `shift`).
+
 Departure: a ridge holds the weights near the surviving ones, so that few images do no harm.
 """
 
@@ -22,9 +25,10 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph, ConvNode
 from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import survives_half
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.gram import filters, generator, patches, watch
+from yolo_slim.pruning.calibration import Calibration, check_images
+from yolo_slim.pruning.gram import filters, generator, patches, ready, watch
 from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.shift import Shifts
 from yolo_slim.report.tables import table
 
 RIDGE = 1e-2
@@ -65,11 +69,11 @@ def reconstruct_(
 ) -> Reconstruction:
     """Fit the weights of the convs that lost input channels, in place.
 
-    Nothing else of the pruned model changes, and nothing at all before all convs are fitted. Where
-    every value of the dense model survives half precision the new weights are rounded to it: the
-    checkpoint stays as small as it was. All images go through the pruned model at once, so that
-    two of its largest feature maps, of all of them, are in memory: with 64 images of 640 px
-    yolov5n takes 2 GB.
+    Besides them the biases or running means that take the shifts change; nothing at all does before
+    all convs are fitted. Where every value of the dense model survives half precision the new
+    weights are rounded to it: the checkpoint stays as small as it was. All images go through the
+    pruned model at once, so that two of its largest feature maps, of all of them, are in memory:
+    with 64 images of 640 px yolov5n takes 2 GB.
 
     Args:
         pruned: what `rebuild` made of model, graph and masks.
@@ -88,31 +92,31 @@ def reconstruct_(
         raise InputError("ridge", ridge, "0 or more")
     if positions is not None and positions < 1:
         raise InputError("positions", positions, "1 or more")
-    if not calibration.images:
-        raise InputError("reconstruction", "no calibration images", "a data yaml with --data")
-    batches = [images for images, _ in calibration.batches]
+    batches = check_images(calibration, "reconstruction")
     sizes = [len(images) for images in batches]
-    odd = next((tuple(b.shape) for b in batches if b.shape[1:] != batches[0].shape[1:]), None)
-    if odd:
-        raise InputError("images", f"{tuple(batches[0].shape)} and {odd}", "one size")
     keep, half = keep_vector(graph, masks), survives_half(model)
     nodes = {n: c for n, c in graph.convs.items() if not c.depthwise and not keep[c.inputs].all()}
     aims = dense_outputs(model, nodes, keep, batches, positions, seed)
-    fitted: dict[str, torch.Tensor] = {}
     errors: dict[str, tuple[float, float]] = {}
+    copy = ready(pruned)
+    shifts = Shifts(copy, model, graph, masks)
 
     def fit(name: str, conv: Any, x: torch.Tensor) -> None:
         draw, old = generator(seed, name), filters(conv)
         reads = (patches(conv, part, positions, draw) for part in x.split(sizes))
         dtype = torch.half if half else conv.weight.dtype
-        new, errors[name] = least_squares(old, reads, aims.pop(name), ridge, dtype)
-        new = new.T if getattr(conv, "transposed", False) else new
-        fitted[name] = conv.weight.copy_(new.reshape(conv.weight.shape))
+        now = shifts.found(name)
+        shift = now.repeat_interleave(len(old) // len(now))
+        aim, transposed = aims.pop(name), getattr(conv, "transposed", False)
+        free = shifts.takes(name) and not transposed  # its taps would each want one of their own
+        new, shift, errors[name] = least_squares(old, reads, aim, ridge, dtype, shift, free)
+        conv.weight.copy_((new.T if transposed else new).reshape(conv.weight.shape))
+        if free:
+            shifts.set_(name, shift)
 
     looks = {name: partial(fit, name) for name in nodes}
-    watch(pruned, looks, [torch.cat(batches)], "least squares")
-    for name, weight in fitted.items():
-        pruned.get_submodule(name).weight.copy_(weight)
+    watch(copy, looks, [torch.cat(batches)], "least squares", copied=True)
+    pruned.load_state_dict(copy.state_dict())
     return Reconstruction(errors, calibration.images)
 
 
@@ -148,33 +152,49 @@ def least_squares(
     aims: Iterable[torch.Tensor],
     ridge: float,
     dtype: torch.dtype = torch.float64,
-) -> tuple[torch.Tensor, tuple[float, float]]:
-    """The weights W with the least |X W' - Y|^2 + ridge * energy * |W - old|^2.
+    shift: torch.Tensor | None = None,
+    free: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor, tuple[float, float]]:
+    """The weights W and the shift s with the least |X W' + s - Y|^2 + ridge * energy * |W - old|^2.
 
     Args:
         old: (filters, columns) float64.
         reads: X, some (samples, columns) float64.
         aims: Y, (samples, filters) for each X.
-        ridge: in units of the mean energy of a column of X; 0: where X leaves W open, the nearest
-            to `old`.
+        ridge: in units of the mean energy of a column of X, about its mean where the shift is free;
+            0: where X leaves W open, the nearest to `old`.
         dtype: precision that W is rounded to.
+        shift: (filters,) as it is; None: 0.
+        free: the shift is fitted too; else it stays.
 
     Returns:
-        W (filters, columns) float64, and |X W' - Y| / |Y| of `old` and of W.
+        W (filters, columns) and s (filters,) float64, and |X W' + s - Y| / |Y| of what was and of
+        what is returned.
     """
-    gram = old.new_zeros(old.shape[1], old.shape[1])
-    slope = old.new_zeros(old.shape[1], len(old))
+    count, columns = 0, old.shape[1]
+    gram, slope = old.new_zeros(columns, columns), old.new_zeros(columns, len(old))
+    mean, miss_mean = old.new_zeros(columns), old.new_zeros(len(old))
     before = whole = old.new_zeros(())
+    shift = miss_mean if shift is None else shift
     for read, aim in zip(reads, aims, strict=True):
-        miss = aim - read @ old.T
+        miss = aim - read @ old.T - shift
         gram.addmm_(read.T, read)
         slope.addmm_(read.T, miss)
+        mean, miss_mean, count = mean + read.sum(0), miss_mean + miss.sum(0), count + len(read)
         before, whole = before + miss.square().sum(), whole + aim.double().square().sum()
+    left = before
+    if free:
+        mean, miss_mean = mean / count, miss_mean / count
+        gram.addr_(mean, mean, alpha=-count)
+        slope.addr_(mean, miss_mean, alpha=-count)
+        left = before - count * miss_mean.square().sum()
     new = (old + solve(gram, slope, ridge * gram.diagonal().mean()).T).to(dtype).double()
     change = new - old
-    after = before - 2 * (change.T * slope).sum() + (change @ gram * change).sum()
+    after = left - 2 * (change.T * slope).sum() + (change @ gram * change).sum()
+    if free:
+        shift = shift + miss_mean - change @ mean
     error = torch.stack([before, after.clamp(min=0)]).sqrt() / whole.sqrt().clamp(min=1e-300)
-    return new, (float(error[0]), float(error[1]))
+    return new, shift, (float(error[0]), float(error[1]))
 
 
 def solve(gram: torch.Tensor, slope: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,9 @@ from yolo_slim.report.ties import tie_letters
 STEP = 1e-12  # least difference between scores: above what a mean over tied channels rounds off
 
 
-@criterion("thinet", data=True, residual="inner", recover=("weights",), spread="uniform")
+@criterion(
+    "thinet", data=True, residual="inner", recover=("constants", "weights"), spread="uniform"
+)
 def thinet(model: nn.Module, graph: ChannelGraph, calibration: Calibration) -> Scores:
     """Score channels by the error that their removal leaves in the convs that read them.
 
