@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from yolo_slim.commands.sparse import DEMO_DATA, DEMO_IMGSZ
+from yolo_slim.distill.record import record
+from yolo_slim.distill.teacher import Teacher, check_teacher
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host import data, options, training
 from yolo_slim.host.checkpoint import load, write_aside
@@ -27,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Finetune; returns the run's folder."""
     opt = options.parse_options(
         argv,
-        add=lambda parser: None,
+        add=add_options,
         prog="finetune_pruned.py",
         description="Train a pruned model: its shapes stay, and weights that `yolo-slim "
         "finegrained` set to zero stay zero. Takes all options of YOLOv5's train.py. "
@@ -44,6 +47,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
     return run(opt)
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What finetune_pruned adds to YOLOv5's options."""
+    text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
+    text += "learns to say what it says (distillation; off without it)"
+    parser.add_argument("--teacher", metavar="DENSE", help=text)
+
+
 def resolve_defaults_(opt: argparse.Namespace) -> None:
     """The newest pruned.pt, and the data and image size that its model was trained with.
 
@@ -54,9 +64,9 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         found = newest("**/pruned.pt", where="--weights", made_by="prune.py")
         opt.weights = str(found)
     opt.weights = opt.weights or ""
-    trained, nc, names = {}, None, {}
+    trained, nc, names, student = {}, None, {}, None
     if opt.cfg:
-        model = options.check_cfg(opt.cfg, build_model)
+        student = model = options.check_cfg(opt.cfg, build_model)
         if not isinstance(model, ModelPruned):
             raise InputError(f"--cfg {opt.cfg}", "a yaml without pruned modules", "a pruned.yaml")
         nc, names = model.nc if not opt.weights else None, model.names
@@ -65,7 +75,7 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         if not isinstance(source.model, ModelPruned) and not masks_of(source.model):
             text = "a pruned.pt of prune.py, or a sparse.pt of yolo-slim finegrained"
             raise InputError(opt.weights, "a model that is not pruned", text)
-        trained, nc, names = source.train, source.model.nc, source.names
+        trained, nc, names, student = source.train, source.model.nc, source.names, source.model
     if opt.data is None:
         if not trained.get("data") and set(names.values()) != set(NAMES):
             got = "not given, and the model does not say what it was trained on"
@@ -76,19 +86,24 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
             raise InputError("--data", got, "a data yaml")
     if opt.imgsz is None:
         opt.imgsz = int(trained.get("imgsz") or (640 if trained or not opt.weights else DEMO_IMGSZ))
+    if opt.teacher:
+        opt.teacher = str(Path(opt.teacher).absolute())
+        check_teacher(load(opt.teacher).model, student, f"--teacher {opt.teacher}")
     options.check_common(opt, None if opt.single_cls else nc)
 
 
 class Finetuning(training.Hooks):
-    """Sees that what is trained is the pruned model.
+    """Sees that what is trained is the pruned model, and has its teacher look on.
 
     Attributes:
         shapes: tensor name to shape; filled when the model exists.
         masks: of its single weights.
+        teacher: None without --teacher.
     """
 
     def __init__(self, source: nn.Module | None) -> None:
         self.source = source
+        self.teacher: Teacher | None = None
         self.masks: WeightMasks = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
 
@@ -108,6 +123,35 @@ class Finetuning(training.Hooks):
         self.masks = masks_of(model)
         if run.is_main and not run.resumed:
             write_aside(plan, write_yaml(pruned_yaml(model)).encode())
+        if getattr(run.opt, "teacher", None):  # an older run has no such option
+            self.teacher = Teacher(load(run.opt.teacher).model, model, optimizer)
+
+    def on_resume(self, run: training.Run, state: dict[str, Any]) -> None:
+        if self.teacher:
+            self.teacher.load_state(state["adapters"])
+
+    def on_epoch_start(self, run: training.Run) -> None:
+        if self.teacher:
+            self.teacher.attach()
+
+    def loss(self, run: training.Run, outputs: Any, loss: torch.Tensor) -> torch.Tensor:
+        if self.teacher is None:
+            return loss
+        return loss + self.teacher.loss(outputs) * len(self.teacher.seen["images"])
+
+    def on_validation(self, run: training.Run) -> None:
+        if self.teacher:  # model and moving average are now copied and saved
+            self.teacher.detach()
+
+    def on_epoch_end(self, run: training.Run) -> None:
+        if self.teacher:
+            record(run, self.teacher.means())
+
+    def state(self) -> dict[str, Any]:
+        return {"adapters": self.teacher.state()} if self.teacher else {}
+
+    def remains(self, state: dict[str, Any]) -> dict[str, Any]:
+        return {}  # the adapters have done their work
 
 
 def run(opt: argparse.Namespace) -> Path:

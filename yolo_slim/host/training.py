@@ -144,6 +144,16 @@ class Hooks:
     def on_batch_end(self, run: Run) -> None:
         """After each batch, on the main rank, in the detection loop alone: the losses are new."""
 
+    def loss(self, run: Run, outputs: Any, loss: torch.Tensor) -> torch.Tensor:
+        """What a batch is trained on, on each rank, under the host's autocast.
+
+        Args:
+            run: as it goes.
+            outputs: what the model made of the batch: raw maps, with masks if it has any.
+            loss: the host's, (1,), scaled by the batch.
+        """
+        return loss
+
     def on_validation(self, run: Run) -> None:
         """Before the epoch's validation, on the main rank: the moving average may be changed."""
 
@@ -164,6 +174,10 @@ class Hooks:
     def state(self) -> dict[str, Any]:
         """What is saved in each checkpoint: plain values and tensors."""
         return {}
+
+    def remains(self, state: dict[str, Any]) -> dict[str, Any]:
+        """What of the `state` of a checkpoint is left in it when the training is over."""
+        return state
 
 
 def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Model) -> Path:
@@ -229,6 +243,13 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
             super().update_attr(*args, **kwargs)
             hooks.on_validation(run)
 
+    class ComputeLoss(loop.ComputeLoss):  # type: ignore[misc, name-defined]
+        def __call__(self, outputs: Any, *args: Any, **kwargs: Any) -> Any:
+            loss, items = super().__call__(outputs, *args, **kwargs)
+            if torch.is_grad_enabled():  # the validation asks for it too
+                loss = hooks.loss(run, outputs, loss)
+            return loss, items
+
     def board(*args: Any) -> Any:
         run.board = make_board(*args, "", purged)
         return run.board
@@ -240,6 +261,8 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
                 return
             data = {**data, checkpoint.STATE: hooks.state()}
             run.saved = data["epoch"]
+        elif isinstance(data, dict) and checkpoint.STATE in data:  # stripped at the end
+            data = {**data, checkpoint.STATE: hooks.remains(data[checkpoint.STATE])}
         save_aside(data, file, *args, **kwargs)
 
     def begin_epoch(loader: Any) -> None:
@@ -288,6 +311,7 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
         replaced(
             loop,
             ModelEMA=ModelEMA,
+            ComputeLoss=ComputeLoss,
             smart_optimizer=smart_optimizer,
             smart_resume=smart_resume,
             fitness=lambda results: hooks.fitness(run, fitness(results)),

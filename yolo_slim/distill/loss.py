@@ -1,0 +1,72 @@
+"""What a student differs from its teacher by, part by part.
+
+Outputs after Mehta & Ozturk 2018, section 3.2: a detector's maps are mostly background, so what the
+teacher says of boxes and classes counts by how sure it is that there is an object at all; its
+objectness counts everywhere. Features after Romero et al. 2015: what the head reads, through a 1x1
+conv that is thrown away afterwards, since student and teacher have other channels.
+
+Departures: boxes are compared after the sigmoid that the head takes them through, classes and
+objectness by cross entropy (less the teacher's own, so that 0 is equality), features as shares of
+the teacher's energy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+PARTS = ("box", "cls", "obj", "features")
+GAINS = {"box": 0.5, "cls": 0.25, "obj": 1.0, "features": 0.05}  # to the size of the host's losses
+BALANCE = {3: (4.0, 1.0, 0.4)}  # the host's weights of objectness by scale
+OTHERS = (4.0, 1.0, 0.25, 0.06, 0.02)
+Maps = Sequence[torch.Tensor]
+
+
+def output_parts(student: Maps, teacher: Maps, nc: int) -> dict[str, torch.Tensor]:
+    """Box, class and objectness.
+
+    Args:
+        student, teacher: raw maps (n, anchors, h, w, 5 + nc or more), a scale each.
+        nc: number of classes; what comes after them (masks) is not compared.
+
+    Returns:
+        Scalars: box and cls are means over the cells, weighted by the teacher's objectness.
+    """
+    box = cls = obj = torch.zeros((), device=student[0].device)
+    balance, sure = BALANCE.get(len(student), OTHERS), torch.zeros_like(box)
+    for ours, theirs, share in zip(student, teacher, balance, strict=False):
+        ours, theirs = ours.float(), theirs.float()
+        weight = theirs[..., 4].sigmoid()
+        sure = sure + weight.sum()
+        error = (ours[..., :4].sigmoid() - theirs[..., :4].sigmoid()).square().sum(-1)
+        box = box + (weight * error).sum()
+        if nc > 1:
+            cls = (
+                cls
+                + (weight * excess(ours[..., 5 : 5 + nc], theirs[..., 5 : 5 + nc]).sum(-1)).sum()
+            )
+        obj = obj + share * excess(ours[..., 4], theirs[..., 4]).mean()
+    return {"box": box / sure, "cls": cls / sure, "obj": obj}
+
+
+def excess(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy with the teacher's probabilities, less their entropy; of logits."""
+    wanted = theirs.sigmoid()
+    own = F.binary_cross_entropy_with_logits(theirs, wanted, reduction="none")
+    return F.binary_cross_entropy_with_logits(ours, wanted, reduction="none") - own
+
+
+def feature_part(adapted: Maps, teacher: Maps) -> torch.Tensor:
+    """Mean over the scales of the squared error, a share of the teacher's energy.
+
+    Args:
+        adapted: (n, C, h, w), the student's features through the adapters.
+        teacher: (n, C, h, w), a scale each.
+    """
+    parts = [
+        (a.float() - t.float()).square().mean() / t.float().square().mean().clamp(min=1e-12)
+        for a, t in zip(adapted, teacher, strict=True)
+    ]
+    return torch.stack(parts).mean()
