@@ -10,7 +10,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-import numpy as np
 import torch
 import torch_pruning as tp
 from torch import nn
@@ -101,7 +100,7 @@ def tag_channels_(model: nn.Module) -> nn.Module:
     return model
 
 
-def kept_channels_(model: nn.Module) -> dict[str, np.ndarray]:
+def kept_channels_(model: nn.Module) -> dict[str, torch.Tensor]:
     """BN name to (C,) the numbers of the channels that survive; their statistics are put back."""
     found = {}
     for name, norm in norms(model).items():
@@ -109,7 +108,7 @@ def kept_channels_(model: nn.Module) -> dict[str, np.ndarray]:
         mean, var = norm.__dict__.pop("statistics")
         norm.running_mean.copy_(mean[kept])
         norm.running_var.copy_(var[kept])
-        found[name] = kept.numpy()
+        found[name] = kept
     return found
 
 

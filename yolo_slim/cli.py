@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from yolo_slim.errors import CheckFailed, InputError
 
 COMMANDS = {
+    "slim": "the whole road in one run: train, cut, recover, train on, in rounds, and a report",
     "sparse": "train with channel sparsity (YOLOv5's training and an L1 on BatchNorm)",
     "inspect": "show the channel graph: what may be cut, what is tied or pinned and why",
     "sensitivity": "measure mAP with each layer cut alone",
@@ -72,7 +73,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         admit_modules(argv)
         import_module(f"yolo_slim.commands.{command}").main(argv)
 
-    trains = command in ("sparse", "finetune")
+    trains = command in ("slim", "sparse", "finetune")
     return guarded(work, " (a training goes on with --resume)" if trains else "")
 
 

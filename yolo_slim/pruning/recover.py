@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PARTS = ("constants", "weights", "statistics")
 NEED_DATA = ("weights", "statistics")
+LITTLE = 0.001  # mAP50-95 that a part may cost: what a validation rounds off
 Judge = Callable[[nn.Module], "Accuracy"]
 
 
@@ -138,7 +139,7 @@ def recover_(
         if half:
             to_half_(pruned)
         now = judge(pruned) if judge and layers else best
-        kept = best is None or now is None or now.map >= best.map
+        kept = best is None or now is None or now.map >= best.map - LITTLE
         if kept:
             best = now
         else:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -53,26 +54,41 @@ def retake_statistics_(
     Raises:
         InputError: no images, or images of several sizes.
     """
-    batches = check_images(calibration, "--recover statistics")
     keep = keep_vector(graph, masks)
-    sums = {name: _Moments() for name in graph.norms}
+    kept = {n.name: torch.from_numpy(np.flatnonzero(keep[n.ids])) for n in graph.norms.values()}
+    return match_statistics_(pruned, model, kept, calibration)
+
+
+@torch.no_grad()
+def match_statistics_(
+    pruned: nn.Module,
+    model: nn.Module,
+    kept: Mapping[str, torch.Tensor],
+    calibration: Calibration,
+) -> int:
+    """`retake_statistics_` for a model that was cut by whatever means.
+
+    Args:
+        pruned, model, calibration: see there.
+        kept: BN name to the indices (C_kept,) of the channels of the dense model that it has.
+    """
+    batches = check_images(calibration, "--recover statistics")
+    sums = {name: _Moments() for name in kept}
     watch(model, {name: moments.add for name, moments in sums.items()}, batches, "statistics")
     moved: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def move(name: str, bn: Any, x: torch.Tensor) -> None:
-        now = _Moments()
-        for part in x.split(8):
+        now, dense = _Moments(), model.get_submodule(name)
+        for part in x.split(len(batches[0])):
             now.add(bn, part)
-        kept = torch.from_numpy(keep[graph.norms[name].ids])
-        mean, var = (value[kept] for value in sums[name].found())
+        mean, var = (value[kept[name]] for value in sums[name].found())
         new_mean, new_var = now.found()
-        dense = model.get_submodule(name)
-        old_mean, old_var = dense.running_mean[kept].double(), dense.running_var[kept].double()
-        bn.running_mean.copy_(old_mean + new_mean - mean)
-        bn.running_var.copy_(old_var * (new_var + bn.eps) / (var + bn.eps))
+        old_mean, old_var = (v[kept[name]] for v in (dense.running_mean, dense.running_var))
+        bn.running_mean.copy_(old_mean.double() + new_mean - mean)
+        bn.running_var.copy_(old_var.double() * (new_var + bn.eps) / (var + bn.eps))
         moved[name] = bn.running_mean, bn.running_var
 
-    watch(pruned, {n: partial(move, n) for n in graph.norms}, [torch.cat(batches)], "statistics")
+    watch(pruned, {n: partial(move, n) for n in kept}, [torch.cat(batches)], "statistics")
     for name, (mean, var) in moved.items():
         bn = pruned.get_submodule(name)
         bn.running_mean.copy_(mean)

@@ -1,0 +1,124 @@
+"""What a run with rounds came to: one table, one report.json, one picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.deploy.export import to_onnx
+from yolo_slim.host import data as host_data
+from yolo_slim.host.checkpoint import STATE, load, read, write_aside
+from yolo_slim.host.evaluate import Accuracy, evaluate
+from yolo_slim.host.training import RESULTS
+from yolo_slim.measure.cost import cost
+from yolo_slim.measure.latency import onnx_latency
+from yolo_slim.report.plots import ACCENT, INK
+from yolo_slim.report.tables import giga, mega, ratio, table
+
+REPORT, PICTURE, DENSE = "report.json", "slim.png", "before-cut1.pt"
+Rounds = Sequence[Mapping[str, Any]]
+
+
+def write_report(folder: Path) -> str:
+    """Measure the last model of a run, and write slim.png and report.json, the latter last.
+
+    Args:
+        folder: of a run that has ended.
+
+    Returns:
+        The tables.
+    """
+    best, first = (folder / "weights" / name for name in ("best.pt", DENSE))
+    slim, dense = load(best), load(first)
+    rounds = read(best)[STATE]["rounds"]
+    opt = host_data.read_mapping(folder / "opt.yaml", "the options of a run")
+    imgsz, data = int(opt["imgsz"]), host_data.read_data(opt["data"])
+    workers, device = int(opt["workers"]), str(opt["device"])
+    accuracy = evaluate(slim.model, data, imgsz=imgsz, workers=workers, device=device)
+    before, after = (cost(each.model, imgsz) for each in (dense, slim))
+    files = {"dense": to_onnx(dense.model, imgsz=imgsz), "slim": to_onnx(slim.model, imgsz=imgsz)}
+    times = {name: found.median for name, found in onnx_latency(files, imgsz=imgsz).items()}
+    content = {
+        "rounds": list(rounds),
+        "params": [before.params, after.params],
+        "macs": [before.macs, after.macs],
+        "bytes": [file.stat().st_size for file in (first, best)],
+        "latency_ms": times,
+        "accuracy": {"map50": accuracy.map50, "map": accuracy.map},
+    }
+    write_aside(folder / PICTURE, picture(course(folder / RESULTS), rounds))
+    write_aside(folder / REPORT, json.dumps(content, indent=2).encode())
+    return rounds_table(rounds) + "\n" + end_table(content, imgsz, accuracy)
+
+
+def rounds_table(rounds: Rounds) -> str:
+    """A row a round: when, what is left, and mAP50-95 before the cut and after each step."""
+    names = list(dict.fromkeys(name for each in rounds for name in each["accuracy"]))
+    first, rows = rounds[0]["macs"][0], []
+    for number, each in enumerate(rounds, 1):
+        left = [ratio(each["macs"][1], first), ratio(each["params"][1], rounds[0]["params"][0])]
+        found = [each["accuracy"].get(name) for name in names]
+        maps = ["" if value is None else f"{value[1]:.3f}" for value in found]
+        rows.append([str(number), str(each["epoch"]), *left, *maps])
+    return table(["round", "after epoch", "MACs", "parameters", *names], rows, "mAP50-95")
+
+
+def end_table(content: Mapping[str, Any], imgsz: int, accuracy: Accuracy) -> str:
+    """Before the first cut and in the end."""
+    (p0, p1), (m0, m1), (b0, b1) = (content[key] for key in ("params", "macs", "bytes"))
+    t0, t1 = (content["latency_ms"][name] for name in ("dense", "slim"))
+    rows = [
+        ["parameters", f"{p0:,}", f"{p1:,}", ratio(p1, p0)],
+        [f"MACs at {imgsz} px", giga(m0), giga(m1), ratio(m1, m0)],
+        ["file", mega(b0), mega(b1), ratio(b1, b0)],
+        ["ONNX Runtime, ms", f"{t0:.1f}", f"{t1:.1f}", ratio(t1, t0)],
+        ["mAP50 / mAP50-95", "", f"{accuracy.map50:.3f} / {accuracy.map:.3f}", ""],
+    ]
+    return table(["", "before", "slim", "left"], rows)
+
+
+def course(results: Path) -> list[tuple[int, float, float]]:
+    """Epoch, from 0, mAP50 and mAP50-95 (of boxes) of the host's results.csv."""
+    found = []
+    with results.open() as file:
+        for row in csv.DictReader(file, skipinitialspace=True):
+            values = {key.strip(): value for key, value in row.items() if key}
+            named = [k for k in values if k.startswith("metrics/mAP") and "(M)" not in k]
+            fifty = next(k for k in named if "0.5:0.95" not in k)
+            whole = next(k for k in named if "0.5:0.95" in k)
+            found.append((int(values["epoch"]), float(values[fifty]), float(values[whole])))
+    return found
+
+
+def picture(epochs: Sequence[tuple[int, float, float]], rounds: Rounds) -> bytes:
+    """mAP over the epochs, and where it was cut; a .png.
+
+    Args:
+        epochs: of `course`.
+        rounds: of the report.
+    """
+    from matplotlib.figure import Figure  # pyplot would keep it
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    done = [epoch + 1 for epoch, _, _ in epochs]
+    axes.plot(done, [value for _, value, _ in epochs], color=INK, label="mAP50")
+    axes.plot(done, [value for _, _, value in epochs], color=ACCENT, label="mAP50-95")
+    first = rounds[0]["macs"][0]
+    for each in rounds:
+        axes.axvline(each["epoch"] + 0.5, color="#7f8c8d", lw=1, ls="--")
+        text = f"cut to {ratio(each['macs'][1], first)} of the MACs "
+        place = (each["epoch"] + 0.5, 0.02)
+        axes.text(*place, text, rotation=90, size=8, ha="right", va="bottom")
+        steps = [value[1] for value in each["accuracy"].values()]
+        axes.plot([each["epoch"] + 0.5] * 2, [steps[0], steps[-1]], color=ACCENT, lw=1, marker="_")
+    axes.set(xlabel="epoch", ylim=(0, 1), xlim=(0, max(done, default=1) + 1))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", frameon=False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120)
+    return out.getvalue()
