@@ -179,7 +179,10 @@ BAD = [
     (["--macs", 0.5, "--percent", 0.5], "argument --percent: not allowed with argument --macs"),
     (["--macs", 0.001], "--macs: 0.001, expected 0."),
     (["--round-to", 0], "--round-to: 0, expected 1 or more"),
-    (["--budget", "gobal"], "--budget gobal: no such file, expected global, uniform, a yaml"),
+    (
+        ["--budget", "gobal"],
+        "--budget gobal: no such file, expected global, uniform, per-mac, a yaml",
+    ),
     (["--criterion", "tailor"], "--criterion"),
     (["--calib-images", 0], "--calib-images: 0, expected 1 or more"),
 ]

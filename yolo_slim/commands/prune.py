@@ -26,6 +26,7 @@ LEAST = {
     "workers": 0,
     "round_to": 1,
     "calib_images": 1,
+    "steps": 1,
     "threads": 1,
 }
 
@@ -56,9 +57,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     text += "reads it), taylor, thinet (both need --data), random, first, or one of --modules"
     add("--criterion", default="bn", help=text)
-    text = "how the cut spreads over the layers: global (default), uniform (with thinet), a "
-    text += "yaml of shares by layer, or the sensitivity.csv of `yolo-slim sensitivity`"
-    add("--budget", metavar="global|uniform|FILE", help=text)
+    text = "how the cut spreads over the layers: global (default), uniform (with thinet), per-mac "
+    text += "(most MACs for the least score), a yaml of shares by layer, or the sensitivity.csv of "
+    add("--budget", metavar="NAME|FILE", help=text + "`yolo-slim sensitivity`")
+    text = "cut little by little: recover after each of N steps, and score anew (default 1)"
+    add("--steps", type=int, metavar="N", default=1, help=text)
     text = "kept channels are multiples of N where a layer is wide enough (1: any; default: as in "
     add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
     text = "what is done after the cut, with commas: constants (what cut channels still send), "
@@ -154,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
             residual=opt.residual,
             keep=opt.keep,
             ratios=ratios,
+            steps=opt.steps,
             recover=recover,
             judge=judge,
             imgsz=imgsz,
@@ -241,11 +245,13 @@ def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     Raises:
         InputError: no such file, or it is neither shares by layer nor a scan.
     """
-    if opt.budget in (None, "global", "uniform"):
+    from yolo_slim.pruning.spread import BUDGETS
+
+    if opt.budget in (None, *BUDGETS):
         return opt.budget, {}
     where, path = f"--budget {opt.budget}", Path(opt.budget)
     if not path.is_file():
-        raise InputError(where, "no such file", "global, uniform, a yaml of shares or a scan's csv")
+        raise InputError(where, "no such file", f"{', '.join(BUDGETS)}, a yaml or a csv")
     if path.suffix == ".csv":
         from yolo_slim.measure.sensitivity import read_scan
 

@@ -25,7 +25,6 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.host.image import is_detector, smallest_image
-from yolo_slim.pruning.gram import ready
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.parity import in_double, one_thread
 from yolo_slim.pruning.shift import Shifts
@@ -52,7 +51,9 @@ def sent(
     points, weights = np.polynomial.hermite_e.hermegauss(NODES)
     normal = torch.from_numpy(points)
     share = torch.from_numpy(weights / weights.sum())
-    copy, found = ready(in_double(model)), dict[str, torch.Tensor]()
+    copy, found = in_double(model), dict[str, torch.Tensor]()
+    if is_detector(copy):
+        copy.model[-1].training = True  # it decodes no boxes
 
     def silence(cut: torch.Tensor, bn: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         level = bn.weight[cut] * normal[:, None] + bn.bias[cut]

@@ -37,6 +37,7 @@ HOMES = {  # our criteria: the module of this package that registers them
     "next-l2": "filters",
     "taylor": "taylor",
     "thinet": "thinet",
+    "obs": "obs",
     "random": "criteria",
     "first": "criteria",
 }
@@ -62,7 +63,7 @@ class Criterion:
     scale: str = "none"
     residual: Residual = "skip"
     recover: tuple[str, ...] = ("constants",)
-    spread: Literal["global", "uniform"] = "global"
+    spread: Literal["global", "uniform", "per-mac"] = "global"
 
 
 CRITERIA: dict[str, Criterion] = {}  # those whose module has been imported; `find` knows all
@@ -75,7 +76,7 @@ def criterion(
     scale: str = "none",
     residual: Residual = "skip",
     recover: tuple[str, ...] = ("constants",),
-    spread: Literal["global", "uniform"] = "global",
+    spread: Literal["global", "uniform", "per-mac"] = "global",
 ) -> Callable[[Score], Score]:
     """Decorator: the function is the criterion of this name.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import nn
 from torch.nn.utils.prune import is_pruned
+from tqdm import tqdm
 
 from yolo_slim.channels.graph import ChannelGraph, Residual
 from yolo_slim.channels.rules import channel_graph, from_outside
@@ -20,7 +20,7 @@ from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning import criteria
 from yolo_slim.pruning.blocks import Masks
-from yolo_slim.pruning.budget import DEFAULT, achieved, check_percent, choose_masks
+from yolo_slim.pruning.budget import DEFAULT, Goal, achieved, check_percent, choose_masks
 from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.choose import kept_by, shares
 from yolo_slim.pruning.mask_cost import MaskCost
@@ -28,6 +28,7 @@ from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.parity import Parity, ParityError, check_parity
 from yolo_slim.pruning.rebuild import rebuild
 from yolo_slim.pruning.recover import Judge, Recovery, check_parts, recover_
+from yolo_slim.pruning.spread import spending, spread_out
 from yolo_slim.pruning.targets import Target, check_target, goal_of, option, search_latency
 from yolo_slim.pruning.weight_masks import baked
 from yolo_slim.report.tables import CutReport, LayerCut
@@ -69,12 +70,13 @@ def prune(
     latency: float | None = None,
     criterion: str = "bn",
     calibration: Calibration | None = None,
-    budget: Literal["global", "uniform"] | Scan | None = None,
+    budget: Literal["global", "uniform", "per-mac"] | Scan | None = None,
     round_to: int = ROUND_TO,
     min_channels: int = 1,
     residual: Residual | None = None,
     keep: Sequence[str] = (),
     ratios: Mapping[str, float] | None = None,
+    steps: int = 1,
     recover: Sequence[str] | None = None,
     judge: Judge | None = None,
     imgsz: int = 640,
@@ -93,14 +95,17 @@ def prune(
         size_mb: the size of the checkpoint that is left, 10^6 bytes.
         criterion: how channels are scored, see `criteria`.
         calibration: images for a criterion, or a recovery, that needs them (`calibrate`).
-        budget: how the cut spreads over the layers: "global", "uniform", or by a sensitivity scan.
-            None: what suits the criterion, "global" for most.
+        budget: how the cut spreads over the layers: "global", "uniform", "per-mac" (global, by the
+            score over the MACs that a channel takes) or by a sensitivity scan. None: what suits the
+            criterion, "global" for most.
         round_to: what a layer keeps is a multiple of it where the layer has at least twice as many
             channels and the target can be met so; 1: no rounding. Runtimes work in such blocks.
         min_channels: each layer keeps at least so many.
         residual: see `channel_graph`; None: what suits the criterion.
         keep: globs over BN and module names ("model.2", "model.*.cv1.bn"): never cut.
         ratios: glob to the share that is cut of each BN that it matches.
+        steps: the cut comes little by little: after each step the model recovers, and is scored
+            anew.
         recover: what is done after the cut, see `recover_`: "constants" (what cut channels still
             send), "weights" (least squares of the convs that lost inputs), "statistics" (of the
             BNs). None: what belongs to the criterion, for most the constants, which need no images.
@@ -115,6 +120,8 @@ def prune(
         ParityError: the result does not compute what it should: nothing is returned.
     """
     wish = wished(percent, macs, params, size_mb, latency)
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InputError("--steps", steps, "1 or more")
     how = criteria.find(criterion)
     model = baked(model) if is_pruned(model) else model
     parts = check_parts(how.recover if recover is None else recover)
@@ -123,32 +130,42 @@ def prune(
     held, own = kept_by(graph, keep), shares(graph, ratios or {})
     budget = how.spread if budget is None else budget
     spread = budget if isinstance(budget, str) else budget.losses(graph, model)
-    scores = criteria.score(model, graph, criterion, calibration, seed)
     counted = MaskCost(model, graph, imgsz)
-    choose = partial(
-        choose_masks,
-        graph,
-        scores,
-        min_channels=min_channels,
-        keep=held,
-        ratios=own,
-        round_to=round_to,
-        spread=spread,
-    )
+    spent = spending(graph, counted) if spread == "per-mac" else {}
+
+    def choose(scores: criteria.Scores, target: float | Goal | None, part: float = 1.0) -> Masks:
+        return choose_masks(
+            graph,
+            {name: value / spent.get(name, 1.0) for name, value in scores.items()},
+            target,
+            min_channels=min_channels,
+            keep=held,
+            ratios={name: part * share for name, share in own.items()},
+            round_to=round_to,
+            spread="global" if spread == "per-mac" else spread,
+        )
+
+    scores = criteria.score(model, graph, criterion, calibration, seed)
+    for step in tqdm(range(1, steps), desc="little by little", unit="step", disable=steps == 1):
+        masks = choose(scores, on_the_way(wish, step / steps, counted), step / steps)
+        now = rebuild(model, graph, masks)
+        recover_(now, model, graph, masks, parts, calibration, seed=seed)
+        left = criteria.score(now, channel_graph(now, graph.residual), criterion, calibration, seed)
+        scores = {name: spread_out(left[name], mask) for name, mask in masks.items()}
     measured = None
     if wish is None or wish[0] == "percent":
-        masks = choose(percent)
+        masks = choose(scores, percent)
     elif wish[0] == "latency":
         masks, measured = search_latency(
             model,
             graph,
-            lambda share: choose(goal_of("macs", share, counted)),
+            lambda share: choose(scores, goal_of("macs", share, counted)),
             wish[1],
             imgsz=imgsz,
             threads=threads,
         )
     else:
-        masks = choose(goal_of(*wish, counted))
+        masks = choose(scores, goal_of(*wish, counted))
     own_rules = sorted({type(m).__name__ for m in model.modules() if from_outside(type(m))})
     if own_rules:  # what this cut leaves alone proves nothing about them
         trial = choose_masks(graph, criteria.score(model, graph, "random"), 0.5)
@@ -178,6 +195,19 @@ def prune(
     if is_detector(model):
         pruned.ancestry.append(lineage(report, model))
     return Pruned(pruned, masks, getattr(pruned, "yaml", {}), parity, report, recovery)
+
+
+def on_the_way(
+    wish: tuple[str, float] | None, part: float, counted: MaskCost
+) -> float | Goal | None:
+    """The target of a step: a part of the way to the wish, in [0, 1]; latency goes by MACs."""
+    if wish is None or wish[0] == "percent":
+        return None if wish is None else wish[1] * part
+    if wish[0] == "size_mb":
+        whole = counted.size(counted.everything) / 1e6
+        return goal_of("size_mb", whole + (wish[1] - whole) * part, counted)
+    name = "macs" if wish[0] == "latency" else wish[0]
+    return goal_of(name, 1 - (1 - wish[1]) * part, counted)
 
 
 def wished(

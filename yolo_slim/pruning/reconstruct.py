@@ -13,9 +13,11 @@ Departure: a ridge holds the weights near the surviving ones, so that few images
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,9 @@ from yolo_slim.report.tables import table
 
 RIDGE = 1e-2
 POSITIONS = 256  # output positions an image and conv
+MEMORY = 1 << 30  # bytes of feature maps that are held at once
+ROWS = 1024  # output positions that are unfolded at a time
+MAPS = 2  # so many of the largest at a time: what a BatchNorm reads and writes
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Reconstruction:
         errors: conv name to the error of its output on the calibration images, with the surviving
             weights and with the fitted ones, those before it being fitted; a share of the norm of
             the dense output.
-        images: number of images.
+        images: number of images that were looked at.
     """
 
     errors: Mapping[str, tuple[float, float]]
@@ -71,9 +76,9 @@ def reconstruct_(
 
     Besides them the biases or running means that take the shifts change; nothing at all does before
     all convs are fitted. Where every value of the dense model survives half precision the new
-    weights are rounded to it: the checkpoint stays as small as it was. All images go through the
-    pruned model at once, so that two of its largest feature maps, of all of them, are in memory:
-    with 64 images of 640 px yolov5n takes 2 GB.
+    weights are rounded to it: the checkpoint stays as small as it was. The images go through the
+    pruned model at once, so that what is fitted is seen by what comes after it; where their feature
+    maps would not fit into memory there are fewer of them, each looked at in more places.
 
     Args:
         pruned: what `rebuild` made of model, graph and masks.
@@ -92,11 +97,13 @@ def reconstruct_(
         raise InputError("ridge", ridge, "0 or more")
     if positions is not None and positions < 1:
         raise InputError("positions", positions, "1 or more")
-    batches = check_images(calibration, "reconstruction")
+    batches = at_once(pruned, check_images(calibration, "reconstruction"))
+    if positions is not None:  # fewer images are looked at in more places
+        positions = round(positions * calibration.images / sum(map(len, batches)))
+        batches = [b for batch in batches for b in batch.split(max(ROWS // positions, 1))]
     sizes = [len(images) for images in batches]
     keep, half = keep_vector(graph, masks), survives_half(model)
     nodes = {n: c for n, c in graph.convs.items() if not c.depthwise and not keep[c.inputs].all()}
-    aims = dense_outputs(model, nodes, keep, batches, positions, seed)
     errors: dict[str, tuple[float, float]] = {}
     copy = ready(pruned)
     shifts = Shifts(copy, model, graph, masks)
@@ -107,17 +114,20 @@ def reconstruct_(
         dtype = torch.half if half else conv.weight.dtype
         now = shifts.found(name)
         shift = now.repeat_interleave(len(old) // len(now))
-        aim, transposed = aims.pop(name), getattr(conv, "transposed", False)
+        aim = (torch.from_numpy(np.load(file)) for file in aims[name])
+        transposed = getattr(conv, "transposed", False)
         free = shifts.takes(name) and not transposed  # its taps would each want one of their own
         new, shift, errors[name] = least_squares(old, reads, aim, ridge, dtype, shift, free)
         conv.weight.copy_((new.T if transposed else new).reshape(conv.weight.shape))
         if free:
             shifts.set_(name, shift)
 
-    looks = {name: partial(fit, name) for name in nodes}
-    watch(copy, looks, [torch.cat(batches)], "least squares", copied=True)
+    with tempfile.TemporaryDirectory() as folder:
+        aims = dense_outputs(model, nodes, keep, batches, Path(folder), positions, seed)
+        looks = {name: partial(fit, name) for name in nodes}
+        watch(copy, looks, [torch.cat(batches)], "least squares", copied=True)
     pruned.load_state_dict(copy.state_dict())
-    return Reconstruction(errors, calibration.images)
+    return Reconstruction(errors, sum(sizes))
 
 
 def dense_outputs(
@@ -125,25 +135,53 @@ def dense_outputs(
     nodes: Mapping[str, ConvNode],
     keep: np.ndarray,
     batches: Sequence[torch.Tensor],
+    folder: Path,
     positions: int | None,
     seed: int,
-) -> dict[str, list[torch.Tensor]]:
-    """What convs of the dense model write at drawn positions, without their biases.
+) -> dict[str, list[Path]]:
+    """Write what convs of the dense model write at drawn positions, without their biases.
+
+    For yolov5l that is a gigabyte: it goes to files.
 
     Returns:
-        Conv name to (samples, kept filters) for each batch, in the model's precision.
+        Conv name to a file a batch, with (samples, kept filters) in the model's precision.
     """
-    found: dict[str, list[torch.Tensor]] = {name: [] for name in nodes}
+    found: dict[str, list[Path]] = {name: [] for name in nodes}
     draws = {name: generator(seed, name) for name in nodes}
 
     def look(name: str, conv: Any, x: torch.Tensor) -> None:
         weight = filters(conv)
         rows = np.repeat(keep[nodes[name].outputs], len(weight) // len(nodes[name].outputs))
         read = patches(conv, x, positions, draws[name])
-        found[name].append((read @ weight[torch.from_numpy(rows)].T).to(conv.weight.dtype))
+        aim = (read @ weight[torch.from_numpy(rows)].T).to(conv.weight.dtype)
+        found[name].append(folder / f"{name}.{len(found[name])}.npy")
+        np.save(found[name][-1], aim.cpu().numpy())
 
     watch(model, {name: partial(look, name) for name in nodes}, batches, "feature maps")
     return found
+
+
+def at_once(model: nn.Module, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The first of the images, as many as fit into memory when all go through a model at once.
+
+    Args:
+        model: left untouched.
+        batches: (n, 3, h, w) each.
+    """
+    largest = 0
+
+    def look(conv: Any, x: torch.Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, x.numel() * x.element_size())
+
+    convs = {n: look for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    watch(model, convs, [batches[0][:1]], "memory")
+    left, chosen = max(MEMORY // (MAPS * max(largest, 1)), 1), list[torch.Tensor]()
+    for images in batches:
+        if left > 0:
+            chosen.append(images[:left])
+        left -= len(images)
+    return chosen
 
 
 def least_squares(
@@ -200,9 +238,10 @@ def least_squares(
 def solve(gram: torch.Tensor, slope: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
     """(gram + ridge I)^-1 slope; the solution of least norm where there are many."""
     if ridge > 0:
-        raised = gram.clone()
-        raised.diagonal().add_(ridge)
-        factor, failed = torch.linalg.cholesky_ex(raised)
+        diagonal = gram.diagonal().clone()
+        gram.diagonal().add_(ridge)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        gram.diagonal().copy_(diagonal)
         if not failed:
             return torch.cholesky_solve(slope, factor)
     return torch.linalg.lstsq(gram, slope, driver="gelsd").solution

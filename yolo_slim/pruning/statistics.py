@@ -28,6 +28,7 @@ from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.pruning.calibration import Calibration, check_images
 from yolo_slim.pruning.gram import watch
 from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.reconstruct import at_once
 
 
 @torch.no_grad()
@@ -72,7 +73,7 @@ def match_statistics_(
         pruned, model, calibration: see there.
         kept: BN name to the indices (C_kept,) of the channels of the dense model that it has.
     """
-    batches = check_images(calibration, "--recover statistics")
+    batches = at_once(pruned, check_images(calibration, "--recover statistics"))
     sums = {name: _Moments() for name in kept}
     watch(model, {name: moments.add for name, moments in sums.items()}, batches, "statistics")
     moved: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -103,10 +104,10 @@ class _Moments:
         self.count, self.sum, self.squares = 0, torch.zeros(()), torch.zeros(())
 
     def add(self, bn: Any, x: torch.Tensor) -> None:
-        rows = x.movedim(1, -1).flatten(0, -2).double().cpu()
-        self.count += len(rows)
-        self.sum = self.sum + rows.sum(0)
-        self.squares = self.squares + rows.square().sum(0)
+        axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+        self.count += x.numel() // x.shape[1]
+        self.sum = self.sum + x.sum(axes, dtype=torch.float64).cpu()
+        self.squares = self.squares + x.square().sum(axes, dtype=torch.float64).cpu()
 
     def found(self) -> tuple[torch.Tensor, torch.Tensor]:
         mean = self.sum / self.count
