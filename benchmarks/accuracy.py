@@ -17,13 +17,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from _common import parser
-from _data import SHARED, bccd
+from _data import SHARED, bccd, coco_halves
 
-from yolo_slim import load, save
+from yolo_slim import load, prune, save
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
@@ -151,6 +153,44 @@ def ours(cell: Cell) -> dict[str, Any]:
     return cell.result(run / "weights" / "best.pt")
 
 
+COCO = {f"tp-{name}": name for name in ("l2", "lamp", "taylor", "bn")} | {"ours": ""}
+SHARES = (0.95, 0.9, 0.82)
+STEPS = 4
+TITLES = {
+    "dense": "dense, not cut",
+    "seed": "network slimming: L1 on gamma and beta, constants dropped",
+    "ours": "yolo-slim",
+    **{f"tp-{n}": f"torch-pruning, {t}" for n, t in (("l2", "L2"), ("lamp", "LAMP"))},
+    **{f"tp-{n}": f"torch-pruning, {t}" for n, t in (("taylor", "Taylor"), ("bn", "BN scale"))},
+}
+
+
+def untrained(name: str, share: float, half: int, work: Path, imgsz: int) -> dict[str, Any]:
+    """The COCO yolov5n cut with no training: MACs that are left, and mAP50 before and after.
+
+    Args:
+        name: of `COCO`.
+        share: of the MACs, that is left at most.
+        half: of the images, that the cut looks at; it is scored on the other one.
+        work: see `Cell`.
+        imgsz: px.
+    """
+    from rivals import kept_channels_, torch_pruning
+
+    model, data = load(WEIGHTS).model, coco_halves(work)[half]
+    images = calibrate(data, model, imgsz=imgsz, images=64, batch_size=1 if name == "ours" else 8)
+    if name == "ours":
+        options = {"criterion": "taylor", "budget": "per-mac", "residual": "inner", "round_to": 1}
+        options |= {"recover": ("constants", "weights"), "steps": STEPS}
+        slim = prune(model, macs=0.99 * share, calibration=images, imgsz=imgsz, **options).model
+    else:
+        slim = torch_pruning(model, COCO[name], share, images, imgsz=imgsz, round_to=None)
+        match_statistics_(slim, model, kept_channels_(slim), images)
+    scores = [evaluate(m, data, imgsz=imgsz, workers=1).map50 for m in (model, slim)]
+    macs = [cost(m, imgsz).macs for m in (model, slim)]
+    return {"macs": macs[1] / macs[0], "dense": scores[0], "map50": scores[1]}
+
+
 def resumable(last: Path) -> bool:
     """True if a training was interrupted after its first epoch."""
     return last.is_file() and load(last).epoch >= 0
@@ -167,26 +207,89 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def bccd_table(work: Path) -> str:
+    """A row a method: mAP50-95 of each seed, their mean, and what is left of the model."""
+    head = ["method", "MACs left", "parameters left", "right after the cut", "in the end", "mean"]
+    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name in METHODS:
+        found = kept(work, name)
+        if found:
+            ends = [cell["end"][1] for cell in found.values()]
+            cuts = [f"{cell['cut'][1]:.3f}" for cell in found.values() if cell["cut"]]
+            seeds = ", ".join(f"{end:.3f}" for end in ends)
+            left = [max(cell[key] for cell in found.values()) for key in ("macs", "params")]
+            figures = [f"{value:.1%}" for value in left] + [", ".join(cuts), seeds]
+            figures.append(f"{sum(ends) / len(ends):.3f}")
+            rows.append(f"| {TITLES[name]} | {' | '.join(figures)} |")
+    return "\n".join(rows)
+
+
+def coco_table(work: Path, imgsz: int) -> str:
+    """A row a method: mAP50 on either half and their mean, at each share of the MACs."""
+    rows = [f"| {imgsz} px | " + " | ".join(f"{share:.0%} of the MACs" for share in SHARES) + " |"]
+    rows.append("|---" * (len(SHARES) + 1) + "|")
+    for name in COCO:
+        cells = []
+        for share in SHARES:
+            found = kept(work, f"coco-{imgsz}-{name}-{share}")
+            maps = [cell["map50"] for cell in found.values()]
+            mean = f"**{sum(maps) / len(maps):.3f}** (" if maps else "("
+            cells.append(mean + ", ".join(f"{value:.3f}" for value in maps) + ")")
+        rows.append(f"| {TITLES[name]} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def kept(work: Path, name: str) -> dict[int, dict[str, Any]]:
+    """The finished cells of a method: seed, or half, to what was kept of it."""
+    files = {int(f.stem.rpartition("-")[2]): f for f in work.glob(f"{name}-[0-9].json")}
+    return {number: json.loads(files[number].read_text()) for number in sorted(files)}
+
+
+def write_tables(file: Path, work: Path, sizes: list[int]) -> None:
+    """Put the tables between their marks in a page."""
+    text = file.read_text()
+    for name, content in {
+        "bccd": bccd_table(work),
+        "coco": "\n\n".join(coco_table(work, imgsz) for imgsz in sizes),
+    }.items():
+        start, end = (f"<!-- accuracy {name}{mark} -->" for mark in ("", " end"))
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        text = f"{before}{start}\n{content}\n{end}{after}"
+    file.write_text(text)
+
+
+def once(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a cell came to: kept from another time, or made now."""
+    with locked(file.with_suffix("")):
+        if not file.is_file():
+            file.write_text(json.dumps(make(), indent=2))
+    return json.loads(file.read_text())
+
+
 def main() -> None:
     args = parser(__doc__)
     args.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="runs are kept here")
-    args.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    args.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     args.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    args.add_argument("--coco", nargs="*", default=list(COCO), choices=list(COCO))
+    args.add_argument("--coco-imgsz", nargs="+", type=int, default=[640], help="px")
+    args.add_argument("--write", type=Path, metavar="results.md", help="the page with the tables")
     opt = args.parse_args()
     if not SHARED.is_dir():
         print(f"skipped: no real data, {SHARED} is not there")
         return
-    opt.work = opt.work.absolute()
-    opt.work.mkdir(parents=True, exist_ok=True)
-    for seed in opt.seeds:
-        for name in opt.methods:
-            cell = Cell(name, seed, opt.work)
-            file = opt.work / f"{name}-{seed}.json"
-            with locked(cell.folder):
-                if not file.is_file():
-                    found = METHODS[name](cell)
-                    file.write_text(json.dumps(found, indent=2))
-            print(name, seed, json.loads(file.read_text()), flush=True)
+    work = opt.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    for imgsz, name, share, half in product(opt.coco_imgsz, opt.coco, SHARES, (0, 1)):
+        file = work / f"coco-{imgsz}-{name}-{share}-{half}.json"
+        make = partial(untrained, name, share, half, work, imgsz)
+        print("COCO", imgsz, name, share, half, once(file, make), flush=True)
+    for seed, name in product(opt.seeds, opt.methods):
+        make = partial(METHODS[name], Cell(name, seed, work))
+        print("BCCD", name, seed, once(work / f"{name}-{seed}.json", make), flush=True)
+    if opt.write:
+        write_tables(opt.write, work, opt.coco_imgsz)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,12 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         calibration = None
         if looks and data is not None:
             calibration = calibrate(
-                data, source.model, imgsz=imgsz, images=opt.calib_images, seed=opt.seed
+                data,
+                source.model,
+                imgsz=imgsz,
+                images=opt.calib_images,
+                batch_size=how.batch,
+                seed=opt.seed,
             )
         return prune(
             source.model,

@@ -5,9 +5,10 @@ teacher says of boxes and classes counts by how sure it is that there is an obje
 objectness counts everywhere. Features after Romero et al. 2015: what the head reads, through a 1x1
 conv that is thrown away afterwards, since student and teacher have other channels.
 
-Departures: boxes are compared after the sigmoid that the head takes them through, classes and
-objectness by cross entropy (less the teacher's own, so that 0 is equality), features as shares of
-the teacher's energy.
+Departures: where the teacher is less than 1% sure of an object it counts for nothing in boxes and
+classes, and costs no time; boxes are compared after the sigmoid that the head takes them through,
+classes and objectness by cross entropy (less the teacher's own, so that 0 is equality), features as
+shares of the teacher's energy.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PARTS = ("box", "cls", "obj", "features")
 GAINS = {"box": 0.5, "cls": 0.25, "obj": 1.0, "features": 0.05}  # to the size of the host's losses
 BALANCE = {3: (4.0, 1.0, 0.4)}  # the host's weights of objectness by scale
 OTHERS = (4.0, 1.0, 0.25, 0.06, 0.02)
+LEAST = -4.6  # the logit of 1%
 Maps = Sequence[torch.Tensor]
 
 
@@ -35,20 +37,20 @@ def output_parts(student: Maps, teacher: Maps, nc: int) -> dict[str, torch.Tenso
         Scalars: box and cls are means over the cells, weighted by the teacher's objectness.
     """
     box = cls = obj = torch.zeros((), device=student[0].device)
-    balance, sure = BALANCE.get(len(student), OTHERS), torch.zeros_like(box)
+    balance, total = BALANCE.get(len(student), OTHERS), torch.zeros_like(box)
     for ours, theirs, share in zip(student, teacher, balance, strict=False):
-        ours, theirs = ours.float(), theirs.float()
-        weight = theirs[..., 4].sigmoid()
-        sure = sure + weight.sum()
-        error = (ours[..., :4].sigmoid() - theirs[..., :4].sigmoid()).square().sum(-1)
+        seen = theirs[..., 4] > LEAST
+        weight, ours_seen = theirs[seen][:, 4].float().sigmoid(), ours[seen].float()
+        theirs_seen = theirs[seen].float()
+        total = total + weight.sum()
+        error = (ours_seen[:, :4].sigmoid() - theirs_seen[:, :4].sigmoid()).square().sum(1)
         box = box + (weight * error).sum()
         if nc > 1:
-            cls = (
-                cls
-                + (weight * excess(ours[..., 5 : 5 + nc], theirs[..., 5 : 5 + nc]).sum(-1)).sum()
-            )
-        obj = obj + share * excess(ours[..., 4], theirs[..., 4]).mean()
-    return {"box": box / sure, "cls": cls / sure, "obj": obj}
+            classes = excess(ours_seen[:, 5 : 5 + nc], theirs_seen[:, 5 : 5 + nc])
+            cls = cls + (weight * classes.sum(1)).sum()
+        obj = obj + share * excess(ours[..., 4].float(), theirs[..., 4].float()).mean()
+    total = total.clamp(min=1e-6)
+    return {"box": box / total, "cls": cls / total, "obj": obj}
 
 
 def excess(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:

@@ -54,7 +54,8 @@ class Criterion:
         scale: what raw scores are divided by, layer by layer: "none", "mean" or "l2".
         residual: what may be cut around residual adds where the user does not say.
         recover: what is done after the cut where the user does not say.
-        spread: how the cut spreads over the layers where the user does not say, see `ranked`.
+        spread: how the cut spreads over the layers where the user does not say, see `prune`.
+        batch: calibration images a batch.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Criterion:
     residual: Residual = "skip"
     recover: tuple[str, ...] = ("constants",)
     spread: Literal["global", "uniform", "per-mac"] = "global"
+    batch: int = 8
 
 
 CRITERIA: dict[str, Criterion] = {}  # those whose module has been imported; `find` knows all
@@ -77,6 +79,7 @@ def criterion(
     residual: Residual = "skip",
     recover: tuple[str, ...] = ("constants",),
     spread: Literal["global", "uniform", "per-mac"] = "global",
+    batch: int = 8,
 ) -> Callable[[Score], Score]:
     """Decorator: the function is the criterion of this name.
 
@@ -86,7 +89,7 @@ def criterion(
     likes. It returns a float tensor (C,) for each BN of `graph.prunable`.
 
     Args:
-        name, data, scale, residual, recover, spread: see `Criterion`.
+        name, data, scale, residual, recover, spread, batch: see `Criterion`.
 
     Raises:
         InputError: the name is one of ours, or `scale` is unknown.
@@ -98,7 +101,7 @@ def criterion(
         home = f"{__package__}.{HOMES[name]}" if name in HOMES else function.__module__
         if function.__module__ != home:
             raise InputError(f"criterion {name}", "a name that is taken", "a name of its own")
-        CRITERIA[name] = Criterion(name, function, data, scale, residual, recover, spread)
+        CRITERIA[name] = Criterion(name, function, data, scale, residual, recover, spread, batch)
         return function
 
     return register

@@ -21,6 +21,7 @@ from yolo_slim.host.data import read_data
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.training import LOGGER, Hooks, Run, of_main
 from yolo_slim.measure.cost import cost
+from yolo_slim.pruning import criteria
 from yolo_slim.pruning.model import build_heir
 from yolo_slim.pruning.weight_masks import hold_masks
 from yolo_slim.report.tables import giga
@@ -85,7 +86,12 @@ class SlimSession(Hooks):
         LOGGER.info(f"\nslim: round {number} of {len(self.rounds)}, after epoch {due.epoch}")
         data, saved = read_data(run.opt.data), checkpoint.read(run.last)
         images = calibrate(
-            data, saved["ema"].float(), imgsz=imgsz, images=self.images, seed=run.opt.seed
+            data,
+            saved["ema"].float(),
+            imgsz=imgsz,
+            images=self.images,
+            batch_size=criteria.find(self.options["criterion"]).batch,
+            seed=run.opt.seed,
         )
 
         def judge(model: nn.Module) -> Any:
