@@ -250,8 +250,9 @@ def test_command_with_images(
     report = json.loads((tmp_path / "runs/prune/exp/report.json").read_text())
     assert report["criterion"] == criterion
     assert report["calibration"] == (16 if criterion != "l2" else 0)
-    assert report["recovered"] == (["weights"] if criterion == "thinet" else [])
-    assert report["residual"] == ("inner" if criterion == "thinet" else "skip")
+    parts = ["constants", "weights"] if criterion != "l2" else ["constants"]
+    assert [part["name"] for part in report["recovery"]] == parts
+    assert report["residual"] == ("inner" if criterion != "l2" else "skip")
     assert {*report["accuracy"]} == {"dense", "masked", "pruned"}
     found = load(tmp_path / "runs/prune/exp/pruned.pt").model
     lineage = found.ancestry[-1]

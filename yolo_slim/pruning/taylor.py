@@ -1,9 +1,12 @@
 """Taylor scores: what the loss would change by, to first order, if a channel were silenced.
 
 Molchanov et al. 2019, section 3.1: the gate of a channel is its BN, so its importance is
-(gamma * dL/dgamma + beta * dL/dbeta)^2, here summed over the calibration batches. Departures: BN
-works with its running statistics, as the model that is cut does; each layer's scores are divided by
-their L2 norm (Molchanov et al. 2017, section 2.2).
+(gamma * dL/dgamma + beta * dL/dbeta)^2, summed over the calibration batches: of one image each by
+default, so that what images disagree on does not cancel out. Departure: BN works with its running
+statistics, as the model that is cut does.
+
+Scores of all layers are in one unit, that of the loss: they are compared as they are, by default
+over the MACs that a channel takes.
 """
 
 from __future__ import annotations
@@ -18,7 +21,14 @@ from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.criteria import Scores, criterion
 
 
-@criterion("taylor", data=True, scale="l2")
+@criterion(
+    "taylor",
+    data=True,
+    residual="inner",
+    recover=("constants", "weights"),
+    spread="per-mac",
+    batch=1,
+)
 def taylor_scores(model: nn.Module, graph: ChannelGraph, calibration: Calibration) -> Scores:
     """(gamma * dL/dgamma + beta * dL/dbeta)^2, summed over batches.
 
