@@ -21,6 +21,8 @@ from yolo_slim.host.compat import replaced
 from yolo_slim.host.training import LOGGER
 from yolo_slim.pruning.weight_masks import baked
 
+LAYOUT = torch.channels_last  # the teacher takes three quarters of the time in it
+
 
 def check_teacher(teacher: nn.Module, student: nn.Module, where: str) -> None:
     """See that a teacher says what the student is to say.
@@ -65,7 +67,8 @@ class Teacher:
         device = next(student.parameters()).device
         copy = baked(model).float().eval().requires_grad_(False)
         with replaced(LOGGER, disabled=True):
-            self.model = copy.fuse().requires_grad_(False).to(device)
+            copy = copy.fuse().requires_grad_(False)
+        self.model = copy.to(device, memory_format=LAYOUT)
         self.model.model[-1].training = True  # raw maps
         self.student, self.gains = student, dict(GAINS if gains is None else gains)
         heads = zip(student.model[-1].m, self.model.model[-1].m, strict=True)
@@ -117,7 +120,7 @@ class Teacher:
         handle = head.register_forward_pre_hook(lambda _, inputs: theirs.extend(inputs[0]))
         try:
             with torch.no_grad():
-                wanted = maps(self.model(images))
+                wanted = maps(self.model(images.contiguous(memory_format=LAYOUT)))
         finally:
             handle.remove()
         parts = output_parts(maps(outputs), wanted, head.nc)
