@@ -24,8 +24,8 @@ from sparse_runs import (
 from yolo_slim import load
 from yolo_slim.cli import run
 from yolo_slim.commands import sparse
-from yolo_slim.commands.prune import kept_of
 from yolo_slim.host import checkpoint, training
+from yolo_slim.sparsify.trained import kept_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EPOCHS = 5

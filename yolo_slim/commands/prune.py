@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +14,8 @@ from yolo_slim.runs import new_run, sparse_run
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
     from yolo_slim.host.evaluate import Accuracy
-    from yolo_slim.pruning.blocks import Masks
     from yolo_slim.pruning.prune import Pruned
-    from yolo_slim.pruning.recover import Judge, Recovery
+    from yolo_slim.pruning.recover import Judge
 
 LEAST = {
     "min_channels": 1,
@@ -29,9 +26,6 @@ LEAST = {
     "steps": 1,
     "threads": 1,
 }
-
-
-LITTLE = 0.01  # share of the channels: that many a cut may take that work, before it is said
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -113,6 +107,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.pruning.choose import parse_ratio, select
     from yolo_slim.pruning.prune import prune, wished
     from yolo_slim.pruning.recover import NEED_DATA
+    from yolo_slim.report.cut_files import write_cut
+    from yolo_slim.sparsify.trained import as_trained_, cost
 
     wished(opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
     how = criteria.find(opt.criterion)
@@ -186,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         judge = judge_of(data, opt, imgsz) if data else None
         pruned = cut(judge)
         accuracy = measured(source, pruned, judge) if judge else {}
-        report = write(folder, source, pruned, accuracy, opt)
+        report = write_cut(folder, source, pruned, accuracy, opt)
     except BaseException:
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -198,47 +194,6 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
     print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}")
     return folder
-
-
-def as_trained_(opt: argparse.Namespace, source: Checkpoint, ratios: dict[str, float]) -> None:
-    """Fill in what is not given: as in the sparse training, so that what is cut is zero."""
-    from yolo_slim.pruning.prune import ROUND_TO
-
-    trained = source.train
-    opt.residual = opt.residual or trained.get("residual")
-    opt.round_to = opt.round_to or trained.get("round_to") or ROUND_TO
-    targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
-    free = not ratios and all(target is None for target in targets)
-    if free and opt.criterion == "bn" and trained.get("st"):
-        ended = kept_of(source, "penalty", "auto", "percent")  # less than asked, if it went back
-        opt.percent = trained.get("percent") if ended is None else ended
-
-
-def kept_of(source: Checkpoint, *path: str) -> Any:
-    """A value that the hooks of a training kept; None where there is none."""
-    found: Any = source.kept
-    for name in path:
-        found = found.get(name) if isinstance(found, dict) else None  # a file may hold anything
-    return found
-
-
-def cost(source: Checkpoint, masks: Masks) -> str:
-    """A sentence if a cut takes channels that a sparse training did not bring near zero."""
-    from yolo_slim.sparsify.readiness import NEAR_ZERO
-
-    start, works = kept_of(source, "monitor", "start"), 0
-    if not isinstance(start, dict):
-        return ""
-    for name, mask in masks.items():
-        gamma = source.model.get_submodule(name).weight.detach().abs()
-        works += int((gamma[~mask] >= NEAR_ZERO * start.get(name, 0.0)).sum())
-    share = works / sum(len(mask) for mask in masks.values())
-    if share < LITTLE:
-        return ""
-    return (
-        f"{share:.0%} of the prunable channels are cut though the sparse training did not bring "
-        "them near zero: what they do is lost, finetuning has to win it back."
-    )
 
 
 def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
@@ -304,66 +259,3 @@ def measured(source: Checkpoint, pruned: Pruned, judge: Judge) -> dict[str, Accu
     found = {"dense": judge(source.model), "masked": pruned.recovery.cut}
     found["pruned"] = pruned.recovery.accuracy
     return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
-
-
-def write(
-    folder: Path,
-    source: Checkpoint,
-    pruned: Pruned,
-    accuracy: dict[str, Accuracy],
-    opt: argparse.Namespace,
-) -> dict[str, Any]:
-    """Write what `prune` leaves behind; returns report.json's content and the summary's text."""
-    from yolo_slim.host.checkpoint import save_model, write_aside
-    from yolo_slim.host.checkpoint import write as write_checkpoint
-    from yolo_slim.pruning.plan import write_yaml
-    from yolo_slim.report.plots import plot_channels
-    from yolo_slim.report.tables import accuracy_table, ancestry_table
-
-    pruned.model.ancestry[-1]["weights"] = str(source.path.absolute())
-    file = save_model(pruned.model, folder / "pruned.pt", opt=source.train or None)
-    write_aside(folder / "pruned.yaml", write_yaml(pruned.yaml).encode())
-    write_checkpoint(folder / "masks.pt", dict(pruned.masks))
-    dense_file = save_size(source)
-    report = replace(
-        pruned.report,
-        before=replace(pruned.report.before, bytes=dense_file),
-        after=replace(pruned.report.after, bytes=file.stat().st_size),
-    )
-    if report.target.name == "size_mb":  # what the masks predicted is now known
-        report = replace(report, target=replace(report.target, achieved=file.stat().st_size / 1e6))
-    content = {
-        "weights": str(source.path.absolute()),
-        "options": {k: v for k, v in vars(opt).items() if v is not None},
-        **report.as_dict(),
-        "accuracy": {name: asdict(value) for name, value in accuracy.items()},
-        "recovery": [asdict(part) for part in pruned.recovery.parts],
-        "ancestry": [
-            {k: v for k, v in cut.items() if k != "dense_yaml"} for cut in pruned.model.ancestry
-        ],
-    }
-    write_aside(folder / "report.json", json.dumps(content, indent=2).encode())
-    plot_channels(report.layers, folder / "channels.png")
-    text = report.summary() + ancestry_table(content["ancestry"])
-    if accuracy:
-        text += accuracy_table(steps(accuracy, pruned.recovery))
-    return {**content, "text": text}
-
-
-def steps(accuracy: dict[str, Accuracy], recovery: Recovery) -> dict[str, Accuracy]:
-    """What was measured, in words: before, as cut, and after each part of the recovery."""
-    found = {"dense": accuracy["dense"], "cut": accuracy["masked"]}
-    for part in recovery.parts:
-        if part.accuracy is not None:
-            found[f"+ {part.name}" + ("" if part.kept else ", undone")] = part.accuracy
-    return found
-
-
-def save_size(source: Checkpoint) -> int:
-    """Bytes of the dense model saved as `pruned.pt` is: without optimizer and EMA."""
-    import tempfile
-
-    from yolo_slim.host.checkpoint import save_model
-
-    with tempfile.TemporaryDirectory() as folder:
-        return save_model(source.model, Path(folder) / "dense.pt").stat().st_size

@@ -1,0 +1,72 @@
+"""What prune.py leaves behind: the checkpoint, the yaml, the masks, the report, the picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.host.checkpoint import Checkpoint, save_model, write_aside
+from yolo_slim.host.checkpoint import write as write_checkpoint
+from yolo_slim.host.evaluate import Accuracy
+from yolo_slim.pruning.plan import write_yaml
+from yolo_slim.pruning.prune import Pruned
+from yolo_slim.pruning.recover import Recovery
+from yolo_slim.report.plots import plot_channels
+from yolo_slim.report.tables import accuracy_table, ancestry_table
+
+
+def write_cut(
+    folder: Path,
+    source: Checkpoint,
+    pruned: Pruned,
+    accuracy: dict[str, Accuracy],
+    opt: argparse.Namespace,
+) -> dict[str, Any]:
+    """Write what `prune` leaves behind; returns report.json's content and the summary's text."""
+    pruned.model.ancestry[-1]["weights"] = str(source.path.absolute())
+    file = save_model(pruned.model, folder / "pruned.pt", opt=source.train or None)
+    write_aside(folder / "pruned.yaml", write_yaml(pruned.yaml).encode())
+    write_checkpoint(folder / "masks.pt", dict(pruned.masks))
+    dense_file = save_size(source)
+    report = replace(
+        pruned.report,
+        before=replace(pruned.report.before, bytes=dense_file),
+        after=replace(pruned.report.after, bytes=file.stat().st_size),
+    )
+    if report.target.name == "size_mb":  # what the masks predicted is now known
+        report = replace(report, target=replace(report.target, achieved=file.stat().st_size / 1e6))
+    content = {
+        "weights": str(source.path.absolute()),
+        "options": {k: v for k, v in vars(opt).items() if v is not None},
+        **report.as_dict(),
+        "accuracy": {name: asdict(value) for name, value in accuracy.items()},
+        "recovery": [asdict(part) for part in pruned.recovery.parts],
+        "ancestry": [
+            {k: v for k, v in cut.items() if k != "dense_yaml"} for cut in pruned.model.ancestry
+        ],
+    }
+    write_aside(folder / "report.json", json.dumps(content, indent=2).encode())
+    plot_channels(report.layers, folder / "channels.png")
+    text = report.summary() + ancestry_table(content["ancestry"])
+    if accuracy:
+        text += accuracy_table(steps(accuracy, pruned.recovery))
+    return {**content, "text": text}
+
+
+def steps(accuracy: dict[str, Accuracy], recovery: Recovery) -> dict[str, Accuracy]:
+    """What was measured, in words: before, as cut, and after each part of the recovery."""
+    found = {"dense": accuracy["dense"], "cut": accuracy["masked"]}
+    for part in recovery.parts:
+        if part.accuracy is not None:
+            found[f"+ {part.name}" + ("" if part.kept else ", undone")] = part.accuracy
+    return found
+
+
+def save_size(source: Checkpoint) -> int:
+    """Bytes of the dense model saved as `pruned.pt` is: without optimizer and EMA."""
+    with tempfile.TemporaryDirectory() as folder:
+        return save_model(source.model, Path(folder) / "dense.pt").stat().st_size
