@@ -60,9 +60,8 @@ class Cell:
         if not done.is_file():
             log = self.folder / f"{name}.log"
             self.folder.mkdir(parents=True, exist_ok=True)
-            last = folder / "weights" / "last.pt"
             options = ["--project", self.folder, "--name", name, "--exist-ok"]
-            options = ["--resume", last] if resumable(last) else [*argv, *options]
+            options = ["--resume", begun(folder)] if begun(folder) else [*argv, *options]
             call = [sys.executable, "-c", "from yolo_slim.cli import main; main()", command]
             call += map(str, options)
             with log.open("a") as out:
@@ -153,7 +152,7 @@ def ours(cell: Cell) -> dict[str, Any]:
     rounds = json.loads((run / "report.json").read_text())["rounds"]
     found = [list(each["accuracy"].values()) for each in rounds]
     steps = {"before": found[0][0], "cut": found[-1][-1]}
-    return cell.result(run / "weights" / "best.pt") | steps
+    return cell.result(run / "best.pt") | steps
 
 
 @method("ours-sparse")
@@ -206,9 +205,12 @@ def untrained(name: str, share: float, half: int, work: Path, imgsz: int) -> dic
     return {"macs": macs[1] / macs[0], "dense": scores[0], "map50": scores[1]}
 
 
-def resumable(last: Path) -> bool:
-    """True if a training was interrupted after its first epoch."""
-    return last.is_file() and load(last).epoch >= 0
+def begun(folder: Path) -> Path | None:
+    """What an interrupted run in a folder is resumed from; None if it has to begin."""
+    if (folder / "slim.json").is_file():
+        return folder
+    last = folder / "weights" / "last.pt"
+    return last if last.is_file() and load(last).epoch >= 0 else None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from yolo_slim.errors import CheckFailed, InputError
 
 COMMANDS = {
-    "slim": "the whole road in one run: train, cut, recover, train on, in rounds, and a report",
+    "slim": "the whole road in one command: train, cut, recover, train on; in rounds; a report",
     "sparse": "train with channel sparsity (YOLOv5's training and an L1 on BatchNorm)",
     "inspect": "show the channel graph: what may be cut, what is tied or pinned and why",
     "sensitivity": "measure mAP with each layer cut alone",

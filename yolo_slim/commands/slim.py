@@ -1,35 +1,44 @@
-"""slim: the whole road in one run: train, cut, recover, train on, in rounds, and a report."""
+"""slim: the whole road in one command: train, cut, recover, train on, in rounds, and a report."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.commands.sparse import resolve_defaults_
+from yolo_slim.commands import finetune, sparse
 from yolo_slim.errors import InputError
 from yolo_slim.host import data, options, training
-from yolo_slim.host.checkpoint import load
+from yolo_slim.host.calibration import calibrate
+from yolo_slim.host.checkpoint import load, write_aside
+from yolo_slim.host.evaluate import evaluate
+from yolo_slim.host.extensions import admit
+from yolo_slim.measure.cost import cost
 from yolo_slim.pruning import criteria
-from yolo_slim.pruning.model import build_model
+from yolo_slim.pruning.model import build_heir, build_model
 from yolo_slim.pruning.prune import ROUND_TO, prune
 from yolo_slim.pruning.recover import PARTS
 from yolo_slim.pruning.targets import check_target
-from yolo_slim.rounds.plan import plan
+from yolo_slim.report.tables import giga
+from yolo_slim.rounds.cut import RoundReport, cut_round
+from yolo_slim.rounds.plan import Leg, plan
 from yolo_slim.rounds.report import PICTURE, REPORT, write_report
-from yolo_slim.rounds.session import PLAN, SlimSession
-from yolo_slim.runs import newest
+from yolo_slim.runs import new_run, newest
 
-LAST, MADE = "**/weights/last.pt", {"beside": PLAN, "made_by": "yolo-slim slim"}
-OURS = ("macs", "rounds", "criterion", "round_to", "residual", "calib_images")
+STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
+OWN = ("rounds", "macs", "criterion", "calib_images")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What slim adds to YOLOv5's options."""
     add = parser.add_argument_group("slimming").add_argument
     add("--macs", type=float, default=0.5, help="share of the MACs that is left in the end, (0, 1]")
-    add("--rounds", type=int, default=1, help="cuts, spread over the run")
+    add("--rounds", type=int, default=1, help="cuts; a training comes before each and after all")
     text = "how channels are scored (see prune.py --help; default thinet)"
     add("--criterion", default="thinet", help=text)
     text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
@@ -38,6 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--residual", choices=["skip", "inner", "group"], help=text)
     text = "images of the training split that a cut looks at"
     add("--calib-images", type=int, default=128, help=text)
+    text = "checkpoint of a model that teaches the cut ones (see finetune_pruned.py --help)"
+    add("--teacher", metavar="DENSE", help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -46,26 +57,48 @@ def main(argv: Sequence[str] | None = None) -> Path:
         argv,
         add=add_options,
         prog="yolo-slim slim",
-        description="Train, cut in the middle of the run, recover, train on; then report. Takes "
-        "all options of YOLOv5's train.py; --epochs are those of the whole run.",
+        description="Train, cut, recover, train on, in rounds if asked; then report. Takes all "
+        "options of YOLOv5's train.py; --epochs are those of all trainings together. --resume "
+        "[FOLDER] goes on with an interrupted run.",
         weights="",
         data=None,
         imgsz=None,
         project="runs/slim",
     )
+    if int(os.getenv("WORLD_SIZE", "1")) > 1:
+        raise InputError("yolo-slim slim", "started by torchrun", "one process; or step by step")
     if opt.resume:
-        folder = finished(opt)
-        if folder:
-            return report(folder)
-        options.resolve_resume_(opt, **MADE)
-        saved = Path(opt.resume).parent.parent / "opt.yaml"
-        kept = data.read_mapping(saved, "the options of a run")
-        for name in (*OURS, "epochs"):
-            setattr(opt, name, kept[name])
+        folder = resumed(opt.resume)
+        state = json.loads((folder / STATE).read_text())
+        opt = argparse.Namespace(**state["options"])
+        for file in opt.modules:
+            admit(file)
     else:
-        resolve_defaults_(opt)
+        sparse.resolve_defaults_(opt)
         check_options(opt)
-    return run(opt)
+        folder = new_run(opt.project, opt.name, opt.exist_ok)
+        write_state(folder, opt, [])
+    return run(opt, folder)
+
+
+def resumed(given: Any) -> Path:
+    """The folder of an interrupted run: as given, or the newest one for True.
+
+    Raises:
+        InputError: there is none, or it is finished.
+    """
+    if given is True:
+        made = "yolo-slim slim"
+        found = newest(f"**/{STATE}", where="--resume", made_by=made).parent
+    else:
+        places = [Path(given), *Path(given).parents]
+        if not any((place / STATE).is_file() for place in places):
+            got = f"no {STATE} there"
+            raise InputError(f"--resume {given}", got, "the folder of a yolo-slim slim")
+        found = next(place for place in places if (place / STATE).is_file())
+    if (found / REPORT).is_file():
+        raise InputError(f"--resume {found}", "a finished run", "one that was interrupted")
+    return found
 
 
 def check_options(opt: argparse.Namespace) -> None:
@@ -83,49 +116,114 @@ def check_options(opt: argparse.Namespace) -> None:
     if opt.rounds >= opt.epochs:
         got = f"{opt.rounds} in {opt.epochs} epochs"
         raise InputError("--rounds", got, f"less than the epochs, {opt.epochs - 1} or fewer")
-    criteria.find(opt.criterion)
+    opt.residual = opt.residual or criteria.find(opt.criterion).residual
     options.check_common(opt)
     model = load(opt.weights).model if opt.weights else None
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
-    residual = opt.residual or criteria.find(opt.criterion).residual
+    if opt.teacher:
+        opt.teacher = str(Path(opt.teacher).absolute())
+        load(opt.teacher)
     prune(  # whatever the scores are, so much has to be within reach
         model,
         macs=opt.macs,
         criterion="first",
         budget="uniform",
         round_to=opt.round_to,
-        residual=residual,
+        residual=opt.residual,
         recover=(),
         imgsz=opt.imgsz,
     )
 
 
-def run(opt: argparse.Namespace) -> Path:
-    """Train with the options that `parse_options` returned."""
-    weights = opt.resume or opt.weights
-    chosen: dict[str, Any] = {name: getattr(opt, name) for name in OURS[2:]}
-    session = SlimSession(
-        load(weights).model if weights else None,
-        plan(opt.epochs, opt.rounds, opt.macs),
-        {**chosen, "recover": PARTS},
-    )
-    return report(training.train(opt, session, build=session.build))
-
-
-def finished(opt: argparse.Namespace) -> Path | None:
-    """The folder of a run that only the report is missing of; None if it is to be resumed."""
-    last = Path(opt.resume) if opt.resume is not True else newest(LAST, where="--resume", **MADE)
-    folder = last.parent.parent
-    if not (folder / PLAN).is_file() or (folder / REPORT).is_file():
-        return None
-    return folder if load(last).epoch < 0 else None
-
-
-def report(folder: Path) -> Path:
-    """Measure what came of it, and write and print it."""
-    print(write_report(folder))
-    best = folder / "weights" / "best.pt"
-    print(f"{best}, {REPORT}, {PICTURE}")
-    print(f"Next: python export.py --weights {best}")
+def run(opt: argparse.Namespace, folder: Path) -> Path:
+    """What is not done yet of a run."""
+    legs = plan(opt.epochs, opt.rounds, opt.macs)
+    for number, leg in enumerate(legs):
+        done = json.loads((folder / STATE).read_text())["rounds"]
+        if number < len(done):
+            continue
+        title = f"training {number + 1} of {len(legs)}, {leg.epochs} epochs"
+        training.LOGGER.info(f"\nslim: {title} ({folder / f'train{number + 1}'})")
+        trained = train(opt, folder, number, leg)
+        if leg.left is not None:
+            epoch = sum(each.epochs for each in legs[: number + 1])
+            training.LOGGER.info(f"\nslim: cut {number + 1} of {opt.rounds}, after {epoch} epochs")
+            report = cut(opt, folder, trained / "weights" / "last.pt", number, leg.left, epoch)
+            training.LOGGER.info(said(report))
+            write_state(folder, opt, [*done, report.as_dict()])
+    print(write_report(folder, opt, json.loads((folder / STATE).read_text())["rounds"]))
+    print(f"{folder / 'best.pt'}, {REPORT}, {PICTURE}")
+    print(f"Next: python export.py --weights {folder / 'best.pt'}")
     return folder
+
+
+def train(opt: argparse.Namespace, folder: Path, number: int, leg: Leg) -> Path:
+    """A training, begun or gone on with; nothing where it has ended."""
+    own = deepcopy(opt)
+    for name in OWN:
+        delattr(own, name)
+    own.epochs, own.project, own.name = leg.epochs, str(folder), f"train{number + 1}"
+    own.exist_ok = True
+    last = folder / own.name / "weights" / "last.pt"
+    if last.is_file():
+        if load(last).epoch < 0:
+            return folder / own.name
+        own.resume = str(last)
+    if number == 0:
+        weights = own.resume or own.weights
+        build = build_heir(load(weights).model if weights else None)
+        return training.train(own, sparse.Plain(), build=build)
+    own.cfg, own.weights = "", str(cut_file(folder, number))
+    return finetune.run(own)
+
+
+def cut(
+    opt: argparse.Namespace, folder: Path, source: Path, number: int, left: float, epoch: int
+) -> RoundReport:
+    """Cut what a training has left, down to a share of the first model's MACs."""
+    sets, model = data.read_data(opt.data), load(source).model
+    first = load(folder / "train1" / "weights" / "last.pt").model
+    images = calibrate(
+        sets,
+        model,
+        imgsz=opt.imgsz,
+        images=opt.calib_images,
+        batch_size=criteria.find(opt.criterion).batch,
+        seed=opt.seed,
+    )
+    judge = partial(
+        evaluate, data=sets, imgsz=opt.imgsz, workers=opt.workers, device=str(opt.device)
+    )
+    return cut_round(
+        source,
+        cut_file(folder, number + 1),
+        images,
+        judge,
+        epoch=epoch,
+        macs=left * cost(first, opt.imgsz).macs,
+        imgsz=opt.imgsz,
+        criterion=opt.criterion,
+        round_to=opt.round_to,
+        residual=opt.residual,
+        recover=PARTS,
+        seed=opt.seed,
+    )
+
+
+def cut_file(folder: Path, number: int) -> Path:
+    """Where the model after a cut lies, counted from 1."""
+    return folder / f"cut{number}.pt"
+
+
+def write_state(folder: Path, opt: argparse.Namespace, rounds: list[dict[str, Any]]) -> None:
+    """What a run goes on from."""
+    content = {"options": vars(opt), "rounds": rounds}
+    write_aside(folder / STATE, json.dumps(content, indent=2).encode())
+
+
+def said(report: RoundReport) -> str:
+    """A round in a line."""
+    left = report.macs[1] / report.macs[0]
+    text = f"slim: MACs {giga(report.macs[0])} -> {giga(report.macs[1])} ({left:.1%}), mAP50-95 "
+    return text + ", ".join(f"{value[1]:.3f} {name}" for name, value in report.accuracy.items())

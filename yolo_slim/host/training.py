@@ -116,10 +116,6 @@ class Run:
         if host.RANK == -1:
             self._leave()
 
-    def begin_again(self, why: str) -> None:
-        """Leave the loop for `last`, which has been replaced; to be called on each rank at once."""
-        raise GoBack(why)
-
     def _leave(self) -> None:
         """Raise GoBack on every rank, if the main one has asked for it."""
         self._back, self.saved = of_main((self._back, self.saved))  # it alone saves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -11,7 +12,7 @@ from typing import Any
 
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.host import data as host_data
-from yolo_slim.host.checkpoint import STATE, load, read, write_aside
+from yolo_slim.host.checkpoint import load, write_aside
 from yolo_slim.host.evaluate import Accuracy, evaluate
 from yolo_slim.host.training import RESULTS
 from yolo_slim.measure.cost import cost
@@ -19,28 +20,34 @@ from yolo_slim.measure.latency import onnx_latency
 from yolo_slim.report.plots import ACCENT, INK
 from yolo_slim.report.tables import giga, mega, ratio, table
 
-REPORT, PICTURE, DENSE = "report.json", "slim.png", "before-cut1.pt"
+REPORT, PICTURE = "report.json", "slim.png"
 Rounds = Sequence[Mapping[str, Any]]
 
 
-def write_report(folder: Path) -> str:
-    """Measure the last model of a run, and write slim.png and report.json, the latter last.
+def write_report(folder: Path, opt: argparse.Namespace, rounds: Rounds) -> str:
+    """Measure the last model of a run, copy it to best.pt, write slim.png and, last, report.json.
 
     Args:
-        folder: of a run that has ended.
+        folder: of a run whose trainings have ended.
+        opt: its options.
+        rounds: `RoundReport.as_dict` of each cut.
 
     Returns:
         The tables.
     """
-    best, first = (folder / "weights" / name for name in ("best.pt", DENSE))
-    slim, dense = load(best), load(first)
-    rounds = read(best)[STATE]["rounds"]
-    opt = host_data.read_mapping(folder / "opt.yaml", "the options of a run")
-    imgsz, data = int(opt["imgsz"]), host_data.read_data(opt["data"])
-    workers, device = int(opt["workers"]), str(opt["device"])
-    accuracy = evaluate(slim.model, data, imgsz=imgsz, workers=workers, device=device)
-    before, after = (cost(each.model, imgsz) for each in (dense, slim))
-    files = {"dense": to_onnx(dense.model, imgsz=imgsz), "slim": to_onnx(slim.model, imgsz=imgsz)}
+    first = folder / "train1" / "weights" / "last.pt"
+    best = folder / "best.pt"
+    write_aside(best, (folder / f"train{len(rounds) + 1}" / "weights" / best.name).read_bytes())
+    slim, dense, imgsz = load(best).model, load(first).model, opt.imgsz
+    accuracy = evaluate(
+        slim,
+        host_data.read_data(opt.data),
+        imgsz=imgsz,
+        workers=opt.workers,
+        device=str(opt.device),
+    )
+    before, after = (cost(model, imgsz) for model in (dense, slim))
+    files = {"dense": to_onnx(dense, imgsz=imgsz), "slim": to_onnx(slim, imgsz=imgsz)}
     times = {name: found.median for name, found in onnx_latency(files, imgsz=imgsz).items()}
     content = {
         "rounds": list(rounds),
@@ -50,7 +57,8 @@ def write_report(folder: Path) -> str:
         "latency_ms": times,
         "accuracy": {"map50": accuracy.map50, "map": accuracy.map},
     }
-    write_aside(folder / PICTURE, picture(course(folder / RESULTS), rounds))
+    parts = [course(folder / f"train{n + 1}" / RESULTS) for n in range(len(rounds) + 1)]
+    write_aside(folder / PICTURE, picture([row for part in parts for row in part], rounds))
     write_aside(folder / REPORT, json.dumps(content, indent=2).encode())
     return rounds_table(rounds) + "\n" + end_table(content, imgsz, accuracy)
 
@@ -81,8 +89,8 @@ def end_table(content: Mapping[str, Any], imgsz: int, accuracy: Accuracy) -> str
     return table(["", "before", "slim", "left"], rows)
 
 
-def course(results: Path) -> list[tuple[int, float, float]]:
-    """Epoch, from 0, mAP50 and mAP50-95 (of boxes) of the host's results.csv."""
+def course(results: Path) -> list[tuple[float, float]]:
+    """mAP50 and mAP50-95 (of boxes), epoch by epoch, of the host's results.csv."""
     found = []
     with results.open() as file:
         for row in csv.DictReader(file, skipinitialspace=True):
@@ -90,24 +98,24 @@ def course(results: Path) -> list[tuple[int, float, float]]:
             named = [k for k in values if k.startswith("metrics/mAP") and "(M)" not in k]
             fifty = next(k for k in named if "0.5:0.95" not in k)
             whole = next(k for k in named if "0.5:0.95" in k)
-            found.append((int(values["epoch"]), float(values[fifty]), float(values[whole])))
+            found.append((float(values[fifty]), float(values[whole])))
     return found
 
 
-def picture(epochs: Sequence[tuple[int, float, float]], rounds: Rounds) -> bytes:
+def picture(epochs: Sequence[tuple[float, float]], rounds: Rounds) -> bytes:
     """mAP over the epochs, and where it was cut; a .png.
 
     Args:
-        epochs: of `course`.
+        epochs: of `course`, of all trainings.
         rounds: of the report.
     """
     from matplotlib.figure import Figure  # pyplot would keep it
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    done = [epoch + 1 for epoch, _, _ in epochs]
-    axes.plot(done, [value for _, value, _ in epochs], color=INK, label="mAP50")
-    axes.plot(done, [value for _, _, value in epochs], color=ACCENT, label="mAP50-95")
+    done = range(1, len(epochs) + 1)
+    axes.plot(done, [value for value, _ in epochs], color=INK, label="mAP50")
+    axes.plot(done, [value for _, value in epochs], color=ACCENT, label="mAP50-95")
     first = rounds[0]["macs"][0]
     for each in rounds:
         axes.axvline(each["epoch"] + 0.5, color="#7f8c8d", lw=1, ls="--")
@@ -116,7 +124,7 @@ def picture(epochs: Sequence[tuple[int, float, float]], rounds: Rounds) -> bytes
         axes.text(*place, text, rotation=90, size=8, ha="right", va="bottom")
         steps = [value[1] for value in each["accuracy"].values()]
         axes.plot([each["epoch"] + 0.5] * 2, [steps[0], steps[-1]], color=ACCENT, lw=1, marker="_")
-    axes.set(xlabel="epoch", ylim=(0, 1), xlim=(0, max(done, default=1) + 1))
+    axes.set(xlabel="epoch", ylim=(0, 1), xlim=(0, len(epochs) + 1))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", frameon=False)
     out = io.BytesIO()
