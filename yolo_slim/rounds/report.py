@@ -119,14 +119,11 @@ def picture(epochs: Sequence[tuple[float, float]], rounds: Rounds) -> bytes:
     first = rounds[0]["macs"][0]
     for each in rounds:
         axes.axvline(each["epoch"] + 0.5, color="#7f8c8d", lw=1, ls="--")
-        text = f"cut to {ratio(each['macs'][1], first)} of the MACs "
-        place = (each["epoch"] + 0.5, 0.02)
-        axes.text(*place, text, rotation=90, size=8, ha="right", va="bottom")
-        steps = [value[1] for value in each["accuracy"].values()]
-        axes.plot([each["epoch"] + 0.5] * 2, [steps[0], steps[-1]], color=ACCENT, lw=1, marker="_")
+        text = f"{each['macs'][1] / first:.0%} of\nthe MACs"
+        axes.text(each["epoch"] + 0.5, 1.01, text, size=8, ha="center", va="bottom")
     axes.set(xlabel="epoch", ylim=(0, 1), xlim=(0, len(epochs) + 1))
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="lower right", frameon=False)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=120)
     return out.getvalue()
