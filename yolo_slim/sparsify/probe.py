@@ -1,7 +1,7 @@
 """A quick cut in the middle of a training: what would be left of mAP if it were made now?
 
-The cut is that of prune.py with its defaults, on the moving average that is saved, made by
-silencing channels (see `pruning.masks`). Cut and uncut model are validated on the same few images
+The cut is that of prune.py with its defaults, constants moved, on the moving average that is saved.
+Cut and uncut model are validated on the same few images
 of the validation split. That takes a bounded share of the training's time, and leaves no trace in
 it: with and without, a run ends in the same bits.
 """
@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -22,12 +21,15 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError
+from yolo_slim.host.compat import replaced
 from yolo_slim.host.training import LOGGER, Run
 from yolo_slim.host.validation import Validation
 from yolo_slim.pruning import criteria
+from yolo_slim.pruning.blocks import Masks
 from yolo_slim.pruning.budget import choose_masks
-from yolo_slim.pruning.masks import apply_masks_
+from yolo_slim.pruning.constants import move_constants_
 from yolo_slim.pruning.prune import ROUND_TO
+from yolo_slim.pruning.rebuild import rebuild
 from yolo_slim.pruning.weight_masks import baked
 from yolo_slim.sparsify.probe_cost import FIXED, MOST, SIZES, Cost, images_now
 from yolo_slim.sparsify.readiness import Kept
@@ -147,7 +149,7 @@ class Probe:
                 self._sizes = [n for n in self._sizes if n > images]
                 return (None, None), 0
         validation = self._images[1]
-        model = baked(ema)
+        model = baked(ema).cpu()
         began = self._clock()
         before = validation(model).map50
         each = self._clock() - began
@@ -164,9 +166,16 @@ class Probe:
         for place, share in enumerate(shares):
             if share and self._clock() + each <= until:
                 with suppress(InputError):  # more than --keep leaves
-                    after = validation(apply_masks_(deepcopy(model), choose(share))).map50
+                    after = validation(self._cut(model, choose(share))).map50
                     cuts[place] = Kept(share, after / before)
         return (cuts[0], cuts[1]), 1 + sum(cut is not None for cut in cuts)
+
+    def _cut(self, model: nn.Module, masks: Masks) -> nn.Module:
+        """What prune.py would make of it."""
+        with replaced(LOGGER, disabled=True):  # the host tells of each model that is built
+            slim = rebuild(model, self.graph, masks)
+        move_constants_(slim, model, self.graph, masks)
+        return slim
 
     def _load(self, ema: nn.Module, images: int) -> Validation:
         kind = next(ema.parameters()).device.type
