@@ -390,7 +390,7 @@ def test_pruned_model_validates_as_the_masked_one(tiny_seg: nn.Module, tmp_path:
     """Pruned, saved, opened: boxes, coefficients and prototypes."""
     from yolo_slim.pruning.masks import apply_masks_
 
-    pruned = prune(tiny_seg, 0.5, imgsz=64)
+    pruned = prune(tiny_seg, 0.5, recover=(), imgsz=64)
     slim = load(save(pruned, tmp_path / "pruned.pt")).model
     masked = apply_masks_(deepcopy(tiny_seg), pruned.masks)
     image = torch.rand(2, 3, 64, 96)

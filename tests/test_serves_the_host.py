@@ -25,7 +25,7 @@ def slim(tiny_model: nn.Module) -> nn.Module:
 
 def test_fused_and_augmented_as_the_masked_model(tiny_model: nn.Module) -> None:
     """fuse() and augmented inference agree with the dense model whose channels are silenced."""
-    pruned = prune(tiny_model, 0.5, imgsz=64)
+    pruned = prune(tiny_model, 0.5, recover=(), imgsz=64)
     masked = apply_masks_(deepcopy(tiny_model), pruned.masks).double()
     slim = deepcopy(pruned.model).double()
     image = torch.rand(2, 3, 96, 64, dtype=torch.float64)

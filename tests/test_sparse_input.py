@@ -80,12 +80,12 @@ def test_the_largest_share_that_is_named_can_be_had(refused, options, tiny_model
     left_out = ["--keep", "model.[4-7]", "--freeze", 2]
     line = refused("sparse", *options["sparse"], "--st", "--percent", 0.9, *left_out)
     most = float(re.search(r"at most ([\d.]+)", line).group(1))
-    penalty = SparsityPenalty(tiny_model, keep=["model.[4-7]"])
+    penalty = SparsityPenalty(tiny_model, percent=most, keep=["model.[4-7]"])
     sparse.freeze_(tiny_model, [2])
-    gone = sum(int((~mask).sum()) for mask in penalty.auto.masks(most).values())
+    gone = sum(int((~mask).sum()) for mask in penalty.auto.masks().values())
     assert abs(gone - most * penalty.norms.graph.prunable_channels) <= 1
     with pytest.raises(InputError, match="--percent"):
-        penalty.auto.masks(most + 0.02)
+        penalty.auto.masks(1 + 0.02 / most)
 
 
 def checked(argv) -> Namespace:
@@ -170,6 +170,11 @@ def test_resume_of_a_run_that_was_not_sparse(tiny_checkpoint, tmp_path, refused)
         ({"bias_sr": "auto"}, "bias_sr: auto, expected a finite number, 0 or more"),
         ({"bias_sr": -1.0}, "bias_sr: -1.0, expected"),
         ({"penalty": "l2"}, "penalty: 'l2', expected l1 or prox"),
+        ({"macs": 0}, "--macs: 0, expected"),
+        ({"macs": 0.5, "percent": 0.6}, "--macs: given besides --percent"),
+        ({"macs": 0.5, "sr": 0.1}, "--macs: given with another --sr"),
+        ({"macs": 0.5, "penalty": "l1"}, "--macs: given with another --sr"),
+        ({"macs": 0.001}, "--macs: 0.001, expected"),
         ({"percent": 1.0}, "--percent: 1.0, expected"),
         ({"percent": "0.6"}, "--percent: '0.6', expected"),
         ({"residual": "all"}, "residual"),

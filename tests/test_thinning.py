@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from yolo_slim import InputError, SparsityPenalty, prune
-from yolo_slim.pruning.masks import apply_masks_
+from yolo_slim.pruning.masks import apply_masks_, keep_vector
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.schedule import REACHED, descent
 
@@ -65,7 +65,7 @@ def zeros(penalty: SparsityPenalty) -> torch.Tensor:
 def reached(penalty: SparsityPenalty) -> bool:
     """Whether the share at exactly zero is what was asked for, to 1% or a channel."""
     total = penalty.norms.graph.prunable_channels
-    return abs(zeros(penalty).sum() - penalty.percent * total) <= max(0.01 * total, 0.5)
+    return abs(zeros(penalty).sum() - penalty.target * total) <= max(0.01 * total, 0.5)
 
 
 RUNS = [(kind, 100, epochs) for kind in OPTIMIZERS for epochs in (None, 10)]
@@ -214,6 +214,8 @@ CUTS = [
     {"residual": "inner", "round_to": 4},
     {"keep": ["model.2", "model.5.bn"], "percent": 0.4},
     {"residual": "group", "keep": ["model.4.cv1"], "percent": 0.4, "round_to": 1},
+    {"macs": 0.5, "round_to": 8},
+    {"macs": 0.3, "round_to": 1, "residual": "inner"},
 ]
 
 
@@ -245,13 +247,16 @@ def test_nothing_is_lost_at_the_cut(tiny_model: nn.Module, options: dict) -> Non
         model(images)
     model.eval()
 
-    settings = {key: value for key, value in options.items() if key != "percent"}
+    settings = {key: value for key, value in options.items() if key not in {"percent", "macs"}}
+    settings |= {"round_to": 1} if "macs" in options else {}
     share = int(gone.sum()) / penalty.norms.graph.prunable_channels
-    asked = [] if options.get("residual") == "group" else [penalty.percent]  # 1% may differ there
+    asked = [] if options.get("residual") == "group" else [penalty.target]  # 1% may differ there
     for percent in (*asked, share):
         pruned = prune(model, percent, imgsz=64, **settings)
         assert torch.equal(~penalty.norms.joined(pruned.masks), gone)
         assert int(sum((~m).sum() for m in pruned.masks.values())) == int(gone.sum())
+        left_of_macs = pruned.report.after.macs / pruned.report.before.macs
+        assert left_of_macs == pytest.approx(options.get("macs", left_of_macs), rel=0.02)
     assert {n: int(m.sum()) for n, m in pruned.masks.items() if n in left} == left
     assert same(apply_masks_(deepcopy(model), pruned.masks), model)
     other = torch.rand(2, 3, 64, 64, dtype=torch.float64)
@@ -274,13 +279,32 @@ def test_frozen_layers_stay_and_others_go_for_them(tiny_model: nn.Module) -> Non
     assert same(tiny_model.model[:4], start.model[:4])
     assert reached(penalty)
     with pytest.raises(InputError, match=r"--percent: 0\.9"):
-        penalty.auto.masks(0.9)
+        penalty.auto.masks(0.9 / 0.5)
+
+
+@pytest.mark.parametrize("macs", [0.3, 0.6])
+def test_a_failure_asks_for_less(net: nn.Module, macs: float) -> None:
+    """Three quarters of what was to go, in the unit that was asked for; more than that revives."""
+    optimizer = OPTIMIZERS["SGD"](net.parameters())
+    penalty = SparsityPenalty(net, macs=macs, round_to=1).attach(optimizer)
+    list(train_(net, penalty, optimizer, 40))
+    more = penalty.target
+    assert penalty.holds and reached(penalty)
+    assert "aiming at" in penalty.weaken_(1)
+    assert penalty.target < more
+    counted, masks = penalty.auto.counted, penalty.auto.masks()
+    left = counted.macs(keep_vector(penalty.norms.graph, masks)) / counted.macs(counted.everything)
+    assert left == pytest.approx(1 - 0.75 * (1 - macs), abs=0.03)
+    again = SparsityPenalty(net, macs=macs, round_to=1)
+    again.load_state(penalty.state())
+    assert again.target == penalty.target and again.auto.part == 0.75
 
 
 @pytest.mark.parametrize("at", [10, 41, 45, 55])
-def test_resumed_is_uninterrupted(net: nn.Module, at: int) -> None:
+@pytest.mark.parametrize("aim", ["percent", "macs"])
+def test_resumed_is_uninterrupted(net: nn.Module, at: int, aim: str) -> None:
     """At any step: model, optimizer and state, through a file, into a new penalty."""
-    steps, options = 60, {"percent": 0.6, "round_to": 8}
+    steps, options = 60, {aim: 0.6, "round_to": 8}
     other = deepcopy(net)
     optimizer = OPTIMIZERS["AdamW"](net.parameters())
     penalty = SparsityPenalty(net, **options).attach(optimizer)

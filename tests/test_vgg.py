@@ -112,7 +112,7 @@ def test_cut(digits, vgg11, percent: float) -> None:
     """The share asked for, and masked == rebuilt on real digits, with no help of check_parity."""
     before, images = state_of(vgg11), digits.test.images[:16].double() / 255
     random = torch.get_rng_state()
-    pruned = prune(vgg11, percent, round_to=1)
+    pruned = prune(vgg11, percent, recover=(), round_to=1)
     assert torch.equal(torch.get_rng_state(), random)
     assert same(before, vgg11.state_dict())
     total = sum(len(mask) for mask in pruned.masks.values())
@@ -398,7 +398,7 @@ def test_plain_sequential(plain) -> None:
     assert graph.norms["10.1"].readers == ("14",)
     ids = graph.norms["10.1"].ids
     assert graph.convs["14"].inputs.tolist() == [i for i in ids for _ in range(6)]
-    pruned = prune(plain, 0.5, round_to=1)
+    pruned = prune(plain, 0.5, recover=(), round_to=1)
     kept = {name: int(mask.sum()) for name, mask in pruned.masks.items()}
     assert abs(sum(kept.values()) - 27) <= 1  # a tied pair counts as two
     assert kept["5"] == kept["8"] == pruned.model[7].groups

@@ -30,7 +30,7 @@ from yolo_slim.sparsify.verdict import ready
 
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
 DEMO_DATA = {DETECTION: "data/shapes.yaml", SEGMENTATION: "data/shapes-seg.yaml"}
-OURS = ("sr", "percent", "penalty", "bias_sr", "residual", "keep", "round_to", "no_probe")
+OURS = ("sr", "percent", "macs", "penalty", "bias_sr", "residual", "keep", "round_to", "no_probe")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +41,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text += "three quarters of the run; or a number: strength of the L1 on gamma"
     add("--sr", type=strength, metavar="SR", help=text)
     add("--percent", type=float, help=f"share that is to be cut (default {DEFAULT:g})")
+    text = "share of the MACs that is to be left, in place of a percent; for --sr auto with prox"
+    add("--macs", type=float, help=text)
     text = "prox: soft thresholding after the step (default with --sr auto); l1: its gradient "
     text += "before the step, decaying (default with a number)"
     add("--penalty", choices=METHODS, help=text)
@@ -112,7 +114,8 @@ def check_options_(opt: argparse.Namespace) -> None:
     check_strengths(opt.sr, opt.bias_sr, "--")
     for name in () if opt.st else given(opt):
         raise InputError(name, "given without --st", "--st, which turns the penalty on")
-    opt.percent = check_percent(DEFAULT if opt.percent is None else opt.percent)
+    if opt.macs is None:
+        opt.percent = check_percent(DEFAULT if opt.percent is None else opt.percent)
     if opt.st and opt.evolve:
         why = "one of the two: evolution compares runs by an mAP that sparsity holds down"
         raise InputError("--evolve", "given with --st", why)
@@ -150,6 +153,7 @@ def penalty_of(model: nn.Module, opt: argparse.Namespace) -> SparsityPenalty:
         opt.sr,
         penalty=getattr(opt, "penalty", None),
         percent=opt.percent,
+        macs=getattr(opt, "macs", None),
         bias_sr=opt.bias_sr,
         residual=residual,
         keep=getattr(opt, "keep", []),
@@ -165,7 +169,7 @@ def probe_of(penalty: SparsityPenalty, run: training.Run) -> Probe | None:
         data.read_data(run.opt.data),
         penalty.norms.graph,
         imgsz=run.opt.imgsz,
-        percent=penalty.percent,
+        percent=penalty.target,
         held=penalty.norms.held,
         round_to=getattr(run.opt, "round_to", ROUND_TO),
     )
@@ -213,7 +217,11 @@ def announce(run: training.Run, penalty: SparsityPenalty) -> None:
     text = f"\nsparsity: {len(penalty.names)} BatchNorms, {channels} channels, "
     if penalty.sr == AUTO:
         end = math.ceil(REACHED * run.epochs)
-        text += f"{penalty.percent:.0%} of them at zero by epoch {end} of {run.epochs}, then held"
+        if getattr(run.opt, "macs", None) is None:
+            text += f"{penalty.target:.0%} of them at zero"
+        else:
+            text += f"as many of them at zero as leave {run.opt.macs:.0%} of the MACs"
+        text += f" by epoch {end} of {run.epochs}, then held"
         training.LOGGER.info(f"{text} (sr auto, {penalty.method})")
         return
     gain = limits.gain_of(run.opt.optimizer, run.hyp["momentum"])

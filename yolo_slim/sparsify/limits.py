@@ -32,15 +32,9 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
     if not any(norms.trained):
         raise InputError("--freeze", "given with --st for all prunable layers", "some that train")
     if isinstance(penalty.auto, Thinning):
-        if not penalty.percent:
+        if not penalty.target:
             raise InputError("--percent", "0", "more than 0: what is to be cut, for --sr auto")
-        try:
-            most = achieved(norms.graph, penalty.auto.masks(penalty.percent, 1))
-            if most < penalty.percent - SLACK:
-                raise InputError("", "", f"at most {floor(most):g}")
-        except InputError as error:
-            got = f"{penalty.percent:g}, more than --keep, --freeze and a floor leave"
-            raise InputError("--percent", got, error.parts[2]) from error
+        check_share(penalty.auto)
     if penalty.auto or not penalty.sr or (penalty.method == "l1" and opt.optimizer != "SGD"):
         return
     hyp = data.read_mapping(opt.hyp, "hyperparameters")
@@ -55,6 +49,23 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
     if penalty.sr > most:
         text = f"at most {floor(most):g}: in this run more takes every gamma to zero"
         raise InputError("--sr", f"{penalty.sr:g}", text)
+
+
+def check_share(auto: Thinning) -> None:
+    """See that so much can be cut.
+
+    Raises:
+        InputError: --keep, --freeze or the floor do not leave it.
+    """
+    try:
+        most = achieved(auto.norms.graph, auto.masks(round_to=1))
+        if auto.macs is None and most < auto.percent - SLACK:
+            raise InputError("", "", f"at most {floor(most):g}")
+    except InputError as error:
+        if auto.macs is not None:
+            raise
+        got = f"{auto.percent:g}, more than --keep, --freeze and a floor leave"
+        raise InputError("--percent", got, error.parts[2]) from error
 
 
 def reach_of(penalty: SparsityPenalty, rates: Iterable[tuple[float, float]], gain: float) -> float:

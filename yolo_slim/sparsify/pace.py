@@ -30,7 +30,7 @@ class Pace:
     """
 
     def __init__(self, norms: PrunableNorms, percent: float) -> None:
-        self.norms, self.percent = norms, percent
+        self.norms, self.percent, self.asked = norms, percent, percent
         self.descent: Callable[[float], float] = lambda progress: min(progress / REACHED, 1.0)
         self.strength, self.gone, self.start = 0.0, 0.0, self.quantile()
 
@@ -56,6 +56,10 @@ class Pace:
         gap = self.quantile() - (1 - self.gone) * self.start
         self.strength = max(gap, 0.0) / (STEPS * rate) if rate > 0 else 0.0
         return self.strength
+
+    def ask_(self, part: float) -> None:
+        """Be content with a part of what was asked for, in (0, 1]."""
+        self.percent = self.asked * part
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs to go on."""

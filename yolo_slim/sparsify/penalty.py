@@ -15,10 +15,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import Residual
+from yolo_slim.channels.graph import ChannelGraph, Residual
 from yolo_slim.errors import InputError
+from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.pruning.budget import DEFAULT, check_percent
+from yolo_slim.pruning.mask_cost import MaskCost
 from yolo_slim.pruning.prune import ROUND_TO
+from yolo_slim.pruning.targets import check_target
 from yolo_slim.sparsify.lasso import add_l1_
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.pace import Pace
@@ -28,10 +31,7 @@ from yolo_slim.sparsify.thinning import Thinning
 Method = Literal["l1", "prox"]
 METHODS: tuple[Method, ...] = get_args(Method)
 AUTO: Literal["auto"] = "auto"
-WEAKER, WEAKER_SHARE = (
-    0.3,
-    0.75,
-)  # by what the strength, or the share, is multiplied after a failure
+WEAKER, WEAKER_SHARE = 0.3, 0.75  # of the strength, or the share, is left after a failure
 
 
 class SparsityPenalty:
@@ -50,6 +50,8 @@ class SparsityPenalty:
         penalty: "prox", soft thresholding after the step, or "l1", its gradient before the step.
             None: "prox" with "auto", else "l1", the decaying L1 of network slimming.
         percent: share of the prunable channels that is to be cut, in [0, 1); with "auto".
+        macs: share of the MACs that is to be left, in (0, 1], in place of a percent; with "auto"
+            and "prox".
         bias_sr: strength on beta, which does not decay; 0 leaves beta alone. None: with "l1"
             10 * sr (sr itself with "auto"), with "prox" beta shrinks with its gamma.
         residual: see `channel_graph`.
@@ -71,7 +73,8 @@ class SparsityPenalty:
         sr: float | Literal["auto"] = AUTO,
         *,
         penalty: Method | None = None,
-        percent: float = DEFAULT,
+        percent: float | None = None,
+        macs: float | None = None,
         bias_sr: float | None = None,
         residual: Residual = "skip",
         keep: Sequence[str] = (),
@@ -83,13 +86,23 @@ class SparsityPenalty:
         if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
             raise InputError("round_to", round_to, "1 or more")
         self.method: Method = penalty or ("prox" if sr == AUTO else "l1")
-        self.sr, self.bias_sr, self.percent = sr, bias_sr, check_percent(percent)
+        if macs is not None:
+            if percent is not None:
+                raise InputError("--macs", "given besides --percent", "one target")
+            if sr != AUTO or self.method != "prox":
+                raise InputError("--macs", "given with another --sr or --penalty", "auto and prox")
+            check_target("macs", macs)
+        self.sr, self.bias_sr = sr, bias_sr
+        self.percent = check_percent(DEFAULT if percent is None else percent)
         self.norms = PrunableNorms(model, residual, keep)
         self.names, self.progress, self.weaker = self.norms.names, 0.0, 1.0
         self._handles: list[Any] = []
         self.auto: Thinning | Pace | None = None
         if sr == AUTO and self.method == "prox":
-            self.auto = Thinning(self.norms, self.percent, round_to, bias_sr is None)
+            counted = None if macs is None else costs(model, self.norms.graph)
+            self.auto = Thinning(
+                self.norms, self.percent, round_to, bias_sr is None, macs=macs, counted=counted
+            )
         elif sr == AUTO:
             self.auto = Pace(self.norms, self.percent)
 
@@ -116,7 +129,8 @@ class SparsityPenalty:
 
     @property
     def target(self) -> float:
-        """Share of the channels that is to be cut: `percent`, or less after a failure."""
+        """Share of the channels that is to be cut: `percent`, or less after a failure; with `macs`
+        what it comes to, by what is known so far."""
         return self.percent if self.auto is None else self.auto.percent
 
     @property
@@ -203,10 +217,7 @@ class SparsityPenalty:
     def weaken_(self, times: int) -> str:
         """Be weaker after so many failures, and say how: a smaller sr, or share with "auto"."""
         if self.auto is not None:
-            percent = self.percent * WEAKER_SHARE**times
-            if isinstance(self.auto, Thinning) and percent != self.auto.percent:
-                self.auto.planned, self.auto.held = -1.0, None  # zeros that are held may be more
-            self.auto.percent = percent
+            self.auto.ask_(WEAKER_SHARE**times)
             return f"aiming at {self.auto.percent:.0%} of the channels"
         self.weaker = WEAKER**times
         return f"with sr {float(self.sr) * self.weaker:.3g}, and as much less on beta"
@@ -224,6 +235,11 @@ class SparsityPenalty:
         self.weaker = state["weaker"]
         if self.auto is not None:
             self.auto.load_state(state["auto"])
+
+
+def costs(model: nn.Module, graph: ChannelGraph) -> MaskCost:
+    """What its channels cost, for shares of the MACs, which are the same at any image size."""
+    return MaskCost(model, graph, 64 if is_detector(model) else smallest_image(model)[1])
 
 
 def check_strengths(sr: Any, bias_sr: Any, prefix: str = "") -> None:

@@ -57,7 +57,7 @@ class SparseSession(Hooks):
                 run.folder,
                 names=self.penalty.names,
                 start=start_medians(model, self.penalty.names),
-                percent=self.penalty.percent,
+                percent=self.penalty.target,
                 epochs=run.opt.epochs,
                 auto=self.penalty.auto is not None,
                 probe=self.make_probe(self.penalty, run),
@@ -110,6 +110,7 @@ class SparseSession(Hooks):
         assert self.penalty is not None and self.monitor is not None
         if self.held is None and self.penalty.holds:
             self.held = run.epoch
+        self.monitor.aim_at(self.penalty.target)
         lately = self.held is not None and run.epoch - self.held < TWICE
         acts = self.penalty.strength > 0 or lately  # what the last channels cost shows afterwards
         why = self.guard.numbers(run.losses)

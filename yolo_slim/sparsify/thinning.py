@@ -12,6 +12,9 @@ threshold follows from how far the largest of them still is from zero and how mu
 left; what the loss pulls back in a step makes the next one larger. Neither learning rate nor
 optimizer is in it. The other channels are left alone: an L1 on all would shrink them too, and the
 model with them (the trimmed L1 of Yun et al. 2019). From the end of the way on zeros are held.
+
+Where it is MACs that count, those channels go whose score is small for the MACs that they take, as
+many as leave the share that is wanted.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ from typing import Any
 import torch
 
 from yolo_slim.pruning.blocks import Masks
-from yolo_slim.pruning.budget import choose_masks
+from yolo_slim.pruning.budget import Goal, achieved, choose_masks
+from yolo_slim.pruning.mask_cost import MaskCost
+from yolo_slim.pruning.spread import spending
+from yolo_slim.pruning.targets import goal_of
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.proximal import shrink_
 from yolo_slim.sparsify.schedule import REACHED
@@ -41,21 +47,36 @@ class Thinning:
         percent: share of the prunable channels that is to be zero, those that are kept counted too.
         round_to: as in `prune`.
         bias: beta falls with gamma.
+        macs: share of the MACs that is to be left, in place of a percent.
+        counted: what channels cost, for `macs`.
 
     Attributes:
+        percent: as given; with `macs` what it comes to, by the scores so far.
+        part: of what is asked for, less than 1 after a failure.
         descent: share of the way, from progress; to be set by who knows the learning rates.
         strength: the mean threshold of the last step, in units of gamma.
         held: (channels,) True for those that are held at zero; None before.
     """
 
-    def __init__(self, norms: PrunableNorms, percent: float, round_to: int, bias: bool) -> None:
+    def __init__(
+        self,
+        norms: PrunableNorms,
+        percent: float,
+        round_to: int,
+        bias: bool,
+        macs: float | None = None,
+        counted: MaskCost | None = None,
+    ) -> None:
         self.norms, self.percent, self.round_to, self.bias = norms, percent, round_to, bias
+        self.asked, self.part, self.macs, self.counted = percent, 1.0, macs, counted
+        self.spent = spending(norms.graph, counted) if counted else {}
         self.descent: Callable[[float], float] = lambda progress: min(progress / REACHED, 1.0)
         self.strength: float | torch.Tensor = 0.0
         self.gone, self.planned, self.steps = 0.0, -1.0, 0
         self.score = torch.zeros_like(norms.unit, dtype=torch.float32)
         self.chosen = torch.zeros_like(norms.layer, dtype=torch.bool)
         self.held: torch.Tensor | None = None
+        self.aim_()
 
     @property
     def due(self) -> float:
@@ -102,20 +123,40 @@ class Thinning:
     def plan_(self) -> None:
         """Decide which channels go: those that prune.py would cut, of as many as are due."""
         self.planned = self.gone
-        share = self.percent * min(self.gone / (1 - FADE), 1.0)
-        self.chosen = ~self.norms.joined(self.masks(share))
+        self.aim_()
+        self.chosen = ~self.norms.joined(self.masks(min(self.gone / (1 - FADE), 1.0)))
 
-    def masks(self, percent: float, round_to: int | None = None) -> Masks:
+    def aim_(self) -> None:
+        """Find the share of the channels that all of it comes to."""
+        self.percent = self.asked * self.part
+        if self.macs is not None:
+            self.percent = achieved(self.norms.graph, self.masks())
+
+    def ask_(self, part: float) -> None:
+        """Be content with a part of what was asked for, in (0, 1]."""
+        if part != self.part:
+            self.part, self.planned, self.held = part, -1.0, None  # more than that may be held
+            self.aim_()
+
+    def masks(self, part: float = 1.0, round_to: int | None = None) -> Masks:
         """What prune.py would cut of the model by the scores so far.
+
+        Args:
+            part: of all that is to go, in [0, 1].
+            round_to: in place of its own.
 
         Raises:
             InputError: less than this can be cut, see `choose_masks`.
         """
-        norms = self.norms
+        norms, part = self.norms, part * self.part
         scores = {n.name: torch.zeros(n.channels) for n in norms.graph.prunable}
         scores |= norms.by_name(self.score.cpu())
+        goal: float | Goal = self.asked * part
+        if self.macs is not None and self.counted is not None:
+            scores = {name: score / self.spent[name] for name, score in scores.items()}
+            goal = goal_of("macs", 1 - (1 - self.macs) * part, self.counted)
         return choose_masks(
-            norms.graph, scores, percent, keep=self.fixed(), round_to=round_to or self.round_to
+            norms.graph, scores, goal, keep=self.fixed(), round_to=round_to or self.round_to
         )
 
     def fixed(self) -> set[str]:
@@ -128,7 +169,12 @@ class Thinning:
     def state(self) -> dict[str, Any]:
         """What a resumed training needs to go on: plain values and tensors."""
         kept = {"gone": self.gone, "planned": self.planned, "steps": self.steps}
-        kept |= {"percent": self.percent, "score": self.score.cpu(), "chosen": self.chosen.cpu()}
+        kept |= {
+            "percent": self.percent,
+            "part": self.part,
+            "score": self.score.cpu(),
+            "chosen": self.chosen.cpu(),
+        }
         return {**kept, "held": self.held is not None}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -136,5 +182,6 @@ class Thinning:
         device = self.norms.unit.device
         self.gone, self.planned = state["gone"], state["planned"]
         self.steps, self.percent = state["steps"], state["percent"]
+        self.part = state["part"] if "part" in state else self.percent / max(self.asked, 1e-9)
         self.score, self.chosen = state["score"].to(device), state["chosen"].to(device)
         self.held = self.chosen if state["held"] else None

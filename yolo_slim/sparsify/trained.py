@@ -17,7 +17,8 @@ def as_trained_(opt: argparse.Namespace, source: Checkpoint, ratios: dict[str, f
     """Fill in what is not given: as in the sparse training, so that what is cut is zero."""
     trained = source.train
     opt.residual = opt.residual or trained.get("residual")
-    opt.round_to = opt.round_to or trained.get("round_to") or ROUND_TO
+    by_macs = trained.get("macs") is not None  # what is zero then is what leaves so many
+    opt.round_to = opt.round_to or (1 if by_macs else trained.get("round_to")) or ROUND_TO
     targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
     free = not ratios and all(target is None for target in targets)
     if free and opt.criterion == "bn" and trained.get("st"):
