@@ -17,6 +17,7 @@ from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.measure.cost import cost
 from yolo_slim.rounds.plan import plan
+from yolo_slim.sparsify.session import SparseSession
 
 SMALL = ["--img", "64", "--batch-size", "8", "--workers", "0", "--noplots", "--epochs", "4"]
 
@@ -31,6 +32,8 @@ def test_rounds_by_hand() -> None:
     assert [leg.epochs for leg in found] == [10, 10, 10, 30]
     assert [leg.left for leg in found[:3]] == pytest.approx([0.6, 0.36, 0.216])
     assert [leg.epochs for leg in plan(60, 6, 0.5)] == [5] * 6 + [30]
+    assert [leg.epochs for leg in plan(60, 1, 0.5, sparse=True)] == [30, 30]
+    assert [leg.epochs for leg in plan(61, 3, 0.5, sparse=True)] == [10] * 3 + [31]
 
 
 @pytest.mark.parametrize("epochs", [2, 3, 7, 30, 100])
@@ -107,6 +110,46 @@ class Stop(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
+def test_sparse_trainings_before_the_cuts(argv: list[str], tmp_path: Path, monkeypatch) -> None:
+    """Interrupted in the sparse training: it ends sparse, and the cut takes what is zero."""
+    folder, start = tmp_path / "runs" / "slim" / "exp", SparseSession.on_epoch_start
+
+    def epoch(self: Any, step: Any) -> None:
+        if step.epoch == 2:
+            raise Stop
+        start(self, step)
+
+    options = ["--st", "--rounds", "1", "--epochs", "8", "--round-to", "8"]
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(SparseSession, "on_epoch_start", epoch)
+        slim.main([*argv, *options])
+    assert run("slim", ["--resume"]) == 0
+    with (folder / "train1" / "sparsity.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    report = json.loads((folder / "report.json").read_text())
+    cut = report["rounds"][0]
+    assert cut["cut"]["criterion"] == "bn"
+    assert cut["macs"][1] / cut["macs"][0] == pytest.approx(0.6, rel=0.02)
+    found = load(folder / "train1" / "weights" / "best.pt").model
+    gone = load(folder / "cut1.pt").model
+    zero = sum(int((m.weight == 0).sum()) for m in found.modules() if hasattr(m, "running_mean"))
+    sizes = [
+        sum(m.num_features for m in model.modules() if hasattr(m, "running_mean"))
+        for model in (found, gone)
+    ]
+    assert zero == sizes[0] - sizes[1] > 0
+    assert not (folder / "train2" / "sparsity.csv").exists()
+
+
+def test_sparse_rounds(argv: list[str], tmp_path: Path) -> None:
+    """The second round's share is of what the first one left."""
+    assert run("slim", [*argv, "--st", "--epochs", "8"]) == 0
+    report = json.loads((tmp_path / "runs" / "slim" / "exp" / "report.json").read_text())
+    lefts = [each["macs"][1] / report["macs"][0] for each in report["rounds"]]
+    assert lefts == pytest.approx([0.6**0.5, 0.6], rel=0.02)
+
+
 @pytest.mark.parametrize("where", ["before a cut", "after a cut", "in a training", "at the end"])
 def test_an_interruption_loses_nothing(
     where: str, argv: list[str], tiny_checkpoint: Path, tmp_path: Path, monkeypatch
@@ -155,6 +198,8 @@ def test_an_interruption_loses_nothing(
         (["--round-to", "0"], "--round-to: 0, expected 1 or more"),
         (["--calib-images", "0"], "--calib-images: 0, expected 1 or more"),
         (["--criterion", "magic"], "--criterion: 'magic', expected "),
+        (["--st", "--criterion", "l1"], "--criterion: l1 with --st, expected bn"),
+        (["--st", "--freeze", "24"], "--freeze: given with --st for all prunable layers"),
         (["--evolve"], "--evolve: given, expected no evolution"),
     ],
 )

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from yolo_slim.commands import finetune, sparse
 from yolo_slim.errors import InputError
 from yolo_slim.host import data, options, training
@@ -20,7 +22,7 @@ from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.extensions import admit
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning import criteria
-from yolo_slim.pruning.model import build_heir, build_model
+from yolo_slim.pruning.model import build_model
 from yolo_slim.pruning.prune import ROUND_TO, prune
 from yolo_slim.pruning.recover import PARTS
 from yolo_slim.pruning.targets import check_target
@@ -28,10 +30,15 @@ from yolo_slim.report.tables import giga
 from yolo_slim.rounds.cut import RoundReport, cut_round
 from yolo_slim.rounds.plan import Leg, plan
 from yolo_slim.rounds.report import PICTURE, REPORT, write_report
-from yolo_slim.runs import new_run, newest
+from yolo_slim.runs import new_run, newest, to_cut
+from yolo_slim.sparsify import limits
+from yolo_slim.sparsify.penalty import AUTO
+from yolo_slim.sparsify.session import SparseSession
+from yolo_slim.sparsify.trained import kept_of
 
 STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
-OWN = ("rounds", "macs", "criterion", "calib_images")
+OWN = ("rounds", "criterion", "calib_images")
+DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +46,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("slimming").add_argument
     add("--macs", type=float, default=0.5, help="share of the MACs that is left in the end, (0, 1]")
     add("--rounds", type=int, default=1, help="cuts; a training comes before each and after all")
-    text = "how channels are scored (see prune.py --help; default thinet)"
-    add("--criterion", default="thinet", help=text)
+    text = "trainings before the cuts are sparse (see train_sparse.py --help): what they bring to "
+    text += "zero is cut; they get half of the epochs"
+    add("--st", action="store_true", help=text)
+    text = f"how channels are scored (see prune.py --help; default {DENSE}, with --st {SPARSE})"
+    add("--criterion", help=text)
     text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
     text = "what may be cut around residual adds (default: as suits the criterion)"
@@ -116,6 +126,9 @@ def check_options(opt: argparse.Namespace) -> None:
     if opt.rounds >= opt.epochs:
         got = f"{opt.rounds} in {opt.epochs} epochs"
         raise InputError("--rounds", got, f"less than the epochs, {opt.epochs - 1} or fewer")
+    if opt.st and opt.criterion not in (None, SPARSE):
+        raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
+    opt.criterion = opt.criterion or (SPARSE if opt.st else DENSE)
     opt.residual = opt.residual or criteria.find(opt.criterion).residual
     options.check_common(opt)
     model = load(opt.weights).model if opt.weights else None
@@ -124,6 +137,12 @@ def check_options(opt: argparse.Namespace) -> None:
     if opt.teacher:
         opt.teacher = str(Path(opt.teacher).absolute())
         load(opt.teacher)
+    if opt.st and model is not None:
+        own = deepcopy(opt)
+        sparse_options_(own)
+        own.macs = plan(opt.epochs, opt.rounds, opt.macs, sparse=True)[0].left
+        sparse.freeze_(model, opt.freeze)
+        limits.check_strength(sparse.penalty_of(model, own), own)
     prune(  # whatever the scores are, so much has to be within reach
         model,
         macs=opt.macs,
@@ -138,7 +157,7 @@ def check_options(opt: argparse.Namespace) -> None:
 
 def run(opt: argparse.Namespace, folder: Path) -> Path:
     """What is not done yet of a run."""
-    legs = plan(opt.epochs, opt.rounds, opt.macs)
+    legs = plan(opt.epochs, opt.rounds, opt.macs, sparse=opt.st)
     for number, leg in enumerate(legs):
         done = json.loads((folder / STATE).read_text())["rounds"]
         if number < len(done):
@@ -149,7 +168,7 @@ def run(opt: argparse.Namespace, folder: Path) -> Path:
         if leg.left is not None:
             epoch = sum(each.epochs for each in legs[: number + 1])
             training.LOGGER.info(f"\nslim: cut {number + 1} of {opt.rounds}, after {epoch} epochs")
-            report = cut(opt, folder, trained / "weights" / "last.pt", number, leg.left, epoch)
+            report = cut(opt, folder, to_cut(trained), number, leg.left, epoch)
             training.LOGGER.info(said(report))
             write_state(folder, opt, [*done, report.as_dict()])
     print(write_report(folder, opt, json.loads((folder / STATE).read_text())["rounds"]))
@@ -164,26 +183,50 @@ def train(opt: argparse.Namespace, folder: Path, number: int, leg: Leg) -> Path:
     for name in OWN:
         delattr(own, name)
     own.epochs, own.project, own.name = leg.epochs, str(folder), f"train{number + 1}"
-    own.exist_ok = True
+    own.exist_ok, own.macs = True, None
     last = folder / own.name / "weights" / "last.pt"
     if last.is_file():
         if load(last).epoch < 0:
             return folder / own.name
         own.resume = str(last)
-    if number == 0:
-        weights = own.resume or own.weights
-        build = build_heir(load(weights).model if weights else None)
-        return training.train(own, sparse.Plain(), build=build)
-    own.cfg, own.weights = "", str(cut_file(folder, number))
-    return finetune.run(own)
+    if number:
+        own.cfg, own.weights = "", str(cut_file(folder, number))
+    if opt.st and leg.left is not None:
+        own.macs = share_of(folder, load(own.weights).model if number else None, leg.left, opt)
+        sparse_options_(own)
+        return sparse.train(own, SparseSession(sparse.penalty_of, sparse.probe_of, sparse.announce))
+    own.st = False
+    return finetune.run(own) if number else sparse.train(own, sparse.Plain())
+
+
+def sparse_options_(opt: argparse.Namespace) -> None:
+    """What train_sparse.py adds to YOLOv5's options, by default."""
+    opt.sr, opt.penalty, opt.percent, opt.bias_sr = AUTO, None, None, None
+    opt.keep, opt.no_probe = [], False
+
+
+def share_of(folder: Path, model: nn.Module | None, left: float, opt: argparse.Namespace) -> float:
+    """A share of the first model's MACs as a share of those of a later one, at most 1."""
+    if model is None:
+        return left
+    return min(left * first_macs(folder, opt) / cost(model, opt.imgsz).macs, 1.0)
+
+
+def first_macs(folder: Path, opt: argparse.Namespace) -> int:
+    """MACs of the model before the first cut."""
+    return cost(load(folder / "train1" / "weights" / "last.pt").model, opt.imgsz).macs
 
 
 def cut(
     opt: argparse.Namespace, folder: Path, source: Path, number: int, left: float, epoch: int
 ) -> RoundReport:
     """Cut what a training has left, down to a share of the first model's MACs."""
-    sets, model = data.read_data(opt.data), load(source).model
-    first = load(folder / "train1" / "weights" / "last.pt").model
+    sets, saved = data.read_data(opt.data), load(source)
+    model = saved.model
+    target = {"macs": share_of(folder, model, left, opt), "round_to": opt.round_to}
+    if kept_of(saved, "penalty", "auto", "part") == 1:  # all that was to be zero is
+        zero = kept_of(saved, "penalty", "auto", "percent")
+        target = {"percent": zero, "round_to": 1}
     images = calibrate(
         sets,
         model,
@@ -201,13 +244,12 @@ def cut(
         images,
         judge,
         epoch=epoch,
-        macs=left * cost(first, opt.imgsz).macs,
         imgsz=opt.imgsz,
         criterion=opt.criterion,
-        round_to=opt.round_to,
         residual=opt.residual,
         recover=PARTS,
         seed=opt.seed,
+        **target,
     )
 
 

@@ -188,9 +188,7 @@ def run(opt: argparse.Namespace) -> Path:
     """Train with the options that `parse_options` returned."""
     sparse = opt.st or opt.resume  # what has a sparsity.csv was sparse
     session = SparseSession(penalty_of, probe_of, announce) if sparse else None
-    weights = opt.resume or opt.weights
-    build = build_heir(load(weights).model if weights else None)
-    folder = training.train(opt, session or Plain(), build=build)
+    folder = train(opt, session or Plain())
     words = session.finish() if session else ""
     if session and words:
         print(f"\n{words}")
@@ -198,6 +196,12 @@ def run(opt: argparse.Namespace) -> Path:
         step = next_step(session, folder)
         print(f"Next: {step}" if step else "A cut of this model is not worth while yet.")
     return folder
+
+
+def train(opt: argparse.Namespace, hooks: training.Hooks) -> Path:
+    """Train a model as its checkpoint, or --cfg, has it; returns the run's folder."""
+    weights = opt.resume or opt.weights
+    return training.train(opt, hooks, build=build_heir(load(weights).model if weights else None))
 
 
 def next_step(session: SparseSession, folder: Path) -> str:

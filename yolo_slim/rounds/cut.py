@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.host.checkpoint import load, save_model
-from yolo_slim.measure.cost import cost
 from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.prune import prune
 from yolo_slim.pruning.recover import Judge
@@ -42,7 +41,6 @@ def cut_round(
     judge: Judge,
     *,
     epoch: int,
-    macs: float,
     imgsz: int,
     **options: Any,
 ) -> RoundReport:
@@ -53,15 +51,13 @@ def cut_round(
         calibration: images.
         judge: a model to its accuracy.
         epoch: epochs before it.
-        macs: MACs that are left, of an image of `imgsz`.
         imgsz: px.
-        options: criterion and the like, see `prune`.
+        options: target, criterion and the like, see `prune`.
     """
     saved = load(source)
     before = judge(saved.model)
     found = prune(
         saved.model,
-        macs=min(macs / cost(saved.model, imgsz).macs, 1.0),
         calibration=calibration,
         judge=judge,
         imgsz=imgsz,

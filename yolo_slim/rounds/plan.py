@@ -3,7 +3,8 @@
 Each training has a learning-rate schedule of its own, with its warm-up. One schedule for all, with
 the cuts in the middle of it, was tried: on blood cells (60 epochs, 45% of the MACs, a cut after 10)
 it ended at mAP50-95 0.539 where a second warm-up ended at 0.560 (docs/results.md). The first
-trainings are short: what counts is the time after the last cut.
+trainings are short: what counts is the time after the last cut. Sparse ones are not: gammas need
+steps to come to zero.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Leg:
     left: float | None = None
 
 
-def plan(epochs: int, rounds: int, macs: float) -> tuple[Leg, ...]:
+def plan(epochs: int, rounds: int, macs: float, *, sparse: bool = False) -> tuple[Leg, ...]:
     """The trainings of a run.
 
     Args:
@@ -35,7 +36,9 @@ def plan(epochs: int, rounds: int, macs: float) -> tuple[Leg, ...]:
         rounds: how many cuts.
         macs: share of the MACs that is left in the end, (0, 1]; each cut leaves the same share of
             what was there.
+        sparse: the trainings before the cuts get `MOST` of the epochs.
     """
-    each = max(round(epochs * min(EACH, MOST / rounds)), 1)
+    share = MOST / rounds
+    each = max(int(epochs * share) if sparse else round(epochs * min(EACH, share)), 1)
     legs = [Leg(each, macs ** ((index + 1) / rounds)) for index in range(rounds)]
     return (*legs, Leg(epochs - rounds * each))

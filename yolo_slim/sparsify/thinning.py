@@ -129,7 +129,7 @@ class Thinning:
     def aim_(self) -> None:
         """Find the share of the channels that all of it comes to."""
         self.percent = self.asked * self.part
-        if self.macs is not None:
+        if self.macs is not None and any(self.norms.trained):
             self.percent = achieved(self.norms.graph, self.masks())
 
     def ask_(self, part: float) -> None:
