@@ -21,7 +21,8 @@ from yolo_slim.pruning.blocks import Blocks
 from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.criteria import find, score
 from yolo_slim.pruning.gram import filters, generator, grams, patches
-from yolo_slim.pruning.thinet import overlaps, removal_order, shares, units
+from yolo_slim.pruning.thinet import overlaps, removal_order, shares
+from yolo_slim.pruning.units import Units
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,11 +83,11 @@ def slow_order(
 
 def compare(model: nn.Module, graph: ChannelGraph, calibration: Calibration, *bns: str) -> None:
     """Ours and the slow loop take the same channels in the same order."""
-    found = overlaps(model, graph, calibration, positions=None)
+    found = overlaps(model, Units(graph), calibration, positions=None)
     for bn in bns:
-        index = next(i for i, unit in enumerate(units(graph)) if bn in [n.name for n in unit])
+        index = next(i for i, unit in enumerate(Units(graph).norms) if bn in [n.name for n in unit])
         order, energy = removal_order(found[index])
-        slow, wanted = slow_order(model, graph, units(graph)[index], calibration)
+        slow, wanted = slow_order(model, graph, Units(graph).norms[index], calibration)
         assert order.tolist() == slow, bn
         np.testing.assert_allclose(energy, wanted, rtol=1e-9, err_msg=bn)
 
@@ -223,7 +224,7 @@ def test_sorted_scores_are_the_order(tiny_model: nn.Module, residual: Any) -> No
     scores = score(tiny_model, graph, "thinet", calibration, seed=7)
     assert scores.keys() == {n.name for n in graph.prunable}
     for unit, matrix in zip(
-        units(graph), overlaps(tiny_model, graph, calibration, seed=seed), strict=True
+        Units(graph).norms, overlaps(tiny_model, Units(graph), calibration, seed=seed), strict=True
     ):
         groups = np.unique(graph.group[unit[0].ids])
         order = groups[removal_order(matrix)[0]]
@@ -281,7 +282,7 @@ def test_the_model_is_untouched_also_where_it_fails(tiny_model: nn.Module) -> No
     assert fingerprint(tiny_model) == before
     broken = Calibration(((torch.rand(2, 3, 64, 64), None), (torch.rand(2, 5, 64, 64), None)))
     with pytest.raises(RuntimeError, match="channels"):
-        overlaps(tiny_model, graph, broken)
+        overlaps(tiny_model, Units(graph), broken)
     assert fingerprint(tiny_model) == before
 
 

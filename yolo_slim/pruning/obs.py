@@ -30,7 +30,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.criteria import Scores, criterion
 from yolo_slim.pruning.gram import filters, grams
-from yolo_slim.pruning.thinet import unit_groups, units
+from yolo_slim.pruning.units import Units
 
 POSITIONS = 256
 RIDGE = 1e-2  # in units of the mean variance of a column, as in `reconstruct`
@@ -87,36 +87,18 @@ def obs(model: nn.Module, graph: ChannelGraph, calibration: Calibration) -> Scor
     Raises:
         InputError: there is no loss to derive.
     """
-    seed = int(torch.randint(1 << 31, ()))
-    every = units(graph)
-    groups = [unit_groups(graph, unit) for unit in every]
-    home = np.full(graph.channels + 1, -1)  # unit of each channel id; the last is FREE
-    for index, unit in enumerate(every):
-        for norm in unit:
-            home[norm.ids] = index
-    names = [
-        n
-        for n, node in graph.convs.items()
-        if not node.depthwise and (home[node.inputs] >= 0).any()
-    ]
-    counts = output_weights(model, names, calibration)
-    readers: list[list[Reader]] = [[] for _ in every]
-    found = grams(model, names, calibration, positions=POSITIONS, seed=seed, centred=True)
+    seed, units = int(torch.randint(1 << 31, ())), Units(graph)
+    counts = output_weights(model, units.readers, calibration)
+    readers: list[list[Reader]] = [[] for _ in units.norms]
+    found = grams(model, units.readers, calibration, positions=POSITIONS, seed=seed, centred=True)
     for name, covariance in found:
-        conv, inputs = model.get_submodule(name), graph.convs[name].inputs
+        conv, inputs = model.get_submodule(name), len(graph.convs[name].inputs)
         weight, inverse = scaled(conv, counts[name]), inverted(covariance)
-        for index in set(home[inputs].tolist()) - {-1}:
-            places = np.searchsorted(groups[index], graph.group[inputs[home[inputs] == index]])
-            mine = np.flatnonzero(home[inputs] == index)
-            readers[index].append(reader(weight, inverse, mine, places, len(inputs)))
-    scores = {}
-    bar = tqdm(every, desc="obs", unit="unit", leave=False)
-    for unit, some, theirs in zip(bar, groups, readers, strict=True):
-        value = removal_losses(len(some), theirs)
-        for norm in unit:
-            scores[norm.name] = torch.from_numpy(
-                value[np.searchsorted(some, graph.group[norm.ids])]
-            )
+        for index, mine, places in units.read_by(name):
+            readers[index].append(reader(weight, inverse, mine, places, inputs))
+    scores: Scores = {}
+    for index, theirs in enumerate(tqdm(readers, desc="obs", unit="unit", leave=False)):
+        scores |= units.scores(index, removal_losses(len(units.groups[index]), theirs))
     return scores
 
 

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import ChannelGraph, Norm
+from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.criteria import Scores, criterion
 from yolo_slim.pruning.gram import POSITIONS, filters, grams
-from yolo_slim.report.ties import tie_letters
+from yolo_slim.pruning.units import Units
 
 STEP = 1e-12  # least difference between scores: above what a mean over tied channels rounds off
 
@@ -44,17 +44,13 @@ def thinet(model: nn.Module, graph: ChannelGraph, calibration: Calibration) -> S
         layer's channels bring there. It rises strictly in the order of removal; all 0 in a layer
         that nothing reads.
     """
-    scores = {}
-    seed = int(torch.randint(1 << 31, ()))
-    found = overlaps(model, graph, calibration, seed=seed)
-    for unit, matrix in zip(units(graph), found, strict=True):
+    scores: Scores = {}
+    seed, units = int(torch.randint(1 << 31, ())), Units(graph)
+    for index, matrix in enumerate(overlaps(model, units, calibration, seed=seed)):
         order, energy = removal_order(matrix)
         value = np.empty(len(order))
         value[order] = shares(energy)
-        groups = unit_groups(graph, unit)
-        for norm in unit:
-            place = np.searchsorted(groups, graph.group[norm.ids])
-            scores[norm.name] = torch.from_numpy(value[place])
+        scores |= units.scores(index, value)
     return scores
 
 
@@ -92,23 +88,9 @@ def shares(energy: np.ndarray) -> np.ndarray:
     return highest / highest[-1] * (1 - STEP * count) + STEP * np.arange(count)
 
 
-def units(graph: ChannelGraph) -> list[tuple[Norm, ...]]:
-    """The prunable BNs, those that are tied as one."""
-    letters = tie_letters(graph.norms)
-    found: dict[str, list[Norm]] = {}
-    for norm in graph.prunable:
-        found.setdefault(letters.get(norm.name, norm.name), []).append(norm)
-    return [tuple(norms) for norms in found.values()]
-
-
-def unit_groups(graph: ChannelGraph, unit: tuple[Norm, ...]) -> np.ndarray:
-    """(G,) the groups of channels of a unit, sorted."""
-    return np.unique(graph.group[np.concatenate([norm.ids for norm in unit])])
-
-
 def overlaps(
     model: nn.Module,
-    graph: ChannelGraph,
+    units: Units,
     calibration: Calibration,
     *,
     positions: int | None = POSITIONS,
@@ -118,24 +100,11 @@ def overlaps(
 
     They are means over positions, summed over the filters of all readers.
     """
-    groups = [unit_groups(graph, unit) for unit in units(graph)]
-    found = [np.zeros((len(g), len(g))) for g in groups]
-    home = np.full(graph.channels + 1, -1)  # unit of each channel id; the last is FREE
-    for index, unit in enumerate(units(graph)):
-        for norm in unit:
-            home[norm.ids] = index
-    names = [
-        n
-        for n, node in graph.convs.items()
-        if not node.depthwise and (home[node.inputs] >= 0).any()
-    ]
+    found = [np.zeros((len(groups), len(groups))) for groups in units.groups]
     modules = dict(model.named_modules())
-    for name, gram in grams(model, names, calibration, positions=positions, seed=seed):
-        inputs = graph.convs[name].inputs
+    for name, gram in grams(model, units.readers, calibration, positions=positions, seed=seed):
         products = column_overlap(modules[name], gram)
-        for index in set(home[inputs].tolist()) - {-1}:
-            mine = np.flatnonzero(home[inputs] == index)
-            place = np.searchsorted(groups[index], graph.group[inputs[mine]])
+        for index, mine, place in units.read_by(name):
             np.add.at(found[index], (place[:, None], place), products[np.ix_(mine, mine)])
     return found
 
