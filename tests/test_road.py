@@ -85,6 +85,23 @@ def test_without_penalty_it_is_the_hosts_training_bit_for_bit(
     assert not same(expected, moved)
 
 
+def test_macs_from_the_training_to_the_cut(
+    here: Path, cfg: Path, shapes_yaml: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """What is zero leaves so many MACs, and is what prune.py cuts when nothing is asked of it."""
+    argv = ["--st", "--macs", "0.5", "--round-to", "4", "--cfg", str(cfg), "--data"]
+    folder = sparse.main([*argv, str(shapes_yaml), "--epochs", "6", *SMALL])
+    found = load(folder / "weights" / "best.pt").model
+    cut = prune_command.main(["--data", str(shapes_yaml), "--workers", "0"])
+    report = json.loads((cut / "report.json").read_text())
+    assert report["after"]["macs"] / report["before"]["macs"] == pytest.approx(0.5, rel=0.02)
+    masks = torch.load(cut / "masks.pt", weights_only=True)
+    gone = torch.cat([found.get_submodule(n).weight[~mask] for n, mask in masks.items()])
+    assert len(gone) > 100 and (gone == 0).all()
+    assert report["accuracy"]["pruned"] == pytest.approx(report["accuracy"]["dense"], abs=1e-3)
+    assert "did not bring them near zero" not in capsys.readouterr().out
+
+
 def test_four_commands_with_defaults(
     here: Path, cfg: Path, shapes_yaml: Path, capsys: pytest.CaptureFixture
 ) -> None:

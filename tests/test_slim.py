@@ -138,7 +138,7 @@ def test_sparse_trainings_before_the_cuts(argv: list[str], tmp_path: Path, monke
         sum(m.num_features for m in model.modules() if hasattr(m, "running_mean"))
         for model in (found, gone)
     ]
-    assert zero == sizes[0] - sizes[1] > 0
+    assert zero >= sizes[0] - sizes[1] > 0
     assert not (folder / "train2" / "sparsity.csv").exists()
 
 
