@@ -192,7 +192,9 @@ def train(opt: argparse.Namespace, folder: Path, number: int, leg: Leg) -> Path:
     if number:
         own.cfg, own.weights = "", str(cut_file(folder, number))
     if opt.st and leg.left is not None:
-        own.macs = share_of(folder, load(own.weights).model if number else None, leg.left, opt)
+        own.macs = leg.left
+        if number:
+            own.macs = share_of(folder, load(own.weights).model, leg.left, opt)
         sparse_options_(own)
         return sparse.train(own, SparseSession(sparse.penalty_of, sparse.probe_of, sparse.announce))
     own.st = False
@@ -205,16 +207,10 @@ def sparse_options_(opt: argparse.Namespace) -> None:
     opt.keep, opt.no_probe = [], False
 
 
-def share_of(folder: Path, model: nn.Module | None, left: float, opt: argparse.Namespace) -> float:
-    """A share of the first model's MACs as a share of those of a later one, at most 1."""
-    if model is None:
-        return left
-    return min(left * first_macs(folder, opt) / cost(model, opt.imgsz).macs, 1.0)
-
-
-def first_macs(folder: Path, opt: argparse.Namespace) -> int:
-    """MACs of the model before the first cut."""
-    return cost(load(folder / "train1" / "weights" / "last.pt").model, opt.imgsz).macs
+def share_of(folder: Path, model: nn.Module, left: float, opt: argparse.Namespace) -> float:
+    """A share of the MACs before the first cut as a share of those of a later model, at most 1."""
+    first = load(folder / "train1" / "weights" / "last.pt").model
+    return min(left * cost(first, opt.imgsz).macs / cost(model, opt.imgsz).macs, 1.0)
 
 
 def cut(
