@@ -386,6 +386,22 @@ def test_export_that_differs_is_noticed(tiny_seg: nn.Module) -> None:
     assert not compare(tiny_seg, lambda x: outputs(x)[:1], [image]).holds
 
 
+def test_the_whole_road_in_one_command(
+    seg_checkpoint: Path, seg_yaml: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """slim, in YOLOv5's segment loop: the report is of boxes and masks of a smaller model."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--macs", "0.6", "--round-to", "1", "--calib-images", "8", *SMALL, "--epochs", "2"]
+    argv = ["--weights", str(seg_checkpoint), "--data", str(seg_yaml), *options]
+    assert run("slim", argv) == 0
+    folder = tmp_path / "runs" / "slim" / "exp"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["macs"][1] / report["macs"][0] == pytest.approx(0.6, rel=0.02)
+    assert task_of_model(load(folder / "best.pt").model) is SEGMENTATION
+    with (folder / "train2" / "results.csv").open() as file:
+        assert any("seg" in name for name in next(csv.reader(file)))
+
+
 def test_pruned_model_validates_as_the_masked_one(tiny_seg: nn.Module, tmp_path: Path) -> None:
     """Pruned, saved, opened: boxes, coefficients and prototypes."""
     from yolo_slim.pruning.masks import apply_masks_
