@@ -210,7 +210,9 @@ def next_step(session: SparseSession, folder: Path) -> str:
     share = ready(session.monitor.history, session.penalty.target)
     if not share:
         return ""
-    text = f"python prune.py --weights {to_cut(folder)} --percent {share:.3g}"
+    weights = to_cut(folder)
+    text = f"python prune.py --weights {weights} --percent {share:.3g}"
+    text += f" --data {load(weights).train['data']}"
     residual = session.penalty.norms.graph.residual
     return text if residual == "skip" else f"{text} --residual {residual}"
 
