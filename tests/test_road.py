@@ -187,6 +187,23 @@ def test_sparse_resume_goes_on_without_gap_or_double(
     np.testing.assert_allclose([float(r["sr"]) for r in rows], [0.05, 0.035, 0.02], rtol=1e-4)
 
 
+def test_a_plain_run_is_resumed_too(
+    here: Path, cfg: Path, shapes_yaml: Path, interrupt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["--cfg", str(cfg), "--data", str(shapes_yaml), "--epochs", "3", *SMALL]
+    with monkeypatch.context():
+        interrupt(2)
+        with pytest.raises(KeyboardInterrupt):
+            sparse.main(argv)
+        monkeypatch.undo()
+    monkeypatch.chdir(here)
+    folder = sparse.main(["--resume", str(here / "runs/train/exp/weights/last.pt")])
+    with (folder / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3
+    assert load(folder / "weights" / "last.pt").epoch == -1
+    assert not (folder / "sparsity.csv").exists()
+
+
 def test_finetune_resume_keeps_the_shapes(
     here: Path,
     pruned_checkpoint: Path,

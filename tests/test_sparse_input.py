@@ -149,15 +149,19 @@ def test_a_model_without_norms(tiny_model, tmp_path, refused, options):
             SparsityPenalty(model)
 
 
-def test_resume_of_a_run_that_was_not_sparse(tiny_checkpoint, tmp_path, refused):
-    """It was interrupted, and has all that the host keeps; but no sparsity.csv."""
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [({}, "no --st in its opt.yaml"), ({"st": True}, "no sparsity.csv in its run")],
+)
+def test_resume_of_another_run(tiny_checkpoint, tmp_path, refused, saved, expected):
+    """It was interrupted, and has all that the host keeps."""
     last = tmp_path / "run" / "weights" / "last.pt"
     last.parent.mkdir(parents=True)
     torch.save({**torch.load(tiny_checkpoint, weights_only=False), "epoch": 0}, last)
-    (last.parents[1] / "opt.yaml").write_text(yaml.safe_dump({"epochs": 3}))
+    (last.parents[1] / "opt.yaml").write_text(yaml.safe_dump({"epochs": 3, **saved}))
     before = sorted(tmp_path.rglob("*"))
     line = refused("sparse", "--resume", last)
-    assert "no sparsity.csv in its run, expected a run of train_sparse.py --st" in line
+    assert f"{expected}, expected a run of train_sparse.py" in line
     assert sorted(tmp_path.rglob("*")) == before
     assert load(last).epoch == 0
 

@@ -81,11 +81,28 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if opt.resume:
         for name in given(opt):
             raise InputError(name, "given with --resume", "the options of the run that goes on")
-        options.resolve_resume_(opt, beside=CSV, made_by="train_sparse.py --st")
+        beside = CSV if opt.resume is True else "opt.yaml"
+        options.resolve_resume_(opt, beside=beside, made_by="train_sparse.py")
+        opt.st = was_sparse(opt.resume)
     else:
         resolve_defaults_(opt)
         check_options_(opt)
     return run(opt)
+
+
+def was_sparse(last: str) -> bool:
+    """Whether a run that is resumed has a penalty.
+
+    Raises:
+        InputError: it is not of this command.
+    """
+    folder = Path(last).parent.parent
+    saved = data.read_mapping(folder / "opt.yaml", "the options of a run")
+    if "st" not in saved:
+        raise InputError(f"--resume {last}", "no --st in its opt.yaml", "a run of train_sparse.py")
+    if saved["st"] and not (folder / CSV).is_file():
+        raise InputError(f"--resume {last}", f"no {CSV} in its run", "a run of train_sparse.py")
+    return bool(saved["st"])
 
 
 def given(opt: argparse.Namespace) -> list[str]:
@@ -186,8 +203,7 @@ class Plain(training.Hooks):
 
 def run(opt: argparse.Namespace) -> Path:
     """Train with the options that `parse_options` returned."""
-    sparse = opt.st or opt.resume  # what has a sparsity.csv was sparse
-    session = SparseSession(penalty_of, probe_of, announce) if sparse else None
+    session = SparseSession(penalty_of, probe_of, announce) if opt.st else None
     folder = train(opt, session or Plain())
     words = session.finish() if session else ""
     if session and words:
