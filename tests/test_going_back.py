@@ -186,7 +186,8 @@ def report_(monkeypatch: pytest.MonkeyPatch, map50s: list[float]) -> None:
         # two epochs after the warm-up of 3: neither is saved, the run goes back behind both
         ([0.6, 0.6, 0.6, 0.6, 0.1, 0.1, 0.5, 0.5, 0.5], [4, 5], [0, 1, 2, 3, 3, 4, 5, 6]),
         ([0.6, 0.6, 0.6, 0.6, 0.1, 0.5, 0.5], [], [0, 1, 2, 3, 3, 5, 6]),  # a dip
-        ([0.6, 0.1, 0.1, 0.6, 0.6, 0.6, 0.1], [], [0, 0, 0, 3, 4, 5, 6]),  # warm-up; the last
+        # what was reached in the first quarter counts for nothing; the last one falls, too
+        ([0.6, 0.1, 0.1, 0.6, 0.6, 0.6, 0.1], [], [0, 1, 2, 3, 4, 5, 6]),
     ],
     ids=["collapse", "dip", "warm-up"],
 )

@@ -69,6 +69,14 @@ def test_warm_up_says_nothing() -> None:
     assert lows(Guard(3), [0.6, 0.0, 0.0, 0.0]) == [False] * 3 + [True]
 
 
+def test_no_epoch_of_the_warm_up_is_what_later_ones_are_measured_by() -> None:
+    """mAP jumps while the learning rate rises, with no penalty too (a run on blood cells)."""
+    jumps = [0.03, 0.08, 0.27, 0.22, 0.13, 0.13, 0.09, 0.08, 0.09]
+    assert any(lows(Guard(3), jumps))
+    assert not any(lows(Guard(3, 4.5), jumps))
+    assert lows(Guard(0, 2), [0.6, 0.0, 0.5, 0.2, 0.2]) == [False] * 4 + [True]
+
+
 def test_a_fall_is_not_laid_to_a_penalty_that_does_not_act() -> None:
     assert not any(lows(Guard(0), [0.6, 0.0, 0.0, 0.0], acts=False))
     guard = Guard(0)

@@ -35,9 +35,9 @@ from yolo_slim.report.tables import table
 
 RIDGE = 1e-2
 POSITIONS = 256  # output positions an image and conv
-MEMORY = 1 << 30  # bytes of feature maps that are held at once
+MEMORY = 3 << 29  # bytes of feature maps that are held at once
 ROWS = 1024  # output positions that are unfolded at a time
-MAPS = 2  # so many of the largest at a time: what a BatchNorm reads and writes
+MAPS = 4  # so many of the largest at a time: what a block reads, and what its parts write
 
 
 @dataclass(frozen=True)

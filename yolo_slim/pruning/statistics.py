@@ -106,8 +106,9 @@ class _Moments:
     def add(self, bn: Any, x: torch.Tensor) -> None:
         axes = tuple(axis for axis in range(x.ndim) if axis != 1)
         self.count += x.numel() // x.shape[1]
-        self.sum = self.sum + x.sum(axes, dtype=torch.float64).cpu()
-        self.squares = self.squares + x.square().sum(axes, dtype=torch.float64).cpu()
+        for image in x.split(1):  # a sum in double precision copies what it adds up
+            self.sum = self.sum + image.sum(axes, dtype=torch.float64).cpu()
+            self.squares = self.squares + image.square().sum(axes, dtype=torch.float64).cpu()
 
     def found(self) -> tuple[torch.Tensor, torch.Tensor]:
         mean = self.sum / self.count

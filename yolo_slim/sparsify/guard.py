@@ -21,14 +21,16 @@ class Guard:
 
     Args:
         warmup: epochs at the start in which a fall is no failure.
+        settled: epochs at the start whose mAP is not yet what later ones are measured by: while the
+            learning rate rises it jumps about, with no penalty too.
 
     Attributes:
         best: the best mAP50 so far.
         low: epochs on end, up to the last one, with less than half of it.
     """
 
-    def __init__(self, warmup: float) -> None:
-        self.warmup, self.best, self.low = warmup, 0.0, 0
+    def __init__(self, warmup: float, settled: float = 0.0) -> None:
+        self.warmup, self.settled, self.best, self.low = warmup, settled, 0.0, 0
 
     @staticmethod
     def numbers(losses: tuple[float, ...]) -> str:
@@ -52,7 +54,8 @@ class Guard:
         """
         fallen = acts and self.best >= LEAST and map50 < FALLEN * self.best
         self.low = self.low + 1 if fallen else 0
-        self.best = max(self.best, map50)
+        if epoch >= self.settled:
+            self.best = max(self.best, map50)
         if self.low < TWICE or epoch < self.warmup:
             return ""
         return f"mAP50 fell to {map50:.3f}, under half of its best, {self.best:.3f}"

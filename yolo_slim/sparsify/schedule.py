@@ -31,15 +31,24 @@ def learning_rates(
         Share of the run's batches that are done, in [0, 1), and the learning rate.
     """
     lr0, lrf = hyp["lr0"], hyp["lrf"]
-    warmup, last = max(round(hyp["warmup_epochs"] * batches), 100), -1
+    rise, last = warmup(hyp, batches), -1
     for index in range(epochs * batches):
         epoch = index // batches
         left = (1 + math.cos(epoch * math.pi / epochs)) / 2 if cosine else 1 - epoch / epochs
-        share = min(index / warmup, 1.0)
+        share = min(index / rise, 1.0)
         accumulate = max(1, round(1 + share * (NOMINAL / batch_size - 1)))
         if index - last >= accumulate:
             yield index / (epochs * batches), lr0 * (left * (1 - lrf) + lrf) * share
             last = index
+
+
+def warmup(hyp: Mapping[str, float], batches: int) -> int:
+    """Batches in which the host's learning rate rises.
+
+    Args:
+        hyp, batches: see `learning_rates`.
+    """
+    return max(round(hyp["warmup_epochs"] * batches), 100)
 
 
 def reach(rates: Iterable[tuple[float, float]], gain: float = 1.0) -> float:

@@ -16,7 +16,7 @@ from yolo_slim.sparsify.monitor import SparsityMonitor
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.probe import Probe
 from yolo_slim.sparsify.readiness import start_medians
-from yolo_slim.sparsify.schedule import descent, learning_rates
+from yolo_slim.sparsify.schedule import descent, learning_rates, warmup
 
 
 class SparseSession(Hooks):
@@ -82,6 +82,7 @@ class SparseSession(Hooks):
         if self._begun:
             return
         self._begun = True
+        self.guard.settled = settled(run)
         self.penalty.follow(descent(rates_of(run)))
         if run.is_main and not self.weakened:  # how it then goes on has been said
             self.announce(run, self.penalty)
@@ -169,6 +170,11 @@ class SparseSession(Hooks):
     def _back_if(run: Run, why: str) -> None:
         if why:
             run.go_back(why)
+
+
+def settled(run: Run) -> float:
+    """Epochs of the warm-up as the host has it, a quarter of a short run at most."""
+    return min(warmup(run.hyp, run.batches) / run.batches, run.epochs / 4)
 
 
 def rates_of(run: Run) -> list[tuple[float, float]]:
