@@ -91,7 +91,8 @@ def test_pruned_checkpoint(pruned_tiny, tiny_checkpoint, capfd):
     assert cut == pytest.approx(0.3 * before["prunable_channels"], abs=0.01 * 448)
 
 
-def test_words_and_picture(tiny_checkpoint, empty_folder, capfd):
+def test_words_and_picture(tiny_checkpoint, empty_folder, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     assert run("inspect", [str(tiny_checkpoint), "--name", "tiny"]) == 0
     text = capfd.readouterr().out
     graph = channel_graph(load(tiny_checkpoint).model)

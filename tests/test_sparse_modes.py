@@ -182,9 +182,7 @@ def test_evolution_is_refused(refused: Any, options: dict[str, list]) -> None:
     assert "--evolve: given with --st, expected one of the two" in line
 
 
-@pytest.mark.parametrize("command", ["sparse", "finetune"])
-def test_a_run_that_was_not_sparse_is_not_resumed(
-    command: str,
+def test_a_finetuning_is_not_resumed_as_a_sparse_training(
     refused: Any,
     options: dict[str, list],
     interrupt: Any,
@@ -192,14 +190,14 @@ def test_a_run_that_was_not_sparse_is_not_resumed(
     empty_folder: Path,
 ) -> None:
     interrupt(1)
-    argv = [str(value) for value in options[command]]
+    argv = [str(value) for value in options["finetune"]]
     argv[argv.index("--epochs") + 1] = "3"
-    assert run(command, [*argv, "--noplots"]) == 130
+    assert run("finetune", [*argv, "--noplots"]) == 130
     monkeypatch.undo()
     monkeypatch.chdir(empty_folder)
     (last,) = empty_folder.rglob("last.pt")
     line = refused("sparse", "--resume", last)
-    assert "no sparsity.csv in its run, expected a run of train_sparse.py --st" in line
+    assert "no --st in its opt.yaml, expected a run of train_sparse.py" in line
     line = refused("sparse", "--resume")
     assert "--resume: not given and nothing found in runs/" in line
 
