@@ -226,18 +226,19 @@ def locked(folder: Path) -> Iterator[None]:
 def bccd_table(work: Path) -> str:
     """A row a method: mAP50-95 of each seed, their mean, and what is left of the model."""
     head = ["method", "MACs left", "parameters left", "mAP50 before the cut, after it"]
-    head += ["mAP50-95 in the end", "mean"]
+    head += ["mAP50-95 in the end, by seed", "mean"]
     rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for name in METHODS:
-        found = kept(work, name)
+    every = {name: kept(work, name) for name in METHODS}
+    numbers = sorted({seed for found in every.values() for seed in found})
+    for name, found in every.items():
         if found:
-            ends = [cell["end"][1] for cell in found.values()]
+            ends = {seed: cell["end"][1] for seed, cell in found.items()}
             pairs = [(cell["before"], cell["cut"]) for cell in found.values() if cell["cut"]]
             cuts = [f"{before[0]:.3f} → {after[0]:.3f}" for before, after in pairs]
-            seeds = ", ".join(f"{end:.3f}" for end in ends)
+            seeds = ", ".join(f"{ends[n]:.3f}" if n in ends else "not run" for n in numbers)
             left = [max(cell[key] for cell in found.values()) for key in ("macs", "params")]
             figures = [f"{value:.1%}" for value in left] + [", ".join(cuts), seeds]
-            figures.append(f"{sum(ends) / len(ends):.3f}")
+            figures.append(f"{sum(ends.values()) / len(ends):.3f}")
             rows.append(f"| {TITLES[name]} | {' | '.join(figures)} |")
     return "\n".join(rows)
 
