@@ -49,6 +49,8 @@ SPARSE = [  # given with --st
     ("--percent 0.9 --freeze 8", "--percent: 0.9, more than --keep, --freeze and a floor leave"),
     ("--percent 0.999", "--percent: 0.999, more than --keep, --freeze and a floor leave"),
     ("--percent 0", "--percent: 0, expected more than 0"),
+    ("--macs 1", "--macs: 1, expected less than 1"),
+    ("--macs 0.5 --percent 0.6", "--macs: given besides --percent"),
     ("--resume x.pt --percent 0.5", "--percent: given with --resume"),
     ("--evolve", "--evolve: given with --st, expected one of the two"),
 ]

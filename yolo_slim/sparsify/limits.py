@@ -32,6 +32,8 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
     if not any(norms.trained):
         raise InputError("--freeze", "given with --st for all prunable layers", "some that train")
     if isinstance(penalty.auto, Thinning):
+        if penalty.auto.macs == 1:
+            raise InputError("--macs", "1", "less than 1: what is to be left, for --sr auto")
         if not penalty.target:
             raise InputError("--percent", "0", "more than 0: what is to be cut, for --sr auto")
         check_share(penalty.auto)
