@@ -44,6 +44,8 @@ OPTIONS = [
     ("finetune", "--cfg", "none.yaml", "none.yaml: no such file"),
     ("finetune", "--hyp", "none.yaml", "--hyp: none.yaml"),
     ("finetune", "--epochs", "-3", "--epochs: -3"),
+    ("finetune", "--lr-times", "-1", "--lr-times: -1"),
+    ("finetune", "--lr-times", "inf", "--lr-times: inf"),
     ("finetune", "--resume", "none.pt", "none.pt: no such file"),
     ("export", "--include", "tflite", "invalid choice: 'tflite'"),
     ("export", "--batch-size", "0", "--batch-size: 0"),

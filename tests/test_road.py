@@ -143,13 +143,14 @@ def test_four_commands_with_defaults(
     assert torch.allclose(built.model[-1].anchors, slim.model.model[-1].anchors, atol=1e-3)
     assert built.names == slim.names == {0: "circle", 1: "square", 2: "triangle", 3: "cross"}
 
-    tuned = finetune.main(["--epochs", "2", *SMALL])
+    tuned = finetune.main(["--epochs", "2", "--lr-times", "3", *SMALL])
     best = load(tuned / "weights" / "best.pt")
     assert isinstance(best.model, ModelPruned)
     assert finetune.shapes(best.model) == finetune.shapes(slim.model)
     assert best.model.maskbndict.keys() == masks.keys()
     assert best.model.ancestry == slim.model.ancestry
-    assert best.model.hyp["lr0"] == 0.01
+    assert best.model.hyp["lr0"] == pytest.approx(0.03)
+    assert yaml.safe_load((tuned / "hyp.yaml").read_text())["lr0"] == best.model.hyp["lr0"]
 
     done = export.main(["--repeats", "4"])
     report = json.loads((done / "report.json").read_text())

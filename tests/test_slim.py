@@ -66,6 +66,8 @@ def checked(folder: Path, tiny_checkpoint: Path) -> dict[str, Any]:
         with (folder / f"train{number}" / "results.csv").open() as file:
             rows = [row["               epoch"].strip() for row in csv.DictReader(file)]
         assert rows == [str(epoch) for epoch in range(epochs)]
+        trained = load(folder / f"train{number}" / "weights" / "last.pt").model
+        assert trained.hyp["lr0"] == (0.01 if number == 1 else 0.02)  # once, also if resumed
     report = json.loads((folder / "report.json").read_text())
     assert [r["epoch"] for r in report["rounds"]] == [1, 2]
     dense = cost(load(tiny_checkpoint).model, 64)
@@ -100,8 +102,11 @@ def test_the_whole_road(
 
 
 def test_a_teacher_looks_on(argv: list[str], tiny_checkpoint: Path, tmp_path: Path) -> None:
-    assert run("slim", [*argv, "--teacher", str(tiny_checkpoint), "--rounds", "1"]) == 0
+    """And another optimizer's learning rate is left alone."""
+    options = ["--teacher", str(tiny_checkpoint), "--rounds", "1", "--optimizer", "AdamW"]
+    assert run("slim", [*argv, *options]) == 0
     folder = tmp_path / "runs" / "slim" / "exp"
+    assert load(folder / "best.pt").model.hyp["lr0"] == 0.01
     assert (folder / "train2" / "distillation.csv").is_file()
     assert not (folder / "train1" / "distillation.csv").exists()
 
@@ -196,6 +201,7 @@ def test_an_interruption_loses_nothing(
         (["--rounds", "0"], "--rounds: 0, expected 1 or more"),
         (["--rounds", "4"], "--rounds: 4 in 4 epochs, expected less than the epochs, 3 or fewer"),
         (["--round-to", "0"], "--round-to: 0, expected 1 or more"),
+        (["--lr-times", "0"], "--lr-times: 0.0, expected more than 0"),
         (["--calib-images", "0"], "--calib-images: 0, expected 1 or more"),
         (["--criterion", "magic"], "--criterion: 'magic', expected "),
         (["--st", "--criterion", "l1"], "--criterion: l1 with --st, expected bn"),

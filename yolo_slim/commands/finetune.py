@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
     text += "learns to say what it says (distillation; off without it)"
     parser.add_argument("--teacher", metavar="DENSE", help=text)
+    text = "lr0 of --hyp is multiplied by this (default 1)"
+    parser.add_argument("--lr-times", type=float, metavar="N", default=1.0, help=text)
 
 
 def resolve_defaults_(opt: argparse.Namespace) -> None:
@@ -60,6 +63,7 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option cannot be used.
     """
+    check_lr_times(opt)
     if opt.weights is None and not opt.cfg:
         found = newest("**/pruned.pt", where="--weights", made_by="prune.py")
         opt.weights = str(found)
@@ -92,6 +96,18 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     options.check_common(opt, None if opt.single_cls else nc)
 
 
+def check_lr_times(opt: argparse.Namespace) -> None:
+    """Check --lr-times, the factor of lr0.
+
+    Raises:
+        InputError: it is no positive number, or lr0 is what --evolve looks for.
+    """
+    if not 0 < opt.lr_times < math.inf:
+        raise InputError("--lr-times", opt.lr_times, "more than 0")
+    if opt.evolve and opt.lr_times != 1:
+        raise InputError("--lr-times", "given with --evolve", "one of them: both change lr0")
+
+
 class Finetuning(training.Hooks):
     """Sees that what is trained is the pruned model, and has its teacher look on.
 
@@ -106,6 +122,10 @@ class Finetuning(training.Hooks):
         self.teacher: Teacher | None = None
         self.masks: WeightMasks = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def hyperparameters(self, run: training.Run, hyp: dict[str, Any]) -> dict[str, Any]:
+        times = getattr(run.opt, "lr_times", 1.0)  # an older slim has no such option
+        return hyp | {"lr0": hyp["lr0"] * times}
 
     def on_optimizer(
         self, run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer

@@ -38,6 +38,7 @@ from yolo_slim.sparsify.trained import kept_of
 
 STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
 OWN = ("rounds", "criterion", "calib_images")
+LR_TIMES = 2.0  # after a cut, with SGD: what is left has further to go (docs/results.md)
 DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
 
 
@@ -57,6 +58,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--residual", choices=["skip", "inner", "group"], help=text)
     text = "images of the training split that a cut looks at"
     add("--calib-images", type=int, default=128, help=text)
+    text = "trainings after a cut begin with lr0 of --hyp times this (default "
+    text += f"{LR_TIMES:g} with SGD, else 1)"
+    add("--lr-times", type=float, metavar="N", help=text)
     text = "checkpoint of a model that teaches the cut ones (see finetune_pruned.py --help)"
     add("--teacher", metavar="DENSE", help=text)
 
@@ -130,6 +134,9 @@ def check_options(opt: argparse.Namespace) -> None:
         raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
     opt.criterion = opt.criterion or (SPARSE if opt.st else DENSE)
     opt.residual = opt.residual or criteria.find(opt.criterion).residual
+    if opt.lr_times is None:
+        opt.lr_times = LR_TIMES if opt.optimizer == "SGD" else 1.0
+    finetune.check_lr_times(opt)
     options.check_common(opt)
     model = load(opt.weights).model if opt.weights else None
     if opt.cfg:

@@ -126,6 +126,10 @@ class Run:
 class Hooks:
     """What a training calls as it goes. Each does nothing until it is overridden."""
 
+    def hyperparameters(self, run: Run, hyp: dict[str, Any]) -> dict[str, Any]:
+        """What a new training is to go by, once, on each rank; a resumed one has what it had."""
+        return hyp
+
     def on_optimizer(self, run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Model and optimizer exist; the weights are loaded, not yet those of a resumed optimizer.
 
@@ -201,6 +205,9 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
     def start(hyp: Any, opt: argparse.Namespace, device: torch.device, _: Any) -> Any:
         nonlocal purged
         opt.save_dir = of_main(opt.save_dir)  # each rank looked for a free name
+        if not opt.resume:
+            content = data.read_mapping(hyp, "hyperparameters") if isinstance(hyp, str) else hyp
+            hyp = hooks.hyperparameters(run, content)
         given = deepcopy(opt)  # the host changes both as it goes
         while True:
             run.opt, run.epoch, run.epochs, run.saved = opt, -1, opt.epochs, -1
