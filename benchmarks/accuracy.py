@@ -150,8 +150,7 @@ def ours(cell: Cell) -> dict[str, Any]:
     options = ["--weights", WEIGHTS, "--macs", MACS - 0.005, "--round-to", 8]
     run = cell.train("slim", *options, name="slim", epochs=EPOCHS)
     rounds = json.loads((run / "report.json").read_text())["rounds"]
-    found = [list(each["accuracy"].values()) for each in rounds]
-    steps = {"before": found[0][0], "cut": found[-1][-1]}
+    steps = {"before": rounds[0]["accuracy"]["before"], "cut": rounds[-1]["recovered"]}
     return cell.result(run / "best.pt") | steps
 
 

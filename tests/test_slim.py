@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from yolo_slim import load
+from yolo_slim import load, save
 from yolo_slim.cli import run
 from yolo_slim.commands import slim
 from yolo_slim.commands.finetune import Finetuning
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.measure.cost import cost
+from yolo_slim.pruning.model import build_model
+from yolo_slim.rounds.cut import RoundReport
 from yolo_slim.rounds.plan import plan
+from yolo_slim.rounds.report import rounds_table
 from yolo_slim.sparsify.session import SparseSession
 
 SMALL = ["--img", "64", "--batch-size", "8", "--workers", "0", "--noplots", "--epochs", "4"]
@@ -199,7 +202,9 @@ def test_an_interruption_loses_nothing(
         (["--macs", "0"], "--macs: 0.0, expected the share that is left, in (0, 1]"),
         (["--macs", "0.001"], "--macs: 0.001, expected 0."),
         (["--rounds", "0"], "--rounds: 0, expected 1 or more"),
-        (["--rounds", "4"], "--rounds: 4 in 4 epochs, expected less than the epochs, 3 or fewer"),
+        (["--rounds", "4"], "--epochs: 4 with 4 rounds, expected more than the rounds, 5 or more"),
+        (["--data", "none.yaml"], "none.yaml: no such file"),
+        (["--weights", ""], "--weights: not given, expected a checkpoint, or --cfg"),
         (["--round-to", "0"], "--round-to: 0, expected 1 or more"),
         (["--lr-times", "0"], "--lr-times: 0.0, expected more than 0"),
         (["--calib-images", "0"], "--calib-images: 0, expected 1 or more"),
@@ -216,6 +221,37 @@ def test_bad_options(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("error: ") and expected in line
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_teacher_of_other_classes(
+    argv: list[str], tiny_yaml: dict[str, Any], tmp_path: Path, capsys
+) -> None:
+    """It is known before the first training, not after the first cut."""
+    teacher = save(build_model({**tiny_yaml, "nc": 7}), tmp_path / "other.pt")
+    assert run("slim", [*argv, "--teacher", str(teacher)]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"--teacher {teacher}: classes: 7, expected 4, as the student" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_data_and_options_of_another_run(argv: list[str], tmp_path: Path, capsys) -> None:
+    where = argv.index("--data")
+    assert run("slim", argv[:where] + argv[where + 2 :]) == 2
+    assert "--data: not given, expected a data yaml" in capsys.readouterr().err
+    assert run("slim", ["--resume", str(tmp_path), "--macs", "0.3"]) == 2
+    expected = "--macs: given with --resume, expected the options of the run that goes on"
+    assert expected in capsys.readouterr().err
+
+
+def test_what_was_undone_is_said() -> None:
+    """In the table of the rounds, and in the line after a cut."""
+    undone = {"before": (0.6, 0.5), "cut": (0.1, 0.05), "+ constants, undone": (0.04, 0.02)}
+    kept = {"before": (0.6, 0.5), "cut": (0.1, 0.05), "+ constants": (0.3, 0.2)}
+    rounds = [RoundReport(1, (10, 8), (10, 7), steps, (0, 0), {}) for steps in (undone, kept)]
+    rows = rounds_table([each.as_dict() for each in rounds]).splitlines()
+    assert any(row.split()[-2:] == ["0.020", "undone"] for row in rows)
+    assert any(row.split()[-2:] == ["0.050", "0.200"] for row in rows)
+    assert "0.020 + constants, undone" in slim.said(rounds[0])
 
 
 def test_resuming_what_is_no_such_run(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         options.resolve_resume_(opt, beside=YAML, made_by="finetune_pruned.py")
     else:
         resolve_defaults_(opt)
-    return run(opt)
+    folder = run(opt)
+    print(f"Next: python export.py --weights {folder / 'weights' / 'best.pt'}")
+    return folder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -100,12 +102,10 @@ def check_lr_times(opt: argparse.Namespace) -> None:
     """Check --lr-times, the factor of lr0.
 
     Raises:
-        InputError: it is no positive number, or lr0 is what --evolve looks for.
+        InputError: it is no positive number.
     """
     if not 0 < opt.lr_times < math.inf:
         raise InputError("--lr-times", opt.lr_times, "more than 0")
-    if opt.evolve and opt.lr_times != 1:
-        raise InputError("--lr-times", "given with --evolve", "one of them: both change lr0")
 
 
 class Finetuning(training.Hooks):
@@ -190,7 +190,6 @@ def run(opt: argparse.Namespace) -> Path:
     if hooks.masks:
         zeros = sum(int((~mask).sum()) for mask in hooks.masks.values())
         print(f"Checked: all {zeros:,} masked weights are zero")
-    print(f"Next: python export.py --weights {best}")
     return folder
 
 

@@ -49,25 +49,28 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = (
         "how channels are scored: bn (|gamma|, default), l1, l2 (of the filter), next-l2 (of what "
     )
-    text += "reads it), taylor, thinet (both need --data), random, first, or one of --modules"
+    text += "reads it), taylor, thinet, obs (these need --data), random, first, or one of --modules"
     add("--criterion", default="bn", help=text)
-    text = "how the cut spreads over the layers: global (default), uniform (with thinet), per-mac "
-    text += "(most MACs for the least score), a yaml of shares by layer, or the sensitivity.csv of "
-    add("--budget", metavar="NAME|FILE", help=text + "`yolo-slim sensitivity`")
+    text = "how the cut spreads over the layers: global (default), uniform (with thinet, obs), "
+    text += (
+        "per-mac (most MACs for the least score; with taylor), a yaml of shares by layer, or the "
+    )
+    text += "sensitivity.csv of `yolo-slim sensitivity`"
+    add("--budget", metavar="NAME|FILE", help=text)
     text = "cut little by little: recover after each of N steps, and score anew (default 1)"
     add("--steps", type=int, metavar="N", default=1, help=text)
     text = "kept channels are multiples of N where a layer is wide enough (1: any; default: as in "
     add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
     text = "what is done after the cut, with commas: constants (what cut channels still send), "
     text += "weights (least squares on images), statistics (of BatchNorm, on images), all, none; "
-    text += "default constants, with thinet constants,weights"
+    text += "default constants, with taylor, thinet and obs constants,weights"
     add("--recover", metavar="PARTS", help=text)
     add("--calib-images", type=int, default=64, help="images of the training split to look at")
     add("--seed", type=int, default=0, help="of the calibration images, and of --criterion random")
     add("--threads", type=int, default=2, help="of ONNX Runtime, for --latency")
     add("--min-channels", type=int, default=1, help="each layer keeps at least so many")
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
-    text += " (default: as in the sparse training; else skip, inner with thinet)"
+    text += " (default: as in the sparse training; else skip, inner with taylor, thinet and obs)"
     add("--residual", choices=["skip", "inner", "group"], help=text)
     text = 'layers never to cut, such as "model.2" or "model.*.cv1.bn" (repeatable)'
     add("--keep", action="append", default=[], metavar="GLOB", help=text)

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from yolo_slim.commands import finetune, sparse
+from yolo_slim.distill.teacher import check_teacher
 from yolo_slim.errors import InputError
 from yolo_slim.host import data, options, training
 from yolo_slim.host.calibration import calibrate
@@ -82,34 +83,43 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if int(os.getenv("WORLD_SIZE", "1")) > 1:
         raise InputError("yolo-slim slim", "started by torchrun", "one process; or step by step")
     if opt.resume:
+        for name in given(opt):
+            raise InputError(name, "given with --resume", "the options of the run that goes on")
         folder = resumed(opt.resume)
         state = json.loads((folder / STATE).read_text())
         opt = argparse.Namespace(**state["options"])
         for file in opt.modules:
             admit(file)
     else:
-        sparse.resolve_defaults_(opt)
         check_options(opt)
         folder = new_run(opt.project, opt.name, opt.exist_ok)
         write_state(folder, opt, [])
     return run(opt, folder)
 
 
-def resumed(given: Any) -> Path:
+def given(opt: argparse.Namespace) -> list[str]:
+    """Those of our options that were given."""
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    ours = vars(parser.parse_args([]))
+    return [f"--{n.replace('_', '-')}" for n, unset in ours.items() if getattr(opt, n) != unset]
+
+
+def resumed(place: Any) -> Path:
     """The folder of an interrupted run: as given, or the newest one for True.
 
     Raises:
         InputError: there is none, or it is finished.
     """
-    if given is True:
+    if place is True:
         made = "yolo-slim slim"
         found = newest(f"**/{STATE}", where="--resume", made_by=made).parent
     else:
-        places = [Path(given), *Path(given).parents]
-        if not any((place / STATE).is_file() for place in places):
+        places = [p for p in (Path(place), *Path(place).parents) if (p / STATE).is_file()]
+        if not places:
             got = f"no {STATE} there"
-            raise InputError(f"--resume {given}", got, "the folder of a yolo-slim slim")
-        found = next(place for place in places if (place / STATE).is_file())
+            raise InputError(f"--resume {place}", got, "the folder of a yolo-slim slim")
+        found = places[0]
     if (found / REPORT).is_file():
         raise InputError(f"--resume {found}", "a finished run", "one that was interrupted")
     return found
@@ -128,8 +138,13 @@ def check_options(opt: argparse.Namespace) -> None:
     if opt.evolve:
         raise InputError("--evolve", "given", "no evolution: its runs are compared by one model")
     if opt.rounds >= opt.epochs:
-        got = f"{opt.rounds} in {opt.epochs} epochs"
-        raise InputError("--rounds", got, f"less than the epochs, {opt.epochs - 1} or fewer")
+        got = f"{opt.epochs} with {opt.rounds} round{'s' * (opt.rounds > 1)}"
+        raise InputError("--epochs", got, f"more than the rounds, {opt.rounds + 1} or more")
+    if opt.data is None:
+        raise InputError("--data", "not given", "a data yaml")
+    if not opt.weights and not opt.cfg:
+        raise InputError("--weights", "not given", "a checkpoint, or --cfg with a model yaml")
+    opt.imgsz = opt.imgsz or 640
     if opt.st and opt.criterion not in (None, SPARSE):
         raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
     opt.criterion = opt.criterion or (SPARSE if opt.st else DENSE)
@@ -141,10 +156,13 @@ def check_options(opt: argparse.Namespace) -> None:
     model = load(opt.weights).model if opt.weights else None
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
+    assert model is not None
     if opt.teacher:
         opt.teacher = str(Path(opt.teacher).absolute())
-        load(opt.teacher)
-    if opt.st and model is not None:
+        classes = 1 if opt.single_cls else len(data.read_data(opt.data)["names"])
+        where = f"--teacher {opt.teacher}"
+        check_teacher(load(opt.teacher).model, model, where, classes=classes)
+    if opt.st:
         own = deepcopy(opt)
         sparse_options_(own)
         own.macs = plan(opt.epochs, opt.rounds, opt.macs, sparse=True)[0].left

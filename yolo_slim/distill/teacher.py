@@ -24,8 +24,15 @@ from yolo_slim.pruning.weight_masks import baked
 LAYOUT = torch.channels_last  # the teacher takes three quarters of the time in it
 
 
-def check_teacher(teacher: nn.Module, student: nn.Module, where: str) -> None:
+def check_teacher(
+    teacher: nn.Module, student: nn.Module, where: str, *, classes: int | None = None
+) -> None:
     """See that a teacher says what the student is to say.
+
+    Args:
+        teacher, student: detectors.
+        where: what the error calls the teacher.
+        classes: that the student will have; None: as it has.
 
     Raises:
         InputError: other classes, scales or anchors.
@@ -33,7 +40,7 @@ def check_teacher(teacher: nn.Module, student: nn.Module, where: str) -> None:
     theirs, ours = teacher.model[-1], student.model[-1]
     for what, got, wanted in (
         ("head", type(theirs).__name__, type(ours).__name__.replace("Pruned", "")),
-        ("classes", theirs.nc, ours.nc),
+        ("classes", theirs.nc, classes or ours.nc),
         ("scales", theirs.nl, ours.nl),
         ("anchors a scale", theirs.na, ours.na),
     ):

@@ -2,7 +2,7 @@
 
 The parts, in this order: `constants` (what cut channels still send; needs no data), `weights` (the
 next convs by least squares) and `statistics` (BatchNorm's running ones). Where mAP can be measured
-it is, after each part; a part after which it falls is undone.
+it is, after each part; a part that costs more than `LITTLE` of it is undone.
 """
 
 from __future__ import annotations
@@ -74,6 +74,15 @@ class Recovery:
         return any(part.name in NEED_DATA for part in self.parts)
 
     @property
+    def steps(self) -> dict[str, Accuracy]:
+        """What was measured, in words: as cut, and after each part."""
+        found = {"cut": self.cut} if self.cut else {}
+        for part in self.parts:
+            if part.accuracy is not None:
+                found[f"+ {part.name}" + ("" if part.kept else ", undone")] = part.accuracy
+        return found
+
+    @property
     def accuracy(self) -> Accuracy | None:
         """Of the model as it is now."""
         return next((p.accuracy for p in reversed(self.parts) if p.kept), self.cut)
@@ -87,7 +96,8 @@ def check_parts(parts: Sequence[str]) -> tuple[str, ...]:
     """
     for part in parts:
         if part not in PARTS:
-            raise InputError("--recover", repr(part), f"{', '.join(PARTS)}, all or none")
+            text = f"some of {', '.join(PARTS)}, or all, or none"
+            raise InputError("--recover", repr(part), text)
     return tuple(part for part in PARTS if part in parts)
 
 

@@ -14,7 +14,6 @@ from yolo_slim.host.checkpoint import write as write_checkpoint
 from yolo_slim.host.evaluate import Accuracy
 from yolo_slim.pruning.plan import write_yaml
 from yolo_slim.pruning.prune import Pruned
-from yolo_slim.pruning.recover import Recovery
 from yolo_slim.report.plots import plot_channels
 from yolo_slim.report.tables import accuracy_table, ancestry_table
 
@@ -53,17 +52,8 @@ def write_cut(
     plot_channels(report.layers, folder / "channels.png")
     text = report.summary() + ancestry_table(content["ancestry"])
     if accuracy:
-        text += accuracy_table(steps(accuracy, pruned.recovery))
+        text += accuracy_table({"dense": accuracy["dense"]} | pruned.recovery.steps)
     return {**content, "text": text}
-
-
-def steps(accuracy: dict[str, Accuracy], recovery: Recovery) -> dict[str, Accuracy]:
-    """What was measured, in words: before, as cut, and after each part of the recovery."""
-    found = {"dense": accuracy["dense"], "cut": accuracy["masked"]}
-    for part in recovery.parts:
-        if part.accuracy is not None:
-            found[f"+ {part.name}" + ("" if part.kept else ", undone")] = part.accuracy
-    return found
 
 
 def save_size(source: Checkpoint) -> int:

@@ -19,7 +19,9 @@ class RoundReport:
     Attributes:
         epoch: epochs of all trainings before it.
         macs, params: [before, after].
-        accuracy: name to mAP50 and mAP50-95: before, as cut, after each part that was kept.
+        accuracy: name to mAP50 and mAP50-95: before, as cut, after each part (see
+            `Recovery.steps`).
+        recovered: mAP50 and mAP50-95 of the model that is trained on.
         cut: the report of the cut, see `CutReport.as_dict`.
     """
 
@@ -27,6 +29,7 @@ class RoundReport:
     macs: tuple[int, int]
     params: tuple[int, int]
     accuracy: dict[str, tuple[float, float]]
+    recovered: tuple[float, float]
     cut: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def cut_round(
         options: target, criterion and the like, see `prune`.
     """
     saved = load(source)
-    before = judge(saved.model)
+    accuracy = {"before": judge(saved.model)}
     found = prune(
         saved.model,
         calibration=calibration,
@@ -64,13 +67,15 @@ def cut_round(
         **options,
     )
     save_model(found.model, target, opt=saved.train or None)
-    accuracy = {"before": before, "cut": found.recovery.cut}
-    accuracy |= {f"+ {p.name}": p.accuracy for p in found.recovery.parts if p.kept}
+    accuracy |= found.recovery.steps
+    recovered = found.recovery.accuracy
+    assert recovered is not None
     cut = found.report
     return RoundReport(
         epoch,
         (cut.before.macs, cut.after.macs),
         (cut.before.params, cut.after.params),
-        {name: (value.map50, value.map) for name, value in accuracy.items() if value},
+        {name: (value.map50, value.map) for name, value in accuracy.items()},
+        (recovered.map50, recovered.map),
         cut.as_dict(),
     )

@@ -65,14 +65,20 @@ def write_report(folder: Path, opt: argparse.Namespace, rounds: Rounds) -> str:
 
 def rounds_table(rounds: Rounds) -> str:
     """A row a round: when, what is left, and mAP50-95 before the cut and after each step."""
-    names = list(dict.fromkeys(name for each in rounds for name in each["accuracy"]))
+    found = [split_undone(each["accuracy"]) for each in rounds]
+    names = list(dict.fromkeys(name for steps in found for name in steps))
     first, rows = rounds[0]["macs"][0], []
     for number, each in enumerate(rounds, 1):
         left = [ratio(each["macs"][1], first), ratio(each["params"][1], rounds[0]["params"][0])]
-        found = [each["accuracy"].get(name) for name in names]
-        maps = ["" if value is None else f"{value[1]:.3f}" for value in found]
+        maps = [found[number - 1].get(name, "") for name in names]
         rows.append([str(number), str(each["epoch"]), *left, *maps])
     return table(["round", "after epoch", "MACs", "parameters", *names], rows, "mAP50-95")
+
+
+def split_undone(steps: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    """A step's name to its mAP50-95, and whether it was undone."""
+    pairs = [(*name.partition(", "), value[1]) for name, value in steps.items()]
+    return {name: f"{value:.3f} {undone}".strip() for name, _, undone, value in pairs}
 
 
 def end_table(content: Mapping[str, Any], imgsz: int, accuracy: Accuracy) -> str:
@@ -117,11 +123,15 @@ def picture(epochs: Sequence[tuple[float, float]], rounds: Rounds) -> bytes:
     axes.plot(done, [value for value, _ in epochs], color=INK, label="mAP50")
     axes.plot(done, [value for _, value in epochs], color=ACCENT, label="mAP50-95")
     first = rounds[0]["macs"][0]
-    for each in rounds:
-        axes.axvline(each["epoch"] + 0.5, color="#7f8c8d", lw=1, ls="--")
+    for number, each in enumerate(rounds):
+        place, label = each["epoch"] + 0.5, None if number else "as cut, and recovered"
+        axes.axvline(place, color="#7f8c8d", lw=1, ls="--")
+        after = [each["accuracy"]["cut"][1], each["recovered"][1]]
+        axes.plot([place] * 2, after, color=ACCENT, marker="o", ms=4, lw=2, ls=":", label=label)
         text = f"{each['macs'][1] / first:.0%} of\nthe MACs"
-        axes.text(each["epoch"] + 0.5, 1.01, text, size=8, ha="center", va="bottom")
-    axes.set(xlabel="epoch", ylim=(0, 1), xlim=(0, len(epochs) + 1))
+        over = axes.get_xaxis_transform()
+        axes.text(place, 1.01, text, size=8, ha="center", va="bottom", transform=over)
+    axes.set(xlabel="epoch", ylim=(0, None), xlim=(0, len(epochs) + 1))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
     out = io.BytesIO()
