@@ -92,7 +92,7 @@ def test_missing_weights(command, refused, options, tmp_path):
 
 @pytest.mark.parametrize("command", ["prune", "finetune", "export"])
 def test_nothing_to_take_up(command, refused):
-    assert "--weights: not given and nothing found in runs/" in refused(command)
+    assert "--weights: no file named and none found in runs/" in refused(command)
 
 
 def test_truncated_at_twenty_lengths(tiny_checkpoint, tmp_path, refused):

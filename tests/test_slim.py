@@ -257,7 +257,7 @@ def test_what_was_undone_is_said() -> None:
 def test_resuming_what_is_no_such_run(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     for given, expected in (
-        ([], "--resume: not given and nothing found in runs/, expected a file, or run yolo-slim"),
+        ([], "--resume: no file named and none found in runs/, expected a file, or run yolo-slim"),
         (["nowhere"], "--resume nowhere: no slim.json there, expected the folder of a yolo-slim"),
     ):
         assert run("slim", ["--resume", *given]) == 2
