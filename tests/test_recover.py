@@ -181,7 +181,7 @@ def test_images_are_asked_for(tiny_model: nn.Module) -> None:
     for part in ("weights", "statistics"):
         with pytest.raises(InputError, match=f"--recover {part}: no calibration images"):
             prune(tiny_model, 0.4, recover=[part], imgsz=64)
-    with pytest.raises(InputError, match="--recover: 'sleep', expected constants, weights"):
+    with pytest.raises(InputError, match="--recover: 'sleep', expected some of constants, weights"):
         prune(tiny_model, 0.4, recover=["sleep"], imgsz=64)
 
 
@@ -218,7 +218,7 @@ def test_parts_by_name(tiny_checkpoint: Path, tmp_path: Path, monkeypatch, capsy
     assert run("prune", [*argv, "--recover", "constants,wieghts"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line == (
-        "error: --recover: 'wieghts', expected constants, weights, statistics, all or none"
+        "error: --recover: 'wieghts', expected some of constants, weights, statistics, or all, or none"
     )
     assert not (tmp_path / "runs").exists()
     assert run("prune", [*argv, "--recover", "none"]) == 0
