@@ -218,7 +218,8 @@ def test_parts_by_name(tiny_checkpoint: Path, tmp_path: Path, monkeypatch, capsy
     assert run("prune", [*argv, "--recover", "constants,wieghts"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line == (
-        "error: --recover: 'wieghts', expected some of constants, weights, statistics, or all, or none"
+        "error: --recover: 'wieghts', "
+        "expected some of constants, weights, statistics, or all, or none"
     )
     assert not (tmp_path / "runs").exists()
     assert run("prune", [*argv, "--recover", "none"]) == 0

@@ -27,7 +27,8 @@ def newest(pattern: str, *, where: str, made_by: str, beside: str = "") -> Path:
         if not beside or (p.parent / beside).is_file() or (p.parent.parent / beside).is_file()
     ]
     if not found:
-        raise InputError(where, "no file named and none found in runs/", f"a file, or run {made_by}")
+        got = "no file named and none found in runs/"
+        raise InputError(where, got, f"a file, or run {made_by}")
     return max(found, key=lambda p: p.stat().st_mtime)
 
 
