@@ -44,6 +44,7 @@ OPTIONS = [
     ("finetune", "--cfg", "none.yaml", "none.yaml: no such file"),
     ("finetune", "--hyp", "none.yaml", "--hyp: none.yaml"),
     ("finetune", "--epochs", "-3", "--epochs: -3"),
+    ("finetune", "--evolve", "3", "--evolve: given, expected no --evolve: yolov5 7.0.14 fails"),
     ("finetune", "--lr-times", "-1", "--lr-times: -1"),
     ("finetune", "--lr-times", "inf", "--lr-times: inf"),
     ("finetune", "--resume", "none.pt", "none.pt: no such file"),
