@@ -89,7 +89,8 @@ class Cell:
 
     def result(self, end: Path, before: Path | None = None, cut: Path | None = None) -> dict:
         """What is kept of a cell: mAP of the last model, before the cut and right after it."""
-        found, dense = (cost(load(f).model, IMGSZ) for f in (end, self.dense(EPOCHS)))
+        files = (end, before or self.dense(EPOCHS))
+        found, dense = (cost(load(file).model, IMGSZ) for file in files)
         return {
             "macs": found.macs / dense.macs,
             "params": found.params / dense.params,

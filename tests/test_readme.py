@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from ast import literal_eval
 from importlib import import_module
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_options_exist(script: str, capsys: pytest.CaptureFixture) -> None:
     used = {option for line in lines for option in re.findall(r"\s(--[a-z][\w-]*)", line)}
     assert lines
     assert used <= known
+
+
+def test_pip_install_leaves_no_package_out() -> None:
+    listed = re.search(r"^packages = (\[.*?\])", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
+    assert listed
+    homes = [file.parent for file in (ROOT / "yolo_slim").rglob("__init__.py")]
+    there = {".".join(home.relative_to(ROOT).parts) for home in homes}
+    assert set(literal_eval(listed[1])) == there | {"yolo_slim.cfg", "yolo_slim.data"}
 
 
 def test_options_of_the_console_command_exist(capsys: pytest.CaptureFixture) -> None:
