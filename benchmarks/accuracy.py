@@ -36,6 +36,7 @@ from yolo_slim.runs import to_cut
 IMGSZ, EPOCHS, MACS, IMAGES = 320, 60, 0.45, 128
 HALF = EPOCHS // 2
 WEIGHTS = SHARED / "weights" / "yolov5n.pt"
+UNGUARDED = "from yolo_slim.sparsify import guard; guard.FALLEN = 0; "  # no going back
 METHODS: dict[str, Callable[[Cell], dict[str, Any]]] = {}
 
 
@@ -53,8 +54,14 @@ class Cell:
         self.folder = work / f"{name}-{seed}"
         self.data = bccd(work)
 
-    def command(self, command: str, *argv: Any, name: str) -> Path:
-        """Run a yolo-slim command, unless its run has ended; returns its folder."""
+    def command(self, command: str, *argv: Any, name: str, first: str = "") -> Path:
+        """Run a yolo-slim command, unless its run has ended; returns its folder.
+
+        Args:
+            command, argv: of the command line.
+            name: of the folder.
+            first: Python that is run before it.
+        """
         folder = self.folder / name
         done = folder / "done"
         if not done.is_file():
@@ -62,18 +69,18 @@ class Cell:
             self.folder.mkdir(parents=True, exist_ok=True)
             options = ["--project", self.folder, "--name", name, "--exist-ok"]
             options = ["--resume", begun(folder)] if begun(folder) else [*argv, *options]
-            call = [sys.executable, "-c", "from yolo_slim.cli import main; main()", command]
+            call = [sys.executable, "-c", f"{first}from yolo_slim.cli import main; main()", command]
             call += map(str, options)
             with log.open("a") as out:
                 subprocess.run(call, check=True, stdout=out, stderr=out)
             done.touch()
         return folder
 
-    def train(self, command: str, *argv: Any, name: str, epochs: int) -> Path:
+    def train(self, command: str, *argv: Any, name: str, epochs: int, first: str = "") -> Path:
         """A training of the host's loop, on the data."""
         options = ["--data", self.data, "--img", IMGSZ, "--epochs", epochs, "--seed", self.seed]
         options += ["--cache", "--noplots", "--workers", 1]
-        return self.command(command, *argv, *options, name=name)
+        return self.command(command, *argv, *options, name=name, first=first)
 
     def dense(self, epochs: int) -> Path:
         """best.pt of the model that is not cut: the methods that begin with it share it."""
@@ -119,7 +126,8 @@ def dense(cell: Cell) -> dict[str, Any]:
 def seed_method(cell: Cell) -> dict[str, Any]:
     """Decaying L1 on gamma and beta, constants dropped, no recovery."""
     options = ["--st", "--sr", 0.2, "--bias-sr", 0.2, "--weights", WEIGHTS, "--no-probe"]
-    sparse = to_cut(cell.train("sparse", *options, name="sparse", epochs=HALF))
+    run = cell.train("sparse", *options, name="sparse", epochs=HALF, first=UNGUARDED)
+    sparse = to_cut(run)
     options = ["--weights", sparse, "--macs", MACS - 0.005, "--round-to", 1, "--recover", "none"]
     cut = cell.command("prune", *options, name="cut") / "pruned.pt"
     tuned = cell.train("finetune", "--weights", cut, name="tuned", epochs=HALF)
