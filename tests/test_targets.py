@@ -37,10 +37,10 @@ def counts(masks: dict[str, torch.Tensor]) -> list[int]:
 @pytest.mark.parametrize("name", ["macs", "params"])
 @pytest.mark.parametrize("round_to", [1, ROUND_TO])
 def test_share_that_is_left(nano: nn.Module, name: str, share: float, round_to: int) -> None:
-    """Within 2%, counted on the model that came out; what was requested and reached is reported."""
+    """Within 2%, channel by channel within 0.1%, counted on the model that came out."""
     pruned = prune(nano, **{name: share}, round_to=round_to, residual="group", imgsz=320)
     left = getattr(cost(pruned.model, 320), name) / getattr(cost(nano, 320), name)
-    assert abs(left - share) <= 0.02 * share
+    assert abs(left - share) <= (0.001 if round_to == 1 else 0.02) * share
     target = pruned.report.target
     assert (target.name, target.requested) == (name, share)
     assert target.achieved == pytest.approx(left, abs=1e-9)

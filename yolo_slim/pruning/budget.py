@@ -173,7 +173,8 @@ def come_down_(
     def left() -> float:
         return goal.left(cut.keep(graph))
 
-    least, most, step = goal.value - goal.slack, goal.value + goal.slack, round_to
+    slack, step = 0.0 if round_to == 1 else goal.slack, round_to  # single channels come nearest
+    least, most = goal.value - slack, goal.value + slack
     while left() > most:
         queue = ranked(cut, cut.blocks(step, held), spread)
         for block in queue[_prefix_(cut, queue, lambda: left() >= goal.value) :]:
@@ -194,7 +195,7 @@ def come_down_(
     nearest = min(further, key=further.__getitem__, default=None)
     if nearest is not None and further[nearest] < abs(left() - goal.value):
         cut.cut((nearest,))
-    return bool(further)
+    return bool(further) or left() <= goal.value + goal.slack
 
 
 def _prefix_(cut: Blocks, queue: list[Block], holds: Callable[[], bool]) -> int:
