@@ -262,14 +262,18 @@ def test_seeded_and_prints_itself(tiny_model: nn.Module) -> None:
     assert "8 images" in lines[0] and f"{before:.3f}" in row and f"{after:.3f}" in row
 
 
-def test_images_that_were_not_seen(shared: Path) -> None:
-    """The COCO yolov5n, a tenth of each layer cut by ThiNet, fitted on 16 photos, seen on 4."""
+@pytest.mark.parametrize(("count", "most"), [(1, 1.0), (4, 0.8), (16, 0.5)])
+def test_images_that_were_not_seen(shared: Path, count: int, most: float) -> None:
+    """The COCO yolov5n, a tenth of each layer cut by ThiNet, fitted on some photos, seen on 4.
+
+    One does no harm, and more do more good.
+    """
     model = load(shared / "weights" / "yolov5n.pt").model
     files = sorted((shared / "coco128").rglob("*.jpg"))[:20]
     images = torch.from_numpy(read_images(files, 160))
-    calibration = Calibration(tuple((part, None) for part in images[:16].split(8)))
+    calibration = Calibration(tuple((part, None) for part in images[:count].split(8)))
     graph = channel_graph(model, "inner")
-    scores = score(model, graph, "thinet", calibration)
+    scores = score(model, graph, "thinet", Calibration(((images[:16], None),)))
     masks = choose_masks(graph, scores, 0.1, spread="uniform")
     pruned = rebuild(model, graph, masks)
     fitted = deepcopy(pruned)
@@ -282,7 +286,7 @@ def test_images_that_were_not_seen(shared: Path) -> None:
             error[name] = sum(
                 float((a - b).square().mean()) for a, b in zip(found, wanted, strict=True)
             )
-    assert error["fitted"] < 0.6 * error["cut"]
+    assert error["fitted"] < most * error["cut"]
 
 
 def test_batching_does_not_matter(tiny_model: nn.Module) -> None:

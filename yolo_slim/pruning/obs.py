@@ -33,7 +33,7 @@ from yolo_slim.pruning.gram import filters, grams
 from yolo_slim.pruning.units import Units
 
 POSITIONS = 256
-RIDGE = 1e-2  # in units of the mean variance of a column, as in `reconstruct`
+RIDGE = 1e-2  # in units of the mean variance of a column
 STEPS = 32  # channels of a unit go in about so many steps
 STEP = 1e-12
 
