@@ -8,8 +8,8 @@ those before it are fitted: so it makes up for the errors that they leave, too.
 What the cut channels sent on average is no matter of weights: a shift of each output is fitted with
 them, and goes where a constant goes (see `shift`).
 
-Departure: a ridge holds the weights near the surviving ones, the more the fewer images there are:
-many places of one image are no substitute for many images.
+Departure: a ridge holds the weights near the surviving ones, with few images the more: many places
+of one image are no substitute for many images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.shift import Shifts
 from yolo_slim.report.tables import table
 
-RIDGE = 1.28  # over the number of images: 0.01 with 128
+RIDGE = 1e-2
+ENOUGH = 64  # images; with half of them the ridge is twice as high, and so on
 POSITIONS = 256  # output positions an image and conv
 MEMORY = 3 << 29  # bytes of feature maps that are held at once
 ROWS = 1024  # output positions that are unfolded at a time
@@ -86,8 +87,8 @@ def reconstruct_(
         model: the dense model; left untouched.
         graph, masks: see `rebuild`.
         calibration: images, all of one size.
-        ridge: what a change of the weights costs, over the number of images, in units of the mean
-            energy of what they are multiplied with; 0 is plain least squares.
+        ridge: what a change of the weights costs, in units of the mean energy of what they are
+            multiplied with; with n < 64 images 64 / n times as much; 0 is plain least squares.
         positions: output positions drawn of each image for each conv; None: all.
         seed: of the positions.
 
@@ -103,6 +104,7 @@ def reconstruct_(
         positions = round(positions * calibration.images / sum(map(len, batches)))
         batches = [b for batch in batches for b in batch.split(max(ROWS // positions, 1))]
     sizes = [len(images) for images in batches]
+    price = ridge * max(1.0, ENOUGH / sum(sizes))
     keep, half = keep_vector(graph, masks), survives_half(model)
     nodes = {n: c for n, c in graph.convs.items() if not c.depthwise and not keep[c.inputs].all()}
     errors: dict[str, tuple[float, float]] = {}
@@ -118,8 +120,7 @@ def reconstruct_(
         aim = (torch.from_numpy(np.load(file)) for file in aims[name])
         transposed = getattr(conv, "transposed", False)
         free = shifts.takes(name) and not transposed  # its taps would each want one of their own
-        cost = ridge / sum(sizes)
-        new, shift, errors[name] = least_squares(old, reads, aim, cost, dtype, shift, free)
+        new, shift, errors[name] = least_squares(old, reads, aim, price, dtype, shift, free)
         conv.weight.copy_((new.T if transposed else new).reshape(conv.weight.shape))
         if free:
             shifts.set_(name, shift)
