@@ -194,7 +194,7 @@ def test_taylor_is_the_slope_of_a_gate(tiny_model: nn.Module) -> None:
 
     calibration = Calibration(((image[:1], None), (image[1:], None)), loss)
     found = find("taylor").score(deepcopy(model), graph, calibration)
-    modules, step = dict(model.named_modules()), 1e-5
+    modules, step = dict(model.named_modules()), 1e-4
     for norm in graph.prunable[::4]:
         channel, bn = norm.channels // 2, modules[norm.name]
         wanted, old = 0.0, (bn.weight.data.clone(), bn.bias.data.clone())
