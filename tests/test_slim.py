@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 
 from yolo_slim import load, save
 from yolo_slim.cli import run
@@ -20,6 +22,7 @@ from yolo_slim.pruning.model import build_model
 from yolo_slim.rounds.cut import RoundReport
 from yolo_slim.rounds.plan import plan
 from yolo_slim.rounds.report import rounds_table
+from yolo_slim.shapes import NAMES
 from yolo_slim.sparsify.session import SparseSession
 
 SMALL = ["--img", "64", "--batch-size", "8", "--workers", "0", "--noplots", "--epochs", "4"]
@@ -31,6 +34,9 @@ SMALL = ["--img", "64", "--batch-size", "8", "--workers", "0", "--noplots", "--e
 def test_rounds_by_hand() -> None:
     found = plan(60, 1, 0.4)
     assert [(leg.epochs, leg.left) for leg in found] == [(10, 0.4), (50, None)]
+    found = plan(60, 1, 0.4, at_once=True)
+    assert [(leg.epochs, leg.left) for leg in found] == [(0, 0.4), (60, None)]
+    assert [leg.epochs for leg in plan(60, 3, 0.216, at_once=True)] == [0, 10, 10, 40]
     found = plan(60, 3, 0.216)
     assert [leg.epochs for leg in found] == [10, 10, 10, 30]
     assert [leg.left for leg in found[:3]] == pytest.approx([0.6, 0.36, 0.216])
@@ -39,14 +45,16 @@ def test_rounds_by_hand() -> None:
     assert [leg.epochs for leg in plan(61, 3, 0.5, sparse=True)] == [10] * 3 + [31]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("epochs", [2, 3, 7, 30, 100])
 @pytest.mark.parametrize("rounds", [1, 2, 3, 6, 29])
-def test_epochs_and_shares_add_up(epochs: int, rounds: int) -> None:
+def test_epochs_and_shares_add_up(epochs: int, rounds: int, at_once: bool) -> None:
     """Each training has an epoch, all of them together those of the run."""
     if rounds >= epochs:
         return
-    found = plan(epochs, rounds, 0.5)
-    assert sum(leg.epochs for leg in found) == epochs and min(leg.epochs for leg in found) >= 1
+    found = plan(epochs, rounds, 0.5, at_once=at_once)
+    assert sum(leg.epochs for leg in found) == epochs
+    assert (found[0].epochs == 0) == at_once and min(leg.epochs for leg in found[1:]) >= 1
     lefts = [1.0, *(leg.left for leg in found if leg.left)]
     steps = [b / a for a, b in zip(lefts, lefts[1:], strict=False)]
     assert steps == pytest.approx([0.5 ** (1 / rounds)] * rounds)
@@ -65,18 +73,20 @@ def argv(tiny_checkpoint: Path, shapes_yaml: Path, tmp_path: Path, monkeypatch) 
 
 def checked(folder: Path, tiny_checkpoint: Path) -> dict[str, Any]:
     """A finished run: its trainings, the cuts between them, the report of its best.pt."""
-    for number, epochs in ((1, 1), (2, 1), (3, 2)):
+    for number, epochs in ((1, 1), (2, 3)):
         with (folder / f"train{number}" / "results.csv").open() as file:
             rows = [row["               epoch"].strip() for row in csv.DictReader(file)]
         assert rows == [str(epoch) for epoch in range(epochs)]
         trained = load(folder / f"train{number}" / "weights" / "last.pt").model
-        assert trained.hyp["lr0"] == (0.01 if number == 1 else 0.02)  # once, also if resumed
+        assert trained.hyp["lr0"] == 0.02  # times 2 once, also if resumed
+        with (folder / f"train{number}" / "distillation.csv").open() as file:
+            assert next(csv.DictReader(file))["hints"]
     report = json.loads((folder / "report.json").read_text())
-    assert [r["epoch"] for r in report["rounds"]] == [1, 2]
+    assert [r["epoch"] for r in report["rounds"]] == [0, 1]
     dense = cost(load(tiny_checkpoint).model, 64)
     ends = [r["macs"][1] / dense.macs for r in report["rounds"]]
     assert ends == pytest.approx([0.6**0.5, 0.6], rel=0.02)
-    for name in ("best.pt", "train3/weights/last.pt"):
+    for name in ("best.pt", "train2/weights/last.pt"):
         found = load(folder / name)
         assert found.epoch == -1 and cost(found.model, 64).macs == report["macs"][1]
         assert [cut["criterion"] for cut in found.model.ancestry] == ["thinet"] * 2
@@ -110,8 +120,45 @@ def test_a_teacher_looks_on(argv: list[str], tiny_checkpoint: Path, tmp_path: Pa
     assert run("slim", [*argv, *options]) == 0
     folder = tmp_path / "runs" / "slim" / "exp"
     assert load(folder / "best.pt").model.hyp["lr0"] == 0.01
-    assert (folder / "train2" / "distillation.csv").is_file()
-    assert not (folder / "train1" / "distillation.csv").exists()
+    with (folder / "train1" / "distillation.csv").open() as file:
+        first, *_, last = csv.DictReader(file)
+    assert float(first["box"]) > 0 and float(last["box"]) > 0
+    assert first["hints"] and not last["hints"]  # these end in the middle
+
+
+def test_random_weights_are_trained_before_they_are_cut(
+    argv: list[str], tiny_yaml: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_yaml))
+    options = ["--weights", "", "--cfg", "tiny.yaml", "--rounds", "1", "--macs", "0.8"]
+    assert run("slim", [*argv, *options]) == 0
+    folder = tmp_path / "runs" / "slim" / "exp"
+    report = json.loads((folder / "report.json").read_text())
+    assert [r["epoch"] for r in report["rounds"]] == [1]
+    trained = [load(folder / f"train{n}" / "weights" / "last.pt").model for n in (1, 2)]
+    assert [model.hyp["lr0"] for model in trained] == [0.01, 0.02]
+    assert cost(trained[1], 64).macs < cost(trained[0], 64).macs
+
+
+def test_weights_of_other_classes(
+    argv: list[str], tiny_yaml: dict[str, Any], tmp_path: Path, capsys
+) -> None:
+    """As of COCO for one's own data: cut before they have seen a label; the head keeps its boxes."""
+    other = build_model({**tiny_yaml, "nc": 7}).eval()
+    file = save(other, tmp_path / "other.pt")
+    assert run("slim", [*argv, "--rounds", "1", "--weights", str(file)]) == 0
+    folder = tmp_path / "runs" / "slim" / "exp"
+    dense = load(folder / "dense.pt")
+    assert dense.names == dict(enumerate(NAMES)) and dense.model.model[-1].nc == 4
+    rows = [
+        m.model[-1].m[0].weight.view(3, -1, m.model[-1].m[0].in_channels)
+        for m in (dense.model, other)
+    ]
+    assert torch.equal(rows[0][:, :5], rows[1][:, :5]) and rows[0].shape[1:2] == (9,)
+    report = json.loads((folder / "report.json").read_text())
+    assert report["rounds"][0]["recovered"] is None
+    assert load(folder / "best.pt").names == dense.names
+    assert (folder / "slim.png").is_file()
 
 
 class Stop(Exception):
@@ -180,7 +227,7 @@ def test_an_interruption_loses_nothing(
         state(place, opt, rounds)
 
     def epoch(self: Any, step: Any) -> None:
-        if step.epochs == 2 and step.epoch == 1:
+        if step.epochs == 3 and step.epoch == 1:
             stop_if("in a training")
         start(self, step)
 
@@ -191,7 +238,7 @@ def test_an_interruption_loses_nothing(
         patch.setattr(slim, "write_report", lambda *_: stop_if("at the end"))
         slim.main(argv)
     assert not (folder / "report.json").exists()
-    given = {"before a cut": [str(folder)], "in a training": [str(folder / "train3" / "weights")]}
+    given = {"before a cut": [str(folder)], "in a training": [str(folder / "train2" / "weights")]}
     assert run("slim", ["--resume", *given.get(where, [])]) == 0
     checked(folder, tiny_checkpoint)
 

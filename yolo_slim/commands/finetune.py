@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from yolo_slim.commands.sparse import DEMO_DATA, DEMO_IMGSZ
+from yolo_slim.distill.hints import Hints, kept_channels
 from yolo_slim.distill.record import record
 from yolo_slim.distill.teacher import Teacher, check_teacher
 from yolo_slim.errors import CheckFailed, InputError
@@ -25,6 +26,8 @@ from yolo_slim.runs import newest
 from yolo_slim.shapes import NAMES
 
 YAML = "pruned.yaml"  # in the run's folder: what is trained, and the mark of a finetuning
+LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
+NONE = "none"  # of --hints
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -55,8 +58,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
     text += "learns to say what it says (distillation; off without it)"
     parser.add_argument("--teacher", metavar="DENSE", help=text)
-    text = "lr0 of --hyp is multiplied by this (default 1)"
-    parser.add_argument("--lr-times", type=float, metavar="N", default=1.0, help=text)
+    text = "checkpoint of the model that was cut: for the first half of the training the pruned "
+    text += "model is held to its feature maps, less and less (default: the one that prune.py cut, "
+    text += f"where it still is; {NONE}: no hints)"
+    parser.add_argument("--hints", metavar="DENSE", help=text)
+    text = f"lr0 of --hyp is multiplied by this (default {LR_TIMES:g} with SGD, else 1)"
+    parser.add_argument("--lr-times", type=float, metavar="N", help=text)
 
 
 def resolve_defaults_(opt: argparse.Namespace) -> None:
@@ -65,7 +72,7 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option cannot be used.
     """
-    check_lr_times(opt)
+    resolve_lr_times_(opt)
     if opt.weights is None and not opt.cfg:
         found = newest("**/pruned.pt", where="--weights", made_by="prune.py")
         opt.weights = str(found)
@@ -95,30 +102,65 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     if opt.teacher:
         opt.teacher = str(Path(opt.teacher).absolute())
         check_teacher(load(opt.teacher).model, student, f"--teacher {opt.teacher}")
+    opt.hints = source_of_hints(opt.hints, student if opt.weights else None)
     options.check_common(opt, None if opt.single_cls else nc)
 
 
-def check_lr_times(opt: argparse.Namespace) -> None:
-    """Check --lr-times, the factor of lr0.
+def source_of_hints(given: str | None, student: nn.Module | None) -> str:
+    """The checkpoint that gives the hints, absolute; "none" where there is none.
+
+    Args:
+        given: of --hints; None: the model that the student was cut from, if it still is there.
+        student: the pruned model; None if its weights are random.
+
+    Raises:
+        InputError: the given checkpoint is not the model that was cut.
+    """
+    cut = isinstance(student, ModelPruned) and bool(student.maskbndict)
+    if given == NONE or (given is None and not cut):
+        return NONE
+    if not cut:
+        raise InputError(f"--hints {given}", "given for weights of no cut", "a pruned.pt, or none")
+    assert isinstance(student, ModelPruned)
+    where = given or student.ancestry[-1].get("weights", "")
+    if given is None and not Path(where).is_file():
+        training.LOGGER.warning(f"hints: none, since {where or 'the model before the cut'} is gone")
+        return NONE
+    try:
+        kept_channels(load(where).model, student, student.maskbndict)
+    except InputError as error:
+        if given is None:  # another model lies there now
+            training.LOGGER.warning(f"hints: none, {where} is not the model that was cut ({error})")
+            return NONE
+        raise InputError(f"--hints {given}", *error.parts[1:]) from error
+    return str(Path(where).absolute())
+
+
+def resolve_lr_times_(opt: argparse.Namespace) -> None:
+    """Fill in and check --lr-times, the factor of lr0.
 
     Raises:
         InputError: it is no positive number.
     """
+    if opt.lr_times is None:
+        opt.lr_times = LR_TIMES if opt.optimizer == "SGD" else 1.0
     if not 0 < opt.lr_times < math.inf:
         raise InputError("--lr-times", opt.lr_times, "more than 0")
 
 
 class Finetuning(training.Hooks):
-    """Sees that what is trained is the pruned model, and has its teacher look on.
+    """Sees that what is trained is the pruned model, and has those look on who know more.
 
     Attributes:
         shapes: tensor name to shape; filled when the model exists.
         masks: of its single weights.
+        hints: None without hints, and once they have ended.
         teacher: None without --teacher.
     """
 
     def __init__(self, source: nn.Module | None) -> None:
         self.source = source
+        self.hints: Hints | None = None
         self.teacher: Teacher | None = None
         self.masks: WeightMasks = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -145,6 +187,9 @@ class Finetuning(training.Hooks):
             write_aside(plan, write_yaml(pruned_yaml(model)).encode())
         if getattr(run.opt, "teacher", None):  # an older run has no such option
             self.teacher = Teacher(load(run.opt.teacher).model, model, optimizer)
+        if getattr(run.opt, "hints", NONE) != NONE:
+            assert isinstance(self.source, ModelPruned)
+            self.hints = Hints(load(run.opt.hints).model, model, self.source.maskbndict)
 
     def on_resume(self, run: training.Run, state: dict[str, Any]) -> None:
         if self.teacher:
@@ -153,19 +198,29 @@ class Finetuning(training.Hooks):
     def on_epoch_start(self, run: training.Run) -> None:
         if self.teacher:
             self.teacher.attach()
+        if self.hints and self.hints.weight(run.progress) == 0:
+            self.hints = None
+        if self.hints:
+            self.hints.attach()
 
     def loss(self, run: training.Run, outputs: Any, loss: torch.Tensor) -> torch.Tensor:
-        if self.teacher is None:
-            return loss
-        return loss + self.teacher.loss(outputs) * len(self.teacher.seen["images"])
+        if self.hints:
+            loss = loss + self.hints.loss(run.progress)
+        if self.teacher:
+            loss = loss + self.teacher.loss(outputs) * len(self.teacher.seen["images"])
+        return loss
 
     def on_validation(self, run: training.Run) -> None:
-        if self.teacher:  # model and moving average are now copied and saved
-            self.teacher.detach()
+        for looks_on in (self.hints, self.teacher):
+            if looks_on:  # model and moving average are now copied and saved
+                looks_on.detach()
 
     def on_epoch_end(self, run: training.Run) -> None:
-        if self.teacher:
-            record(run, self.teacher.means())
+        parts = self.teacher.means() if self.teacher else {}
+        if self.hints:
+            parts["hints"] = self.hints.mean()
+        if parts:
+            record(run, parts)
 
     def state(self) -> dict[str, Any]:
         return {"adapters": self.teacher.state()} if self.teacher else {}

@@ -32,8 +32,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
         prog="prune.py",
-        description="Cut the channels that matter least, by default those with the smallest "
-        "BatchNorm |gamma|, and rebuild the detector.",
+        description="Cut the channels that matter least and rebuild the detector: of a sparse "
+        "training those that it brought to zero, of any other model those that its next layers "
+        "miss least. A model of other classes than the data's gets a new head for them.",
     )
     add = parser.add_argument
     add("--weights", help="checkpoint (default: of the newest sparse training in runs/)")
@@ -46,11 +47,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--size-mb", type=float, help="size of pruned.pt, 10^6 bytes")
     text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
     group.add_argument("--latency", type=float, help=text)
-    text = (
-        "how channels are scored: bn (|gamma|, default), l1, l2 (of the filter), next-l2 (of what "
-    )
-    text += "reads it), taylor, thinet, obs (these need --data), random, first, or one of --modules"
-    add("--criterion", default="bn", help=text)
+    text = "how channels are scored: bn (|gamma|; default after train_sparse.py --st), thinet "
+    text += "(default for other models, with data), l2 (default for them, without), l1 (of the "
+    text += "filter), next-l2 (of what reads it), taylor, obs (these need --data), random, first, "
+    add("--criterion", help=text + "or one of --modules")
     text = "how the cut spreads over the layers: global (default), uniform (with thinet, obs), "
     text += (
         "per-mac (most MACs for the least score; with taylor), a yaml of shares by layer, or the "
@@ -77,7 +77,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "cut this share of these layers; the others make up the rest of --percent (repeatable)"
     add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
     add("--dry-run", action="store_true", help="print the plan, write nothing")
-    add("--data", help="data yaml: validate the model before, after the cut and as recovered")
+    text = "data yaml: validate the model before, after the cut and as recovered (default, for a "
+    text += "model that was not trained with --st: that of its training, where it is here)"
+    add("--data", help=text)
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     add("--batch-size", type=int, default=32, help="of the validation")
     add("--workers", type=int, default=2, help="data loaders of the validation")
@@ -101,11 +103,14 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         else sparse_run(where="--weights", made_by="train_sparse.py")
     )
 
+    from dataclasses import replace
+
     from yolo_slim.channels.rules import channel_graph
     from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import check_data
     from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.host.head import same_classes, with_classes
     from yolo_slim.pruning import criteria
     from yolo_slim.pruning.choose import parse_ratio, select
     from yolo_slim.pruning.prune import prune, wished
@@ -114,6 +119,14 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.sparsify.trained import as_trained_, cost
 
     wished(opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
+    if opt.criterion:
+        criteria.find(opt.criterion)
+    budget, by_layer = read_budget(opt)
+    ratios = by_layer | dict(parse_ratio(text) for text in opt.ratio)
+    check_device(opt.device)
+    parts_of(opt.recover, ())
+    source = load(weights)
+    resolve_criterion_(opt, source)
     how = criteria.find(opt.criterion)
     recover = parts_of(opt.recover, how.recover)
     fits = [part for part in recover if part in NEED_DATA]
@@ -121,10 +134,6 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     if looks and not opt.data:
         asked = f"--criterion {opt.criterion}" if how.data else f"--recover {fits[0]}"
         raise InputError(asked, "no calibration images", "--data, whose training split has some")
-    budget, by_layer = read_budget(opt)
-    ratios = by_layer | dict(parse_ratio(text) for text in opt.ratio)
-    check_device(opt.device)
-    source = load(weights)
     stride = max(int(source.model.stride.max()), 32)
     trained = source.train.get("imgsz", 640)
     imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
@@ -133,7 +142,13 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         graph = channel_graph(source.model)
         for glob in by_layer:
             select(graph, glob, f"--budget {opt.budget}")
-    data = check_data(opt.data, source.model.nc, splits) if opt.data and splits else None
+    labels = how.labels or source.train.get("st")  # what a sparse training made is of its classes
+    classes = source.model.nc if labels else None
+    data = check_data(opt.data, classes, splits) if opt.data and splits else None
+    renewed = False
+    if data is not None and not same_classes(source.model, data["names"]):
+        renewed = True
+        source = replace(source, model=with_classes(source.model, data["names"], seed=opt.seed))
 
     def cut(judge: Judge | None = None) -> Pruned:
         calibration = None
@@ -145,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
                 images=opt.calib_images,
                 batch_size=how.batch,
                 seed=opt.seed,
+                labels=not renewed,
             )
         return prune(
             source.model,
@@ -173,6 +189,11 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     print(f"Pruning {source}")
     if opt.criterion == "bn" and not source.train.get("st"):
         print("Not trained with --st: its gammas say little; try --criterion thinet --data D.")
+    elif opt.criterion == "l2" and not opt.data:
+        print("No --data: filters are judged by their size alone; with it far more is kept.")
+    if renewed:
+        text = ", ".join(source.model.names.values())
+        print(f"A new head for {text}: it keeps its boxes, and knows no class until it is trained.")
     if opt.dry_run:
         planned = cut()
         print(planned.report)
@@ -182,10 +203,10 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         return None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     try:
-        judge = judge_of(data, opt, imgsz) if data else None
+        judge = judge_of(data, opt, imgsz) if data and not renewed else None
         pruned = cut(judge)
         accuracy = measured(source, pruned, judge) if judge else {}
-        report = write_cut(folder, source, pruned, accuracy, opt)
+        report = write_cut(folder, source, pruned, accuracy, opt, imgsz)
     except BaseException:
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -197,6 +218,17 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
     print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}")
     return folder
+
+
+def resolve_criterion_(opt: argparse.Namespace, source: Checkpoint) -> None:
+    """Fill in what is not given of --criterion and --data, by how a model was trained."""
+    if opt.data is None and opt.criterion in (None, "thinet") and not source.train.get("st"):
+        known = source.train.get("data")  # of another machine, often
+        opt.data = str(known) if known and Path(str(known)).is_file() else None
+    if opt.criterion is None and source.train.get("st"):
+        opt.criterion = "bn"
+    elif opt.criterion is None:
+        opt.criterion = "thinet" if opt.data else "l2"
 
 
 def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:

@@ -18,9 +18,10 @@ from yolo_slim.distill.teacher import check_teacher
 from yolo_slim.errors import InputError
 from yolo_slim.host import data, options, training
 from yolo_slim.host.calibration import calibrate
-from yolo_slim.host.checkpoint import load, write_aside
+from yolo_slim.host.checkpoint import load, save_model, write_aside
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.extensions import admit
+from yolo_slim.host.head import same_classes, with_classes
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning import criteria
 from yolo_slim.pruning.model import build_model
@@ -38,8 +39,8 @@ from yolo_slim.sparsify.session import SparseSession
 from yolo_slim.sparsify.trained import kept_of
 
 STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
-OWN = ("rounds", "criterion", "calib_images")
-LR_TIMES = 2.0  # after a cut, with SGD: what is left has further to go (docs/results.md)
+OWN = ("rounds", "criterion", "calib_images", "at_once")
+GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
 DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
 
 
@@ -47,7 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What slim adds to YOLOv5's options."""
     add = parser.add_argument_group("slimming").add_argument
     add("--macs", type=float, default=0.5, help="share of the MACs that is left in the end, (0, 1]")
-    add("--rounds", type=int, default=1, help="cuts; a training comes before each and after all")
+    text = "cuts; the first one comes at once, unless the weights are random or it is --st; a "
+    text += "training comes between two and after the last one"
+    add("--rounds", type=int, default=1, help=text)
     text = "trainings before the cuts are sparse (see train_sparse.py --help): what they bring to "
     text += "zero is cut; they get half of the epochs"
     add("--st", action="store_true", help=text)
@@ -60,8 +63,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "images of the training split that a cut looks at"
     add("--calib-images", type=int, default=128, help=text)
     text = "trainings after a cut begin with lr0 of --hyp times this (default "
-    text += f"{LR_TIMES:g} with SGD, else 1)"
+    text += f"{finetune.LR_TIMES:g} with SGD, else 1)"
     add("--lr-times", type=float, metavar="N", help=text)
+    text = f"{finetune.NONE}: a cut model gets no hints from the model before the cut (see "
+    text += "finetune_pruned.py --help)"
+    add("--hints", choices=[finetune.NONE], help=text)
     text = "checkpoint of a model that teaches the cut ones (see finetune_pruned.py --help)"
     add("--teacher", metavar="DENSE", help=text)
 
@@ -72,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         argv,
         add=add_options,
         prog="yolo-slim slim",
-        description="Train, cut, recover, train on, in rounds if asked; then report. Takes all "
-        "options of YOLOv5's train.py; --epochs are those of all trainings together. --resume "
-        "[FOLDER] goes on with an interrupted run.",
+        description="Cut, recover, train on, in rounds if asked; then report. Takes all options "
+        "of YOLOv5's train.py; --epochs are those of all trainings together. --resume [FOLDER] "
+        "goes on with an interrupted run.",
         weights="",
         data=None,
         imgsz=None,
@@ -93,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     else:
         check_options(opt)
         folder = new_run(opt.project, opt.name, opt.exist_ok)
+        if opt.at_once:
+            save_model(ready(opt), folder / GIVEN)
         write_state(folder, opt, [])
     return run(opt, folder)
 
@@ -149,10 +157,9 @@ def check_options(opt: argparse.Namespace) -> None:
         raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
     opt.criterion = opt.criterion or (SPARSE if opt.st else DENSE)
     opt.residual = opt.residual or criteria.find(opt.criterion).residual
-    if opt.lr_times is None:
-        opt.lr_times = LR_TIMES if opt.optimizer == "SGD" else 1.0
-    finetune.check_lr_times(opt)
+    finetune.resolve_lr_times_(opt)
     options.check_common(opt)
+    opt.at_once = bool(opt.weights) and not opt.cfg and not opt.st
     model = load(opt.weights).model if opt.weights else None
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
@@ -180,39 +187,82 @@ def check_options(opt: argparse.Namespace) -> None:
     )
 
 
+def ready(opt: argparse.Namespace) -> nn.Module:
+    """The model that is cut at once: that of --weights, with a head for the classes of the data."""
+    return with_classes(load(opt.weights).model, class_names(opt), seed=opt.seed)
+
+
+def class_names(opt: argparse.Namespace) -> dict[int, str]:
+    """Class index to class name, as the host trains them."""
+    names: dict[int, str] = data.read_data(opt.data)["names"]
+    return {0: "item"} if opt.single_cls and len(names) != 1 else names
+
+
 def run(opt: argparse.Namespace, folder: Path) -> Path:
     """What is not done yet of a run."""
-    legs = plan(opt.epochs, opt.rounds, opt.macs, sparse=opt.st)
-    for number, leg in enumerate(legs):
+    at_once = getattr(opt, "at_once", False)  # an older run has no such option
+    legs = plan(opt.epochs, opt.rounds, opt.macs, sparse=opt.st, at_once=at_once)
+    trainings = [folder / f"train{n + 1}" for n in range(sum(leg.epochs > 0 for leg in legs))]
+    places = [None, *trainings] if at_once else trainings  # of each leg
+    for number, (leg, place) in enumerate(zip(legs, places, strict=True)):
         done = json.loads((folder / STATE).read_text())["rounds"]
         if number < len(done):
             continue
-        title = f"training {number + 1} of {len(legs)}, {leg.epochs} epochs"
-        training.LOGGER.info(f"\nslim: {title} ({folder / f'train{number + 1}'})")
-        trained = train(opt, folder, number, leg)
+        if place:
+            source = source_of(folder, places[number - 1]) if number else None
+            title = f"{place.name[5:]} of {len(trainings)}, {leg.epochs} epochs"
+            training.LOGGER.info(f"\nslim: training {title} ({place})")
+            train(opt, folder, place, number, leg, source)
         if leg.left is not None:
             epoch = sum(each.epochs for each in legs[: number + 1])
             training.LOGGER.info(f"\nslim: cut {number + 1} of {opt.rounds}, after {epoch} epochs")
-            report = cut(opt, folder, to_cut(trained), number, leg.left, epoch)
+            report = cut(opt, folder, source_of(folder, place), number, leg, epoch)
             training.LOGGER.info(said(report))
             write_state(folder, opt, [*done, report.as_dict()])
-    print(write_report(folder, opt, json.loads((folder / STATE).read_text())["rounds"]))
+    rounds = json.loads((folder / STATE).read_text())["rounds"]
+    print(write_report(folder, opt, rounds, dense_file(folder), trainings))
     print(f"{folder / 'best.pt'}, {REPORT}, {PICTURE}")
     print(f"Next: python export.py --weights {folder / 'best.pt'}")
     return folder
 
 
-def train(opt: argparse.Namespace, folder: Path, number: int, leg: Leg) -> Path:
-    """A training, begun or gone on with; nothing where it has ended."""
+def source_of(folder: Path, place: Path | None) -> Path:
+    """What a cut takes: of the training before it, or the given model where there is none."""
+    return to_cut(place) if place else folder / GIVEN
+
+
+def dense_file(folder: Path) -> Path:
+    """The model before the first cut."""
+    given = folder / GIVEN
+    return given if given.is_file() else folder / "train1" / "weights" / "last.pt"
+
+
+def train(
+    opt: argparse.Namespace,
+    folder: Path,
+    place: Path,
+    number: int,
+    leg: Leg,
+    source: Path | None,
+) -> None:
+    """A training, begun or gone on with; nothing where it has ended.
+
+    Args:
+        opt: of the run.
+        folder, place: of the run, and of this training.
+        number: how many cuts came before it.
+        leg: its epochs, and the cut after it.
+        source: the model before the last cut.
+    """
     own = deepcopy(opt)
     for name in OWN:
-        delattr(own, name)
-    own.epochs, own.project, own.name = leg.epochs, str(folder), f"train{number + 1}"
+        own.__dict__.pop(name, None)
+    own.epochs, own.project, own.name = leg.epochs, str(folder), place.name
     own.exist_ok, own.macs = True, None
-    last = folder / own.name / "weights" / "last.pt"
+    last = place / "weights" / "last.pt"
     if last.is_file():
         if load(last).epoch < 0:
-            return folder / own.name
+            return
         own.resume = str(last)
     if number:
         own.cfg, own.weights = "", str(cut_file(folder, number))
@@ -221,9 +271,15 @@ def train(opt: argparse.Namespace, folder: Path, number: int, leg: Leg) -> Path:
         if number:
             own.macs = share_of(folder, load(own.weights).model, leg.left, opt)
         sparse_options_(own)
-        return sparse.train(own, SparseSession(sparse.penalty_of, sparse.probe_of, sparse.announce))
+        sparse.train(own, SparseSession(sparse.penalty_of, sparse.probe_of, sparse.announce))
+        return
     own.st = False
-    return finetune.run(own) if number else sparse.train(own, sparse.Plain())
+    if number:
+        hints = getattr(opt, "hints", finetune.NONE)  # an older run has no such option
+        own.hints = str(source.absolute()) if source and hints is None else finetune.NONE
+        finetune.run(own)
+    else:
+        sparse.train(own, sparse.Plain())
 
 
 def sparse_options_(opt: argparse.Namespace) -> None:
@@ -234,27 +290,38 @@ def sparse_options_(opt: argparse.Namespace) -> None:
 
 def share_of(folder: Path, model: nn.Module, left: float, opt: argparse.Namespace) -> float:
     """A share of the MACs before the first cut as a share of those of a later model, at most 1."""
-    first = load(folder / "train1" / "weights" / "last.pt").model
+    first = load(dense_file(folder)).model
     return min(left * cost(first, opt.imgsz).macs / cost(model, opt.imgsz).macs, 1.0)
 
 
 def cut(
-    opt: argparse.Namespace, folder: Path, source: Path, number: int, left: float, epoch: int
+    opt: argparse.Namespace, folder: Path, source: Path, number: int, leg: Leg, epoch: int
 ) -> RoundReport:
-    """Cut what a training has left, down to a share of the first model's MACs."""
+    """Cut a model down to a share of the first one's MACs.
+
+    Args:
+        opt, folder: of the run.
+        source: what is cut.
+        number: how many cuts came before it.
+        leg: what is left by this one.
+        epoch: epochs of all trainings before it.
+    """
+    assert leg.left is not None
     sets, saved = data.read_data(opt.data), load(source)
-    model = saved.model
-    target = {"macs": share_of(folder, model, left, opt), "round_to": opt.round_to}
+    model, how = saved.model, criteria.find(opt.criterion)
+    target = {"macs": share_of(folder, model, leg.left, opt), "round_to": opt.round_to}
     if kept_of(saved, "penalty", "auto", "part") == 1:  # all that was to be zero is
         zero = kept_of(saved, "penalty", "auto", "percent")
         target = {"percent": zero, "round_to": 1}
+    known = epoch > 0 or same_classes(load(opt.weights).model, class_names(opt))
     images = calibrate(
         sets,
         model,
         imgsz=opt.imgsz,
         images=opt.calib_images,
-        batch_size=criteria.find(opt.criterion).batch,
+        batch_size=how.batch,
         seed=opt.seed,
+        labels=how.labels,
     )
     judge = partial(
         evaluate, data=sets, imgsz=opt.imgsz, workers=opt.workers, device=str(opt.device)
@@ -263,7 +330,7 @@ def cut(
         source,
         cut_file(folder, number + 1),
         images,
-        judge,
+        judge if known else None,
         epoch=epoch,
         imgsz=opt.imgsz,
         criterion=opt.criterion,
@@ -288,5 +355,6 @@ def write_state(folder: Path, opt: argparse.Namespace, rounds: list[dict[str, An
 def said(report: RoundReport) -> str:
     """A round in a line."""
     left = report.macs[1] / report.macs[0]
-    text = f"slim: MACs {giga(report.macs[0])} -> {giga(report.macs[1])} ({left:.1%}), mAP50-95 "
-    return text + ", ".join(f"{value[1]:.3f} {name}" for name, value in report.accuracy.items())
+    text = f"slim: MACs {giga(report.macs[0])} -> {giga(report.macs[1])} ({left:.1%})"
+    maps = ", ".join(f"{value[1]:.3f} {name}" for name, value in report.accuracy.items())
+    return f"{text}, mAP50-95 {maps}" if maps else f"{text}; its classes are new: no mAP yet"

@@ -1,4 +1,4 @@
-"""What a teacher added to the loss, epoch by epoch: a line in the log, a row, TensorBoard."""
+"""How far a student is from its teachers, epoch by epoch: a line in the log, a row, TensorBoard."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from yolo_slim.host.loops import keep_rows
 from yolo_slim.host.training import LOGGER, Run
 
 CSV = "distillation.csv"
+COLUMNS = (*PARTS, "hints")
 
 
 def record(run: Run, parts: dict[str, float]) -> None:
@@ -14,15 +15,17 @@ def record(run: Run, parts: dict[str, float]) -> None:
 
     Args:
         run: on the main rank, after the epoch's validation.
-        parts: of `PARTS`, means over the epoch as they stand in the loss of an image.
+        parts: means over the epoch; of a teacher as they stand in the loss of an image, of hints
+            the error of the feature maps, a share of their energy. One that is missing has ended.
     """
     file = run.folder / CSV
     if not file.is_file():
-        file.write_text(",".join(["epoch", *PARTS]) + "\n")
+        file.write_text(",".join(["epoch", *COLUMNS]) + "\n")
     keep_rows(file, run.epoch)  # the run may have gone back
+    values = [f"{parts[name]:.5g}" if name in parts else "" for name in COLUMNS]
     with file.open("a") as out:
-        out.write(",".join([str(run.epoch), *(f"{parts[name]:.5g}" for name in PARTS)]) + "\n")
-    LOGGER.info("distillation: " + ", ".join(f"{name} {parts[name]:.4f}" for name in PARTS))
+        out.write(",".join([str(run.epoch), *values]) + "\n")
+    LOGGER.info("distillation: " + ", ".join(f"{n} {value:.4f}" for n, value in parts.items()))
     if run.board:
-        for name in PARTS:
-            run.board.add_scalar(f"distillation/{name}", parts[name], run.epoch)
+        for name, value in parts.items():
+            run.board.add_scalar(f"distillation/{name}", value, run.epoch)

@@ -15,13 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from yolo_slim.distill.asked import LAYOUT, asked
 from yolo_slim.distill.loss import GAINS, PARTS, feature_part, output_parts
 from yolo_slim.errors import InputError
-from yolo_slim.host.compat import replaced
-from yolo_slim.host.training import LOGGER
-from yolo_slim.pruning.weight_masks import baked
-
-LAYOUT = torch.channels_last  # the teacher takes three quarters of the time in it
 
 
 def check_teacher(
@@ -72,11 +68,7 @@ class Teacher:
         gains: dict[str, float] | None = None,
     ) -> None:
         device = next(student.parameters()).device
-        copy = baked(model).float().eval().requires_grad_(False)
-        with replaced(LOGGER, disabled=True):
-            copy = copy.fuse().requires_grad_(False)
-        self.model = copy.to(device, memory_format=LAYOUT)
-        self.model.model[-1].training = True  # raw maps
+        self.model = asked(model, device)
         self.student, self.gains = student, dict(GAINS if gains is None else gains)
         heads = zip(student.model[-1].m, self.model.model[-1].m, strict=True)
         with torch.random.fork_rng(devices=[]):  # the training draws what it would have drawn

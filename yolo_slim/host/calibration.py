@@ -41,6 +41,7 @@ def calibrate(
     workers: int = 0,
     seed: int = 0,
     split: str = "train",
+    labels: bool = True,
 ) -> Calibration:
     """Load some images of a data set, letterboxed to squares and not augmented, and their labels.
 
@@ -55,10 +56,12 @@ def calibrate(
         workers: processes that load.
         seed: of the choice and of the order.
         split: train, val or test.
+        labels: False: nobody will look at them; they may be of other classes than the model's, or
+            missing.
 
     Returns:
         Images (n, 3, imgsz, imgsz), float32 in [0, 1]; targets and loss as in the host's training,
-        but for the state of BatchNorm, which the caller decides.
+        but for the state of BatchNorm, which the caller decides. No loss without labels.
 
     Raises:
         InputError: an argument is out of range; no images, or none that can be read; no labels at
@@ -74,7 +77,7 @@ def calibrate(
     check_imgsz(imgsz, max(int(model.stride.max()), 32))
     where = f"{split}: {data.get(split)}"
     nc = model.model[-1].nc
-    if data["nc"] != nc:
+    if labels and data["nc"] != nc:
         raise InputError(where, f"{data['nc']} classes", f"the {nc} of the model")
     found = image_files(data, split)
     if not found:
@@ -87,7 +90,7 @@ def calibrate(
         listed.write_text("\n".join(str(found[i]) for i in sorted(order)))
         chosen = {**data, split: str(listed)}
         check_classes(chosen, (split,))
-        if task is SEGMENTATION:
+        if labels and task is SEGMENTATION:
             check_polygons(chosen, (split,))
         try:
             with replaced(general.LOGGER, disabled=True):  # it announces the cache
@@ -102,7 +105,7 @@ def calibrate(
                     prefix="calibration: ",
                     **(extra if task is SEGMENTATION else {}),
                 )
-            if not any(map(len, dataset.labels)):
+            if labels and not any(map(len, dataset.labels)):
                 raise InputError(where, f"no labels of {len(dataset)} images", "some labels")
             batches = tuple(map(_batch, tqdm(loader, desc="calibration images", unit="batch")))
         except InputError:
@@ -111,7 +114,7 @@ def calibrate(
             text = " ".join(str(error).split())[:160]
             raise InputError(where, f"cannot be read ({text})", "images with labels") from error
     source = f"{len(dataset)} of {len(found)} images of {where}"
-    return Calibration(batches, training_loss(model, imgsz), source)
+    return Calibration(batches, training_loss(model, imgsz) if labels else None, source)
 
 
 def _batch(loaded: tuple[Any, ...]) -> Batch:

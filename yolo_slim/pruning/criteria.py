@@ -51,6 +51,7 @@ class Criterion:
         name: of --criterion.
         score: (model, graph, calibration) to raw scores, BN name to (C,); see `criterion`.
         data: it looks at calibration images.
+        labels: it looks at their labels, too, which have to be of the model's classes.
         scale: what raw scores are divided by, layer by layer: "none", "mean" or "l2".
         residual: what may be cut around residual adds where the user does not say.
         recover: what is done after the cut where the user does not say.
@@ -61,6 +62,7 @@ class Criterion:
     name: str
     score: Score
     data: bool = False
+    labels: bool = False
     scale: str = "none"
     residual: Residual = "skip"
     recover: tuple[str, ...] = ("constants",)
@@ -75,6 +77,7 @@ def criterion(
     name: str,
     *,
     data: bool = False,
+    labels: bool | None = None,
     scale: str = "none",
     residual: Residual = "skip",
     recover: tuple[str, ...] = ("constants",),
@@ -90,6 +93,7 @@ def criterion(
 
     Args:
         name, data, scale, residual, recover, spread, batch: see `Criterion`.
+        labels: see `Criterion`; None: as `data`.
 
     Raises:
         InputError: the name is one of ours, or `scale` is unknown.
@@ -101,7 +105,10 @@ def criterion(
         home = f"{__package__}.{HOMES[name]}" if name in HOMES else function.__module__
         if function.__module__ != home:
             raise InputError(f"criterion {name}", "a name that is taken", "a name of its own")
-        CRITERIA[name] = Criterion(name, function, data, scale, residual, recover, spread, batch)
+        looks = data if labels is None else labels
+        CRITERIA[name] = Criterion(
+            name, function, data, looks, scale, residual, recover, spread, batch
+        )
         return function
 
     return register

@@ -28,7 +28,12 @@ STEP = 1e-12  # least difference between scores: above what a mean over tied cha
 
 
 @criterion(
-    "thinet", data=True, residual="inner", recover=("constants", "weights"), spread="uniform"
+    "thinet",
+    data=True,
+    labels=False,
+    residual="inner",
+    recover=("constants", "weights"),
+    spread="uniform",
 )
 def thinet(model: nn.Module, graph: ChannelGraph, calibration: Calibration) -> Scores:
     """Score channels by the error that their removal leaves in the convs that read them.

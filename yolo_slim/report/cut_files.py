@@ -24,10 +24,15 @@ def write_cut(
     pruned: Pruned,
     accuracy: dict[str, Accuracy],
     opt: argparse.Namespace,
+    imgsz: int,
 ) -> dict[str, Any]:
     """Write what `prune` leaves behind; returns report.json's content and the summary's text."""
     pruned.model.ancestry[-1]["weights"] = str(source.path.absolute())
-    file = save_model(pruned.model, folder / "pruned.pt", opt=source.train or None)
+    train = dict(source.train)
+    if opt.data:  # what it was cut for is what it is trained on next
+        file = Path(opt.data)
+        train |= {"data": str(file.absolute() if file.is_file() else file), "imgsz": imgsz}
+    file = save_model(pruned.model, folder / "pruned.pt", opt=train or None)
     write_aside(folder / "pruned.yaml", write_yaml(pruned.yaml).encode())
     write_checkpoint(folder / "masks.pt", dict(pruned.masks))
     dense_file = save_size(source)

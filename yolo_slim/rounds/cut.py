@@ -21,7 +21,8 @@ class RoundReport:
         macs, params: [before, after].
         accuracy: name to mAP50 and mAP50-95: before, as cut, after each part (see
             `Recovery.steps`).
-        recovered: mAP50 and mAP50-95 of the model that is trained on.
+        recovered: mAP50 and mAP50-95 of the model that is trained on; None where nothing was
+            measured, since the classes of the data are new to the model.
         cut: the report of the cut, see `CutReport.as_dict`.
     """
 
@@ -29,7 +30,7 @@ class RoundReport:
     macs: tuple[int, int]
     params: tuple[int, int]
     accuracy: dict[str, tuple[float, float]]
-    recovered: tuple[float, float]
+    recovered: tuple[float, float] | None
     cut: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def cut_round(
     source: Path,
     target: Path,
     calibration: Calibration,
-    judge: Judge,
+    judge: Judge | None,
     *,
     epoch: int,
     imgsz: int,
@@ -52,13 +53,13 @@ def cut_round(
     Args:
         source, target: checkpoints.
         calibration: images.
-        judge: a model to its accuracy.
+        judge: a model to its accuracy; None: it is not measured.
         epoch: epochs before it.
         imgsz: px.
         options: target, criterion and the like, see `prune`.
     """
     saved = load(source)
-    accuracy = {"before": judge(saved.model)}
+    accuracy = {"before": judge(saved.model)} if judge else {}
     found = prune(
         saved.model,
         calibration=calibration,
@@ -66,16 +67,16 @@ def cut_round(
         imgsz=imgsz,
         **options,
     )
+    found.model.ancestry[-1]["weights"] = str(source.absolute())
     save_model(found.model, target, opt=saved.train or None)
     accuracy |= found.recovery.steps
     recovered = found.recovery.accuracy
-    assert recovered is not None
     cut = found.report
     return RoundReport(
         epoch,
         (cut.before.macs, cut.after.macs),
         (cut.before.params, cut.after.params),
         {name: (value.map50, value.map) for name, value in accuracy.items()},
-        (recovered.map50, recovered.map),
+        (recovered.map50, recovered.map) if recovered else None,
         cut.as_dict(),
     )

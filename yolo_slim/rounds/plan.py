@@ -1,10 +1,10 @@
 """How a run is divided: trainings, and a cut after each but the last.
 
-Each training has a learning-rate schedule of its own, with its warm-up. One schedule for all, with
-the cuts in the middle of it, was tried: on blood cells (60 epochs, 45% of the MACs, a cut after 10)
-it ended at mAP50-95 0.539 where a second warm-up ended at 0.560 (docs/results.md). The first
-trainings are short: what counts is the time after the last cut. Sparse ones are not: gammas need
-steps to come to zero.
+What begins with trained weights is cut before any training: all epochs are then those of the
+small model, in one schedule, and nothing that was learned is forgotten in a second warm-up.
+Random weights, and sparse trainings, are trained first. Each training has a schedule of its own.
+Between two cuts a training is short: what counts is the time after the last one. Sparse trainings
+are not: gammas need steps to come to zero. What was tried: docs/results.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Leg:
     """A training.
 
     Attributes:
-        epochs: of it.
+        epochs: of it; 0: the cut comes at once.
         left: share of the first model's MACs that is left by the cut after it; None: there is none.
     """
 
@@ -28,7 +28,9 @@ class Leg:
     left: float | None = None
 
 
-def plan(epochs: int, rounds: int, macs: float, *, sparse: bool = False) -> tuple[Leg, ...]:
+def plan(
+    epochs: int, rounds: int, macs: float, *, sparse: bool = False, at_once: bool = False
+) -> tuple[Leg, ...]:
     """The trainings of a run.
 
     Args:
@@ -37,8 +39,10 @@ def plan(epochs: int, rounds: int, macs: float, *, sparse: bool = False) -> tupl
         macs: share of the MACs that is left in the end, (0, 1]; each cut leaves the same share of
             what was there.
         sparse: the trainings before the cuts get `MOST` of the epochs.
+        at_once: the first cut comes before the first training.
     """
     share = MOST / rounds
     each = max(int(epochs * share) if sparse else round(epochs * min(EACH, share)), 1)
-    legs = [Leg(each, macs ** ((index + 1) / rounds)) for index in range(rounds)]
-    return (*legs, Leg(epochs - rounds * each))
+    before = [0 if at_once and index == 0 else each for index in range(rounds)]
+    legs = [Leg(part, macs ** ((n + 1) / rounds)) for n, part in enumerate(before)]
+    return (*legs, Leg(epochs - sum(before)))

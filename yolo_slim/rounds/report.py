@@ -24,20 +24,23 @@ REPORT, PICTURE = "report.json", "slim.png"
 Rounds = Sequence[Mapping[str, Any]]
 
 
-def write_report(folder: Path, opt: argparse.Namespace, rounds: Rounds) -> str:
+def write_report(
+    folder: Path, opt: argparse.Namespace, rounds: Rounds, first: Path, trainings: Sequence[Path]
+) -> str:
     """Measure the last model of a run, copy it to best.pt, write slim.png and, last, report.json.
 
     Args:
         folder: of a run whose trainings have ended.
         opt: its options.
         rounds: `RoundReport.as_dict` of each cut.
+        first: the model before the first cut.
+        trainings: the folder of each training.
 
     Returns:
         The tables.
     """
-    first = folder / "train1" / "weights" / "last.pt"
     best = folder / "best.pt"
-    write_aside(best, (folder / f"train{len(rounds) + 1}" / "weights" / best.name).read_bytes())
+    write_aside(best, (trainings[-1] / "weights" / best.name).read_bytes())
     slim, dense, imgsz = load(best).model, load(first).model, opt.imgsz
     accuracy = evaluate(
         slim,
@@ -57,7 +60,7 @@ def write_report(folder: Path, opt: argparse.Namespace, rounds: Rounds) -> str:
         "latency_ms": times,
         "accuracy": {"map50": accuracy.map50, "map": accuracy.map},
     }
-    parts = [course(folder / f"train{n + 1}" / RESULTS) for n in range(len(rounds) + 1)]
+    parts = [course(each / RESULTS) for each in trainings]
     write_aside(folder / PICTURE, picture([row for part in parts for row in part], rounds))
     write_aside(folder / REPORT, json.dumps(content, indent=2).encode())
     return rounds_table(rounds) + "\n" + end_table(content, imgsz, accuracy)
@@ -126,8 +129,9 @@ def picture(epochs: Sequence[tuple[float, float]], rounds: Rounds) -> bytes:
     for number, each in enumerate(rounds):
         place, label = each["epoch"] + 0.5, None if number else "as cut, and recovered"
         axes.axvline(place, color="#7f8c8d", lw=1, ls="--")
-        after = [each["accuracy"]["cut"][1], each["recovered"][1]]
-        axes.plot([place] * 2, after, color=ACCENT, marker="o", ms=4, lw=2, ls=":", label=label)
+        if each["recovered"]:
+            after = [each["accuracy"]["cut"][1], each["recovered"][1]]
+            axes.plot([place] * 2, after, color=ACCENT, marker="o", ms=4, lw=2, ls=":", label=label)
         text = f"{each['macs'][1] / first:.0%} of\nthe MACs"
         over = axes.get_xaxis_transform()
         axes.text(place, 1.01, text, size=8, ha="center", va="bottom", transform=over)
