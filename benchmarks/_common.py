@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,23 @@ def save_json(file: Path | None, **result: Any) -> None:
     about |= {"threads": torch.get_num_threads(), "python": sys.version.split()[0]}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(about | result, indent=2) + "\n")
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Only one process works on a file or in a folder; another one waits. FILE.lock stays."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{file}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def put_between(page: Path, mark: str, content: str) -> None:
+    """Replace what stands in a page between `<!-- accuracy MARK -->` and `<!-- ... end -->`."""
+    start, end = (f"<!-- accuracy {mark}{suffix} -->" for suffix in ("", " end"))
+    before, _, rest = page.read_text().partition(start)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{start}\n{content}\n{end}{after}")
 
 
 def randomise_norms_(model: nn.Module) -> None:

@@ -12,13 +12,26 @@ from yolo_slim.host.data import check_data, general
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 BCCD_NAMES = ["RBC", "WBC", "Platelets"]
+NAMES = {
+    "bccd": BCCD_NAMES,
+    "cards": ["nine", "ten", "jack", "queen", "king", "ace"],
+    "deeppcb": ["open", "short", "mousebite", "spur", "copper", "pin-hole"],
+}
+
+
+def data_set(name: str, folder: Path, shared: Path = SHARED) -> Path:
+    """The data yaml of a copy of a set of `NAMES`.
+
+    Images for training and for validation: bccd 205 and 87, cards 296 and 67, deeppcb 1000 and 500.
+    """
+    copy_once(shared / name, folder / name)
+    data = {"path": str(folder / name), "train": "images/train", "val": "images/val"}
+    return write_yaml(folder / f"{name}.yaml", {**data, "names": NAMES[name]})
 
 
 def bccd(folder: Path, shared: Path = SHARED) -> Path:
-    """The data yaml of a copy of BCCD: 205 images for training, 87 for validation."""
-    copy_once(shared / "bccd", folder / "bccd")
-    data = {"path": str(folder / "bccd"), "train": "images/train", "val": "images/val"}
-    return write_yaml(folder / "bccd.yaml", {**data, "names": BCCD_NAMES})
+    """The data yaml of a copy of BCCD."""
+    return data_set("bccd", folder, shared)
 
 
 def coco_halves(folder: Path, shared: Path = SHARED) -> list[dict[str, Any]]:

@@ -1,58 +1,107 @@
-"""Accuracy at the same cost: our road, torch-pruning 1.6.1 and network slimming as published.
+"""Accuracy at the same cost, on three data sets: our roads, torch-pruning 1.6.1, and no cut at all.
 
-BCCD: yolov5n from COCO weights, 320 px, the same data, seeds, host loop and epochs in all for each
-method; at most 45% of the dense MACs are left. COCO: the COCO yolov5n, cut with no training
-at all, on COCO128: calibrated on 64 images, scored on the other 64, both ways round.
+yolov5n from the COCO weights, 320 px, batch 16: for each method the same data, seeds, host loop and
+epochs in all. Each method has the better of YOLOv5's lr0 and of twice that, in the training that
+follows its cut (dense: in its training); the first seed decides.
 
-It takes hours on a small machine: each finished run is kept under --work, and an interrupted script
-goes on where it was; several at once share the work. `--write` puts the tables of what is finished
-into docs/results.md. Nothing is run where ../shared/data is absent.
+It takes days on a small machine. Each finished run is a row of docs/accuracy.csv at once; what has
+a row is not run again. Runs that have begun are kept under --work, and an interrupted script goes
+on where it was; several at once share the work. `--write` puts the tables into docs/results.md.
+Nothing is run where ../shared/data is absent.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from itertools import product
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from _common import parser
-from _data import SHARED, bccd, coco_halves
+import yaml
+from _common import locked, parser, put_between
+from _data import SHARED, data_set
 
-from yolo_slim import load, prune, save
+from yolo_slim import load, save
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
+from yolo_slim.host.head import with_classes
+from yolo_slim.host.options import HYP
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning.statistics import match_statistics_
 from yolo_slim.runs import to_cut
 
-IMGSZ, EPOCHS, MACS, IMAGES = 320, 60, 0.45, 128
-HALF = EPOCHS // 2
+IMGSZ, IMAGES, TIMES = 320, 128, (1, 2)
 WEIGHTS = SHARED / "weights" / "yolov5n.pt"
+ROWS = Path(__file__).resolve().parents[1] / "docs" / "accuracy.csv"
+SETS = {"bccd": (60, 3), "deeppcb": (40, 2), "cards": (60, 3)}  # epochs, seeds
+SHORT = 24  # epochs, on bccd and cards
 UNGUARDED = "from yolo_slim.sparsify import guard; guard.FALLEN = 0; "  # no going back
-METHODS: dict[str, Callable[[Cell], dict[str, Any]]] = {}
+METHODS: dict[str, Callable[[Cell], Row]] = {}
+TITLES = {
+    "dense": "dense, not cut",
+    "dense-head": "dense, not cut, a head that keeps its boxes",
+    "slim": "yolo-slim slim",
+    "four": "train_sparse.py --st, prune.py, finetune_pruned.py",
+    "tp-taylor": "torch-pruning, Taylor",
+    "tp-l2": "torch-pruning, L2",
+    "seed": "network slimming: L1 on gamma and beta, constants dropped",
+}
 
 
+@dataclass(frozen=True)
 class Cell:
-    """One method with one seed: where it works, and what it may ask for.
+    """One run of one method.
 
     Attributes:
-        folder: its runs.
-        seed: of all of them.
-        work: of all cells.
+        data: of `SETS`.
+        epochs: of all its trainings.
+        method: of `METHODS`.
+        macs: share of the dense MACs that is left at most; 1 for a dense model.
+        times: factor of YOLOv5's lr0 after the cut.
+        seed: of all its trainings.
     """
 
-    def __init__(self, name: str, seed: int, work: Path) -> None:
-        self.name, self.seed, self.work = name, seed, work
-        self.folder = work / f"{name}-{seed}"
-        self.data = bccd(work)
+    data: str
+    epochs: int
+    method: str
+    macs: float
+    times: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Row(Cell):
+    """What came of a cell.
+
+    Attributes:
+        map50, map: of best.pt, on the validation images; a map50 that was not kept is NaN.
+        macs_left, params_left: shares of the dense model.
+    """
+
+    map50: float
+    map: float
+    macs_left: float
+    params_left: float
+
+
+class Work:
+    """Where a cell runs.
+
+    Args:
+        cell: what is run.
+        root: folder of all cells.
+    """
+
+    def __init__(self, cell: Cell, root: Path) -> None:
+        self.cell, self.root = cell, root
+        self.folder = root / "-".join(str(v) for v in asdict(cell).values())
+        self.data = data_set(cell.data, root)
 
     def command(self, command: str, *argv: Any, name: str, first: str = "") -> Path:
         """Run a yolo-slim command, unless its run has ended; returns its folder.
@@ -78,39 +127,55 @@ class Cell:
 
     def train(self, command: str, *argv: Any, name: str, epochs: int, first: str = "") -> Path:
         """A training of the host's loop, on the data."""
-        options = ["--data", self.data, "--img", IMGSZ, "--epochs", epochs, "--seed", self.seed]
-        options += ["--cache", "--noplots", "--workers", 1]
+        options = ["--data", self.data, "--img", IMGSZ, "--epochs", epochs]
+        options += ["--seed", self.cell.seed, "--cache", "--noplots", "--workers", 1]
         return self.command(command, *argv, *options, name=name, first=first)
 
-    def dense(self, epochs: int) -> Path:
-        """best.pt of the model that is not cut: the methods that begin with it share it."""
-        shared = Cell(f"dense{epochs}", self.seed, self.work)
-        with locked(shared.folder):
-            run = shared.train("sparse", "--weights", WEIGHTS, name="train", epochs=epochs)
+    def dense(self, weights: Path = WEIGHTS) -> Path:
+        """best.pt of a training of the whole model."""
+        hyp = yaml.safe_load(HYP.read_text(errors="ignore"))
+        file = self.folder / "hyp.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(hyp | {"lr0": hyp["lr0"] * self.cell.times}))
+        options = ["--weights", weights, "--hyp", file]
+        run = self.train("sparse", *options, name="dense", epochs=self.cell.epochs)
         return run / "weights" / "best.pt"
 
-    def score(self, file: Path) -> list[float]:
-        """mAP50 and mAP50-95 of a checkpoint."""
-        found = evaluate(load(file).model, check_data(self.data), imgsz=IMGSZ, workers=1)
-        return [found.map50, found.map]
+    def before(self, epochs: int) -> Path:
+        """best.pt of a dense training that a cut follows: several methods share it."""
+        work = Work(Cell(self.cell.data, epochs, "dense", 1.0, 1, self.cell.seed), self.root)
+        with locked(work.folder):
+            return work.dense()
 
-    def result(self, end: Path, before: Path | None = None, cut: Path | None = None) -> dict:
-        """What is kept of a cell: mAP of the last model, before the cut and right after it."""
-        files = (end, before or self.dense(EPOCHS))
-        found, dense = (cost(load(file).model, IMGSZ) for file in files)
-        return {
-            "macs": found.macs / dense.macs,
-            "params": found.params / dense.params,
-            "end": self.score(end),
-            "before": self.score(before) if before else None,
-            "cut": self.score(cut) if cut else None,
-        }
+    def finetuned(self, cut: Path, epochs: int, *options: Any) -> Path:
+        """best.pt of a training after a cut."""
+        options = ("--weights", cut, "--lr-times", self.cell.times, *options)
+        folder = self.train("finetune", *options, name="tuned", epochs=epochs)
+        return folder / "weights" / "best.pt"
+
+    def row(self, end: Path) -> Row:
+        """What is kept of a cell: the last model, measured."""
+        sets, model = check_data(self.data), load(end).model
+        found = evaluate(model, sets, imgsz=IMGSZ, workers=1)
+        dense = cost(with_classes(load(WEIGHTS).model, sets["names"]), IMGSZ)
+        ours = cost(model, IMGSZ)
+        left = [round(a / b, 4) for a, b in ((ours.macs, dense.macs), (ours.params, dense.params))]
+        return Row(
+            **asdict(self.cell),
+            map50=round(found.map50, 4),
+            map=round(found.map, 4),
+            macs_left=left[0],
+            params_left=left[1],
+        )
 
 
-def method(name: str) -> Callable[[Callable[[Cell], dict]], Callable[[Cell], dict]]:
-    """Decorator: a way from the COCO weights to a small model."""
+Method = Callable[[Work], Path]
 
-    def register(function: Callable[[Cell], dict]) -> Callable[[Cell], dict]:
+
+def method(name: str) -> Callable[[Method], Method]:
+    """Decorator: a way from the COCO weights to a checkpoint of the last model."""
+
+    def register(function: Method) -> Method:
         METHODS[name] = function
         return function
 
@@ -118,99 +183,67 @@ def method(name: str) -> Callable[[Callable[[Cell], dict]], Callable[[Cell], dic
 
 
 @method("dense")
-def dense(cell: Cell) -> dict[str, Any]:
-    return cell.result(cell.dense(EPOCHS))
+def dense(work: Work) -> Path:
+    return work.dense()
+
+
+@method("dense-head")
+def dense_head(work: Work) -> Path:
+    """What slim does with the head, without a cut."""
+    file = work.folder / "head.pt"
+    if not file.is_file():
+        save(with_classes(load(WEIGHTS).model, check_data(work.data)["names"]), file)
+    return work.dense(file)
+
+
+@method("slim")
+def slim(work: Work) -> Path:
+    options = ["--weights", WEIGHTS, "--macs", work.cell.macs - 0.005, "--round-to", 8]
+    options += ["--lr-times", work.cell.times]
+    return work.train("slim", *options, name="slim", epochs=work.cell.epochs) / "best.pt"
+
+
+@method("four")
+def four(work: Work) -> Path:
+    """Sparse training, the cut of what is zero, finetuning."""
+    half = work.cell.epochs // 2
+    options = ["--st", "--macs", work.cell.macs - 0.005, "--round-to", 8, "--no-probe"]
+    options += ["--weights", WEIGHTS]
+    sparse = to_cut(work.train("sparse", *options, name="sparse", epochs=half))
+    cut = work.command("prune", "--weights", sparse, name="cut") / "pruned.pt"
+    return work.finetuned(cut, work.cell.epochs - half)
 
 
 @method("seed")
-def seed_method(cell: Cell) -> dict[str, Any]:
-    """Decaying L1 on gamma and beta, constants dropped, no recovery."""
+def seed_method(work: Work) -> Path:
+    """Decaying L1 on gamma and beta, constants dropped, no recovery, no hints."""
+    half = work.cell.epochs // 2
     options = ["--st", "--sr", 0.2, "--bias-sr", 0.2, "--weights", WEIGHTS, "--no-probe"]
-    run = cell.train("sparse", *options, name="sparse", epochs=HALF, first=UNGUARDED)
-    sparse = to_cut(run)
-    options = ["--weights", sparse, "--macs", MACS - 0.005, "--round-to", 1, "--recover", "none"]
-    cut = cell.command("prune", *options, name="cut") / "pruned.pt"
-    tuned = cell.train("finetune", "--weights", cut, name="tuned", epochs=HALF)
-    return cell.result(tuned / "weights" / "best.pt", sparse, cut)
+    run = work.train("sparse", *options, name="sparse", epochs=half, first=UNGUARDED)
+    options = ["--weights", to_cut(run), "--macs", work.cell.macs - 0.005, "--round-to", 1]
+    cut = work.command("prune", *options, "--recover", "none", name="cut") / "pruned.pt"
+    return work.finetuned(cut, work.cell.epochs - half, "--hints", "none")
 
 
-def torch_pruning(cell: Cell) -> dict[str, Any]:
+def torch_pruning(work: Work) -> Path:
     """Dense training, torch-pruning's cut in multiples of 8, statistics, finetuning."""
     from rivals import as_pruned, kept_channels_
     from rivals import torch_pruning as cut_by
 
-    source, cut = cell.dense(HALF), cell.folder / "cut.pt"
+    half, cut = work.cell.epochs // 2, work.folder / "cut.pt"
+    source = work.before(half)
     if not cut.is_file():
         model = load(source).model
-        images = calibrate(check_data(cell.data), model, imgsz=IMGSZ, images=IMAGES)
-        found = cut_by(model, cell.name.removeprefix("tp-"), MACS, images, imgsz=IMGSZ)
+        images = calibrate(check_data(work.data), model, imgsz=IMGSZ, images=IMAGES)
+        criterion = work.cell.method.removeprefix("tp-")
+        found = cut_by(model, criterion, work.cell.macs, images, imgsz=IMGSZ)
         match_statistics_(found, model, kept_channels_(found), images)
         save(as_pruned(found), cut)
-    tuned = cell.train("finetune", "--weights", cut, name="tuned", epochs=HALF)
-    return cell.result(tuned / "weights" / "best.pt", source, cut)
+    return work.finetuned(cut, work.cell.epochs - half)
 
 
-for criterion in ("l2", "taylor", "bn"):
-    METHODS[f"tp-{criterion}"] = torch_pruning
-
-
-@method("ours")
-def ours(cell: Cell) -> dict[str, Any]:
-    options = ["--weights", WEIGHTS, "--macs", MACS - 0.005, "--round-to", 8]
-    run = cell.train("slim", *options, name="slim", epochs=EPOCHS)
-    rounds = json.loads((run / "report.json").read_text())["rounds"]
-    steps = {"before": rounds[0]["accuracy"]["before"], "cut": rounds[-1]["recovered"]}
-    return cell.result(run / "best.pt") | steps
-
-
-@method("ours-sparse")
-def ours_sparse(cell: Cell) -> dict[str, Any]:
-    """Sparse training, the cut of what is zero, finetuning."""
-    options = ["--st", "--macs", MACS - 0.005, "--round-to", 8, "--weights", WEIGHTS, "--no-probe"]
-    sparse = to_cut(cell.train("sparse", *options, name="sparse", epochs=HALF))
-    cut = cell.command("prune", "--weights", sparse, name="cut") / "pruned.pt"
-    tuned = cell.train("finetune", "--weights", cut, name="tuned", epochs=HALF)
-    return cell.result(tuned / "weights" / "best.pt", sparse, cut)
-
-
-COCO = {f"tp-{name}": name for name in ("l2", "lamp", "taylor", "bn")} | {"ours": ""}
-SHARES = (0.95, 0.9, 0.82)
-STEPS = 4
-UNDER = 5e-4  # less is asked for than may be left: single channels come as near
-TITLES = {
-    "dense": "dense, not cut",
-    "seed": "network slimming: L1 on gamma and beta, constants dropped",
-    "ours": "yolo-slim slim",
-    "ours-sparse": "train_sparse.py --st, prune.py, finetune_pruned.py",
-    **{f"tp-{n}": f"torch-pruning, {t}" for n, t in (("l2", "L2"), ("lamp", "LAMP"))},
-    **{f"tp-{n}": f"torch-pruning, {t}" for n, t in (("taylor", "Taylor"), ("bn", "BN scale"))},
-}
-
-
-def untrained(name: str, share: float, half: int, work: Path, imgsz: int) -> dict[str, Any]:
-    """The COCO yolov5n cut with no training: MACs that are left, and mAP50 before and after.
-
-    Args:
-        name: of `COCO`.
-        share: of the MACs, that is left at most.
-        half: of the images, that the cut looks at; it is scored on the other one.
-        work: see `Cell`.
-        imgsz: px.
-    """
-    from rivals import kept_channels_, torch_pruning
-
-    model, data = load(WEIGHTS).model, coco_halves(work)[half]
-    images = calibrate(data, model, imgsz=imgsz, images=64, batch_size=1 if name == "ours" else 8)
-    if name == "ours":
-        options = {"criterion": "taylor", "budget": "per-mac", "residual": "inner", "round_to": 1}
-        options |= {"recover": ("constants", "weights"), "steps": STEPS}
-        slim = prune(model, macs=share - UNDER, calibration=images, imgsz=imgsz, **options).model
-    else:
-        slim = torch_pruning(model, COCO[name], share, images, imgsz=imgsz, round_to=None)
-        match_statistics_(slim, model, kept_channels_(slim), images)
-    scores = [evaluate(m, data, imgsz=imgsz, workers=1).map50 for m in (model, slim)]
-    macs = [cost(m, imgsz).macs for m in (model, slim)]
-    return {"macs": macs[1] / macs[0], "dense": scores[0], "map50": scores[1]}
+for name in ("tp-taylor", "tp-l2"):
+    METHODS[name] = torch_pruning
 
 
 def begun(folder: Path) -> Path | None:
@@ -221,103 +254,134 @@ def begun(folder: Path) -> Path | None:
     return last if last.is_file() and load(last).epoch >= 0 else None
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Only one process works in a folder; another waits."""
-    import fcntl
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{folder}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def bccd_table(work: Path) -> str:
-    """A row a method: mAP50-95 of each seed, their mean, and what is left of the model."""
-    head = ["method", "MACs left", "parameters left", "mAP50 before the cut, after it"]
-    head += ["mAP50-95 in the end, by seed", "mean"]
-    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    every = {name: kept(work, name) for name in METHODS}
-    numbers = sorted({seed for found in every.values() for seed in found})
-    for name, found in every.items():
-        if found:
-            ends = {seed: cell["end"][1] for seed, cell in found.items()}
-            pairs = [(cell["before"], cell["cut"]) for cell in found.values() if cell["cut"]]
-            cuts = [f"{before[0]:.3f} → {after[0]:.3f}" for before, after in pairs]
-            seeds = ", ".join(f"{ends[n]:.3f}" if n in ends else "not run" for n in numbers)
-            left = [max(cell[key] for cell in found.values()) for key in ("macs", "params")]
-            figures = [f"{value:.1%}" for value in left] + [", ".join(cuts), seeds]
-            figures.append(f"{sum(ends.values()) / len(ends):.3f}")
-            rows.append(f"| {TITLES[name]} | {' | '.join(figures)} |")
-    return "\n".join(rows)
+def read_rows(file: Path) -> list[Row]:
+    """The finished runs."""
+    if not file.is_file():
+        return []
+    casts = {"str": str, "int": int, "float": float}
+    kinds = {field.name: casts[str(field.type)] for field in fields(Row)}
+    with file.open() as source:
+        return [
+            Row(**{name: kind(row[name] or "nan") for name, kind in kinds.items()})
+            for row in csv.DictReader(source)
+        ]
 
 
-def coco_table(work: Path, imgsz: int) -> str:
-    """A row a method: mAP50 on either half and their mean, at each share of the MACs."""
-    rows = [f"| {imgsz} px | " + " | ".join(f"{share:.0%} of the MACs" for share in SHARES) + " |"]
-    rows.append("|---" * (len(SHARES) + 1) + "|")
-    for name in COCO:
-        cells = []
-        for share in SHARES:
-            found = kept(work, f"coco-{imgsz}-{name}-{share}")
-            maps = [cell["map50"] for cell in found.values()]
-            mean = f"**{sum(maps) / len(maps):.3f}** (" if maps else "("
-            cells.append(mean + ", ".join(f"{value:.3f}" for value in maps) + ")")
-        rows.append(f"| {TITLES[name].removesuffix(' slim')} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+def add_row(file: Path, row: Row) -> None:
+    """Write a finished run."""
+    with locked(file):
+        new = not file.is_file()
+        with file.open("a", newline="") as out:
+            writer = csv.DictWriter(out, [f.name for f in fields(Row)], lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(asdict(row))
 
 
-def kept(work: Path, name: str) -> dict[int, dict[str, Any]]:
-    """The finished cells of a method: seed, or half, to what was kept of it."""
-    files = {int(f.stem.rpartition("-")[2]): f for f in work.glob(f"{name}-[0-9].json")}
-    return {number: json.loads(files[number].read_text()) for number in sorted(files)}
+def find(rows: Iterable[Row], cell: Cell) -> Row | None:
+    """The finished run of a cell."""
+    wanted = asdict(cell)
+    return next((r for r in rows if all(getattr(r, k) == v for k, v in wanted.items())), None)
 
 
-def write_tables(file: Path, work: Path, sizes: list[int]) -> None:
-    """Put the tables between their marks in a page."""
-    text = file.read_text()
-    for name, content in {
-        "bccd": bccd_table(work),
-        "coco": "\n\n".join(coco_table(work, imgsz) for imgsz in sizes),
-    }.items():
-        start, end = (f"<!-- accuracy {name}{mark} -->" for mark in ("", " end"))
-        before, _, rest = text.partition(start)
-        _, _, after = rest.partition(end)
-        text = f"{before}{start}\n{content}\n{end}{after}"
-    file.write_text(text)
+def once(cell: Cell, root: Path, file: Path) -> Row:
+    """What a cell came to: a row that is there, or made now."""
+    work = Work(cell, root)
+    with locked(work.folder):
+        found = find(read_rows(file), cell)
+        if found is None:
+            found = work.row(METHODS[cell.method](work))
+            add_row(file, found)
+    return found
 
 
-def once(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a cell came to: kept from another time, or made now."""
-    with locked(file.with_suffix("")):
-        if not file.is_file():
-            file.write_text(json.dumps(make(), indent=2))
-    return json.loads(file.read_text())
+def experiments(sets: Iterable[str]) -> list[tuple[str, int, str, float]]:
+    """(data, epochs, method, MACs) of all that is compared, what is wanted most first."""
+    found: list[tuple[str, int, str, float]] = []
+    for data in sets:
+        epochs, some = SETS[data][0], "seed" if data == "bccd" else ""
+        found += [(data, epochs, "dense", 1.0), (data, epochs, "slim", 0.45)]
+        found += [(data, epochs, "slim", 0.3), (data, epochs, "four", 0.45)]
+        found += [(data, epochs, name, 0.45) for name in ("tp-taylor", "tp-l2", some) if name]
+        found += [(data, epochs, "dense-head", 1.0)]
+        if data != "deeppcb":
+            found += [(data, SHORT, "dense", 1.0), (data, SHORT, "slim", 0.45)]
+    return found
+
+
+def chosen(rows: Iterable[Row], data: str, epochs: int, name: str, macs: float) -> list[Row]:
+    """The finished runs of an experiment with the better lr0, by seed; the first seed decides."""
+    mine = [r for r in rows if (r.data, r.epochs, r.method, r.macs) == (data, epochs, name, macs)]
+    first = [r for r in mine if r.seed == 0]
+    if not first:
+        return []
+    times = max(first, key=lambda r: r.map).times
+    return sorted((r for r in mine if r.times == times), key=lambda r: r.seed)
+
+
+def table(rows: list[Row], data: str) -> str:
+    """A row an experiment: mAP50-95 of each seed, mean, spread, and what is lost against dense."""
+    head = ["epochs", "method", "MACs left", "parameters left", "lr0", "mAP50-95 by seed", "mean"]
+    head += ["spread", "against dense"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for _, epochs, name, macs in sorted(experiments([data]), key=lambda e: -e[1]):
+        found = chosen(rows, data, epochs, name, macs)
+        if not found:
+            continue
+        reference = chosen(rows, data, epochs, "dense", 1.0)
+        maps = [row.map for row in found]
+        mean = sum(maps) / len(maps)
+        figures = [str(epochs), TITLES[name]]
+        figures += [
+            f"{max(getattr(r, key) for r in found):.1%}" for key in ("macs_left", "params_left")
+        ]
+        figures += [f"x {found[0].times}", ", ".join(f"{value:.3f}" for value in maps)]
+        figures += [f"{mean:.3f}", f"{max(maps) - min(maps):.3f}"]
+        if name != "dense" and reference:
+            base = sum(row.map for row in reference) / len(reference)
+            figures.append(f"{100 * (mean - base):+.1f}")
+        else:
+            figures.append("")
+        lines.append(f"| {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def write_tables(page: Path, rows: list[Row]) -> None:
+    """Put the table of each set between its marks in a page."""
+    for data in SETS:
+        put_between(page, data, table(rows, data))
 
 
 def main() -> None:
     args = parser(__doc__)
     args.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="runs are kept here")
+    args.add_argument(
+        "--rows", type=Path, default=ROWS, help="the finished runs (docs/accuracy.csv)"
+    )
+    args.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
     args.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
-    args.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    args.add_argument("--coco", nargs="*", default=list(COCO), choices=list(COCO))
-    args.add_argument("--coco-imgsz", nargs="+", type=int, default=[640], help="px")
+    args.add_argument("--epochs", nargs="*", type=int, help="only experiments of so many")
+    args.add_argument("--macs", nargs="*", type=float, help="only experiments with this share")
+    args.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    args.add_argument("--times", nargs="*", type=int, default=list(TIMES), help="of lr0, seed 0")
     args.add_argument("--write", type=Path, metavar="results.md", help="the page with the tables")
     opt = args.parse_args()
     if not SHARED.is_dir():
         print(f"skipped: no real data, {SHARED} is not there")
         return
-    work = opt.work.absolute()
-    work.mkdir(parents=True, exist_ok=True)
-    for imgsz, name, share, half in product(opt.coco_imgsz, opt.coco, SHARES, (0, 1)):
-        file = work / f"coco-{imgsz}-{name}-{share}-{half}.json"
-        make = partial(untrained, name, share, half, work, imgsz)
-        print("COCO", imgsz, name, share, half, once(file, make), flush=True)
-    for seed, name in product(opt.seeds, opt.methods):
-        make = partial(METHODS[name], Cell(name, seed, work))
-        print("BCCD", name, seed, once(work / f"{name}-{seed}.json", make), flush=True)
+    root = opt.work.absolute()
+    for data, epochs, name, macs in experiments(opt.sets):
+        if name not in opt.methods or (opt.epochs and epochs not in opt.epochs):
+            continue
+        if opt.macs and macs not in opt.macs:
+            continue
+        for seed in sorted(set(opt.seeds) & set(range(SETS[data][1]))):
+            known = chosen(read_rows(opt.rows), data, epochs, name, macs)
+            for times in opt.times if seed == 0 else [known[0].times] if known else []:
+                cell = Cell(data, epochs, name, macs, times, seed)
+                print(json.dumps(asdict(once(cell, root, opt.rows))), flush=True)
     if opt.write:
-        write_tables(opt.write, work, opt.coco_imgsz)
+        write_tables(opt.write, read_rows(opt.rows))
 
 
 if __name__ == "__main__":
