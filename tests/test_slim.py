@@ -123,7 +123,7 @@ def test_a_teacher_looks_on(argv: list[str], tiny_checkpoint: Path, tmp_path: Pa
     with (folder / "train1" / "distillation.csv").open() as file:
         first, *_, last = csv.DictReader(file)
     assert float(first["box"]) > 0 and float(last["box"]) > 0
-    assert first["hints"] and not last["hints"]  # these end in the middle
+    assert first["hints"] and not last["hints"]  # which end early
 
 
 def test_random_weights_are_trained_before_they_are_cut(

@@ -58,11 +58,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
     text += "learns to say what it says (distillation; off without it)"
     parser.add_argument("--teacher", metavar="DENSE", help=text)
-    text = "checkpoint of the model that was cut: for the first half of the training the pruned "
+    text = "checkpoint of the model that was cut: for the first quarter of the training the pruned "
     text += "model is held to its feature maps, less and less (default: the one that prune.py cut, "
     text += f"where it still is; {NONE}: no hints)"
     parser.add_argument("--hints", metavar="DENSE", help=text)
-    text = f"lr0 of --hyp is multiplied by this (default {LR_TIMES:g} with SGD, else 1)"
+    text = "lr0 of --hyp is multiplied by this (default of a model that was cut "
+    text += f"{LR_TIMES:g} with SGD, else 1)"
     parser.add_argument("--lr-times", type=float, metavar="N", help=text)
 
 
@@ -72,11 +73,11 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option cannot be used.
     """
-    resolve_lr_times_(opt)
     if opt.weights is None and not opt.cfg:
         found = newest("**/pruned.pt", where="--weights", made_by="prune.py")
         opt.weights = str(found)
     opt.weights = opt.weights or ""
+    check_lr_times(opt)
     trained, nc, names, student = {}, None, {}, None
     if opt.cfg:
         student = model = options.check_cfg(opt.cfg, build_model)
@@ -103,6 +104,8 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         opt.teacher = str(Path(opt.teacher).absolute())
         check_teacher(load(opt.teacher).model, student, f"--teacher {opt.teacher}")
     opt.hints = source_of_hints(opt.hints, student if opt.weights else None)
+    if opt.lr_times is None:
+        opt.lr_times = lr_times_of(opt) if opt.weights and isinstance(student, ModelPruned) else 1.0
     options.check_common(opt, None if opt.single_cls else nc)
 
 
@@ -136,15 +139,18 @@ def source_of_hints(given: str | None, student: nn.Module | None) -> str:
     return str(Path(where).absolute())
 
 
-def resolve_lr_times_(opt: argparse.Namespace) -> None:
-    """Fill in and check --lr-times, the factor of lr0.
+def lr_times_of(opt: argparse.Namespace) -> float:
+    """The factor of lr0 that suits a training after a cut."""
+    return LR_TIMES if opt.optimizer == "SGD" else 1.0
+
+
+def check_lr_times(opt: argparse.Namespace) -> None:
+    """Check --lr-times, the factor of lr0, if it is given.
 
     Raises:
         InputError: it is no positive number.
     """
-    if opt.lr_times is None:
-        opt.lr_times = LR_TIMES if opt.optimizer == "SGD" else 1.0
-    if not 0 < opt.lr_times < math.inf:
+    if opt.lr_times is not None and not 0 < opt.lr_times < math.inf:
         raise InputError("--lr-times", opt.lr_times, "more than 0")
 
 

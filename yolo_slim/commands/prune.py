@@ -65,7 +65,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text += "weights (least squares on images), statistics (of BatchNorm, on images), all, none; "
     text += "default constants, with taylor, thinet and obs constants,weights"
     add("--recover", metavar="PARTS", help=text)
-    add("--calib-images", type=int, default=64, help="images of the training split to look at")
+    add("--calib-images", type=int, default=128, help="images of the training split to look at")
     add("--seed", type=int, default=0, help="of the calibration images, and of --criterion random")
     add("--threads", type=int, default=2, help="of ONNX Runtime, for --latency")
     add("--min-channels", type=int, default=1, help="each layer keeps at least so many")

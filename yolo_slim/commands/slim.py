@@ -157,7 +157,8 @@ def check_options(opt: argparse.Namespace) -> None:
         raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
     opt.criterion = opt.criterion or (SPARSE if opt.st else DENSE)
     opt.residual = opt.residual or criteria.find(opt.criterion).residual
-    finetune.resolve_lr_times_(opt)
+    finetune.check_lr_times(opt)
+    opt.lr_times = finetune.lr_times_of(opt) if opt.lr_times is None else opt.lr_times
     options.check_common(opt)
     opt.at_once = bool(opt.weights) and not opt.cfg and not opt.st
     model = load(opt.weights).model if opt.weights else None
@@ -335,7 +336,7 @@ def cut(
         imgsz=opt.imgsz,
         criterion=opt.criterion,
         residual=opt.residual,
-        recover=PARTS,
+        recover=PARTS if known else how.recover,
         seed=opt.seed,
         **target,
     )

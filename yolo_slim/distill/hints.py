@@ -1,13 +1,14 @@
-"""Hints: the model that was cut shows every channel that is left what it was.
+"""Hints: the model that was cut shows each channel that is left what it was.
 
 Romero et al. 2015 (FitNets), section 2.2: a student learns faster if its inner feature maps are
 compared with the teacher's. Departures: a channel of a pruned model is a channel of the model that
 it was cut from, so nothing has to be learned to compare them, and all layers are compared, not one;
 errors are shares of the energy of the source's map, so that layers count alike; and the weight of
-the comparison falls linearly to zero, after which labels alone decide.
+the comparison falls linearly to zero early in the training, after which labels alone decide.
 
-The source needs to know nothing of the task: features of a pretrained model are worth keeping even
-where its classes are others than those that the student learns.
+The source need not know the task: what a pretrained model sees is worth keeping even where its
+classes are others than those that the student learns. How long hints help differs between data
+sets (docs/results.md, "Where cut models forgot").
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from yolo_slim.distill.asked import LAYOUT, asked
 from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import common
 
-UNTIL = 0.5  # share of the training after which there are no hints
+UNTIL = 0.25  # share of the training after which there are no hints
 GAIN = 1.0  # of the hints at the start, beside the host's loss of an image (about 0.1 to 0.3)
 
 
@@ -134,7 +135,7 @@ def kept_channels(
         source, student, masks: see `Hints`.
 
     Returns:
-        Conv name to (C,) int64, for every Conv with a BN.
+        Conv name to (C,) int64, for every Conv.
 
     Raises:
         InputError: a layer of the student has other channels than the cut left of the source.
