@@ -13,8 +13,9 @@ from torch import nn
 
 from yolo_slim import load, prune, save
 from yolo_slim.cli import run
+from yolo_slim.commands import sparse
 from yolo_slim.host.checkpoint import yolo
-from yolo_slim.host.head import same_classes, with_classes
+from yolo_slim.host.head import inherit_boxes_, same_classes, with_classes
 from yolo_slim.pruning.model import build_model
 
 NAMES = {0: "nut", 1: "bolt"}
@@ -77,6 +78,44 @@ def test_a_pruned_model_stays_one(tiny_model: nn.Module, tmp_path: Path) -> None
     assert type(found) is type(slim) and found.names == NAMES
     ours, theirs = found(image())[1], with_classes(slim, NAMES)(image())[1]
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"), [(["--st"], True), (["--st", "--sr", "0.0002"], False), ([], False)]
+)
+def test_a_sparse_training_keeps_boxes_too(
+    options: list[str], kept: bool, other: Path, shapes_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `prune.py` does; YOLOv5's own training, and the published method, begin as ever."""
+    from yolo_slim.host import training
+
+    heads: list[nn.Module] = []
+
+    class Stop(Exception):
+        pass
+
+    def look(model: nn.Module, *args: object, **kwargs: object) -> None:
+        heads.append(deepcopy(model.model[-1]))
+        raise Stop
+
+    monkeypatch.setattr(training.host, "smart_optimizer", look)
+    argv = ["--weights", other, "--data", shapes_yaml, *SMALL, *options]
+    with pytest.raises(Stop):
+        sparse.main([str(value) for value in argv])
+    rows = [
+        h.m[0].weight.view(3, -1, h.m[0].in_channels)
+        for h in (heads[0], load(other).model.model[-1])
+    ]
+    assert rows[0].shape[1] == 9
+    assert torch.equal(rows[0][:, :5], rows[1][:, :5]) == kept
+
+
+def test_boxes_of_another_head_are_left(tiny_model: nn.Module, tiny_yaml: dict) -> None:
+    before = deepcopy(tiny_model.state_dict())
+    wide = build_model({**tiny_yaml, "nc": 7, "width_multiple": 0.5})
+    assert not inherit_boxes_(tiny_model, wide)
+    assert not inherit_boxes_(tiny_model, build_model(tiny_yaml))
+    assert all(torch.equal(v, before[k]) for k, v in tiny_model.state_dict().items())
 
 
 # The road

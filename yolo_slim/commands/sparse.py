@@ -215,9 +215,14 @@ def run(opt: argparse.Namespace) -> Path:
 
 
 def train(opt: argparse.Namespace, hooks: training.Hooks) -> Path:
-    """Train a model as its checkpoint, or --cfg, has it; returns the run's folder."""
+    """Train a model as its checkpoint, or --cfg, has it; returns the run's folder.
+
+    Without --st, and with a strength by number, the training is YOLOv5's, or the published one.
+    """
     weights = opt.resume or opt.weights
-    return training.train(opt, hooks, build=build_heir(load(weights).model if weights else None))
+    source = load(weights).model if weights else None
+    boxes = bool(opt.st) and getattr(opt, "sr", None) == AUTO
+    return training.train(opt, hooks, build=build_heir(source, boxes=boxes))
 
 
 def next_step(session: SparseSession, folder: Path) -> str:

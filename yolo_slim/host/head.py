@@ -59,11 +59,37 @@ def exchanged(conv: nn.Conv2d, anchors: int, old: int, new: int) -> nn.Conv2d:
     made = nn.Conv2d(conv.in_channels, anchors * rows, 1).to(conv.weight)
     with torch.no_grad():
         made.bias.view(anchors, rows)[:, BOX : BOX + new] += math.log(0.6 / (new - 0.99999))
-        for ours, theirs in ((made.weight, conv.weight), (made.bias, conv.bias)):
-            to, source = ours.view(anchors, rows, -1), theirs.view(anchors, rows + old - new, -1)
-            to[:, :BOX] = source[:, :BOX]
-            to[:, BOX + new :] = source[:, BOX + old :]
+    copy_boxes_(made, conv, anchors, old, new)
     return made
+
+
+@torch.no_grad()
+def copy_boxes_(conv: nn.Conv2d, source: nn.Conv2d, anchors: int, old: int, new: int) -> None:
+    """Copy the rows that know no class from a conv for `old` classes to one for `new` ones."""
+    for ours, theirs in ((conv.weight, source.weight), (conv.bias, source.bias)):
+        to, given = (
+            ours.view(anchors, -1, *ours.shape[1:]),
+            theirs.view(anchors, -1, *ours.shape[1:]),
+        )
+        to[:, :BOX] = given[:, :BOX].to(to)
+        to[:, BOX + new :] = given[:, BOX + old :].to(to)
+
+
+def inherit_boxes_(model: nn.Module, source: nn.Module) -> bool:
+    """Copy the rows of the head that know no class from a detector of other classes, in place.
+
+    Returns:
+        False if nothing was copied: the classes are as many, or the heads differ in more than them.
+    """
+    ours, theirs = model.model[-1], source.model[-1]
+    old, new = theirs.nc, ours.nc
+    pairs = list(zip(ours.m, theirs.m, strict=False))
+    fits = ours.nl == theirs.nl and ours.na == theirs.na and ours.no - new == theirs.no - old
+    if old == new or not fits or any(a.in_channels != b.in_channels for a, b in pairs):
+        return False
+    for conv, given in pairs:
+        copy_boxes_(conv, given, ours.na, old, new)
+    return True
 
 
 def same_classes(model: nn.Module, names: Mapping[int, str]) -> bool:

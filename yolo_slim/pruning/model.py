@@ -14,6 +14,7 @@ from torch import nn
 from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import common, known_modules, register, yolo
 from yolo_slim.host.compat import replaced
+from yolo_slim.host.head import inherit_boxes_
 from yolo_slim.host.tasks import SEGMENTATION, task_of_yaml
 from yolo_slim.host.yamls import activation_text, check_model_yaml, parse_activation
 from yolo_slim.pruning.modules import BUILT, HEADS, PASSING
@@ -86,10 +87,15 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
     return model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
 
 
-def build_heir(source: nn.Module | None) -> Callable[..., nn.Module]:
+def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[..., nn.Module]:
     """`build_model`, and what it builds from the yaml of a source has the source's activations,
     which a yaml of an older YOLOv5 does not name, its masks and ancestry if it is pruned, and its
     weight masks.
+
+    Args:
+        source: the model of a checkpoint, whose weights the host then loads; None: there is none.
+        boxes: for other classes than the source's, the head has what that one's knows of boxes; the
+            host begins with a whole new one.
     """
 
     def build(cfg: Any, **kwargs: Any) -> nn.Module:
@@ -100,6 +106,8 @@ def build_heir(source: nn.Module | None) -> Callable[..., nn.Module]:
             model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)
         if source is not None:
             inherit_masks_(model, source)
+        if source is not None and boxes:
+            inherit_boxes_(model, source)
         return model
 
     return build
