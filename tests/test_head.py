@@ -183,8 +183,10 @@ def test_what_is_cut_by_default(
         (tiny_checkpoint, ["--data", str(shapes_yaml)], "thinet"),
         (known, ["--criterion", "l1"], "l1"),
     ):
-        more = ["--dry-run", "--calib-images", "4", "--img", "64", "--percent", "0.3"]
+        more = ["--dry-run", "--calib-images", "4", "--img", "64"]
         assert run("prune", ["--weights", str(weights), *more, *options]) == 0
         out = capsys.readouterr().out
         assert f"criterion {criterion}" in out
+        target = "50% of the MACs" if criterion in ("thinet", "l2") else "60% of the prunable"
+        assert f"requested {target}" in out
         assert ("No --data: filters are judged by their size" in out) == (criterion == "l2")

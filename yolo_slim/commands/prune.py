@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from yolo_slim.pruning.prune import Pruned
     from yolo_slim.pruning.recover import Judge
 
+MACS = 0.5  # share that is left of a model that was not trained with --st
 LEAST = {
     "min_channels": 1,
     "batch_size": 1,
@@ -39,10 +40,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--weights", help="checkpoint (default: of the newest sparse training in runs/)")
     group = parser.add_argument_group("how much (one of them)").add_mutually_exclusive_group()
-    text = "share of the prunable channels to cut, [0, 1) (default: what the sparse training aimed "
-    text += "at, else 0.6)"
+    text = "share of the prunable channels to cut, [0, 1) (default after a sparse training: what "
+    text += "that aimed at, or 0.6)"
     group.add_argument("--percent", type=float, help=text)
-    group.add_argument("--macs", type=float, help="share of the MACs that is left, (0, 1]")
+    text = f"share of the MACs that is left, (0, 1] (default of any other model: {MACS:g})"
+    group.add_argument("--macs", type=float, help=text)
     group.add_argument("--params", type=float, help="share of the parameters that is left, (0, 1]")
     group.add_argument("--size-mb", type=float, help="size of pruned.pt, 10^6 bytes")
     text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
@@ -221,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
 
 
 def resolve_criterion_(opt: argparse.Namespace, source: Checkpoint) -> None:
-    """Fill in what is not given of --criterion and --data, by how a model was trained."""
+    """Fill in what is not given of criterion, data and target, by how a model was trained."""
     if opt.data is None and opt.criterion in (None, "thinet") and not source.train.get("st"):
         known = source.train.get("data")  # of another machine, often
         opt.data = str(known) if known and Path(str(known)).is_file() else None
@@ -229,6 +231,9 @@ def resolve_criterion_(opt: argparse.Namespace, source: Checkpoint) -> None:
         opt.criterion = "bn"
     elif opt.criterion is None:
         opt.criterion = "thinet" if opt.data else "l2"
+        targets = (opt.percent, opt.params, opt.size_mb, opt.latency, opt.budget)
+        if not opt.ratio and all(given is None for given in targets):
+            opt.macs = MACS if opt.macs is None else opt.macs
 
 
 def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from yolo_slim.commands import finetune, sparse
+from yolo_slim.commands.prune import MACS
 from yolo_slim.distill.teacher import check_teacher
 from yolo_slim.errors import InputError
 from yolo_slim.host import data, options, training
@@ -47,7 +48,8 @@ DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What slim adds to YOLOv5's options."""
     add = parser.add_argument_group("slimming").add_argument
-    add("--macs", type=float, default=0.5, help="share of the MACs that is left in the end, (0, 1]")
+    text = f"share of the MACs that is left in the end, (0, 1] (default {MACS:g})"
+    add("--macs", type=float, default=MACS, help=text)
     text = "cuts; the first one comes at once, unless the weights are random or it is --st; a "
     text += "training comes between two and after the last one"
     add("--rounds", type=int, default=1, help=text)
