@@ -187,6 +187,6 @@ def test_what_is_cut_by_default(
         assert run("prune", ["--weights", str(weights), *more, *options]) == 0
         out = capsys.readouterr().out
         assert f"criterion {criterion}" in out
-        target = "50% of the MACs" if criterion in ("thinet", "l2") else "60% of the prunable"
+        target = "50.0% of the MACs" if criterion in ("thinet", "l2") else "60.0% of the prunable"
         assert f"requested {target}" in out
         assert ("No --data: filters are judged by their size" in out) == (criterion == "l2")

@@ -161,6 +161,30 @@ def test_weights_of_other_classes(
     assert (folder / "slim.png").is_file()
 
 
+def test_criteria_that_look_at_labels_wait_for_a_training(
+    argv: list[str], tiny_yaml: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where the classes are others than the checkpoint's."""
+    file = save(build_model({**tiny_yaml, "nc": 7}).eval(), tmp_path / "other.pt")
+    options = ["--weights", str(file), "--rounds", "1", "--criterion", "taylor"]
+    assert run("slim", [*argv, *options]) == 0
+    report = json.loads((tmp_path / "runs" / "slim" / "exp" / "report.json").read_text())
+    assert [r["epoch"] for r in report["rounds"]] == [1]
+
+
+def test_all_classes_as_one(argv: list[str], tmp_path: Path) -> None:
+    """--single-cls, to the end; and prune.py takes what it left."""
+    assert run("slim", [*argv, "--rounds", "1", "--single-cls"]) == 0
+    best = tmp_path / "runs" / "slim" / "exp" / "best.pt"
+    assert load(best).names == {0: "item"}
+    data = argv[argv.index("--data") + 1]
+    options = ["--weights", str(best), "--data", data, "--macs", "0.8", "--round-to", "1"]
+    assert run("prune", [*options, "--calib-images", "4"]) == 0
+    cut = tmp_path / "runs" / "prune" / "exp"
+    assert load(cut / "pruned.pt").names == {0: "item"}
+    assert json.loads((cut / "report.json").read_text())["accuracy"]["dense"]["map50"] >= 0
+
+
 class Stop(Exception):
     """Stands for a kill: nothing after it runs."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from yolo_slim.pruning.prune import Pruned
     from yolo_slim.pruning.recover import Judge
 
+TARGETS = ("percent", "macs", "params", "size_mb", "latency")
 MACS = 0.5  # share that is left of a model that was not trained with --st
 LEAST = {
     "min_channels": 1,
@@ -115,12 +116,12 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.host.head import same_classes, with_classes
     from yolo_slim.pruning import criteria
     from yolo_slim.pruning.choose import parse_ratio, select
-    from yolo_slim.pruning.prune import prune, wished
+    from yolo_slim.pruning.prune import check_reach, prune, wished
     from yolo_slim.pruning.recover import NEED_DATA
     from yolo_slim.report.cut_files import write_cut
     from yolo_slim.sparsify.trained import as_trained_, cost
 
-    wished(opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
+    wished(*(getattr(opt, name) for name in TARGETS))
     if opt.criterion:
         criteria.find(opt.criterion)
     budget, by_layer = read_budget(opt)
@@ -147,10 +148,27 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     labels = how.labels or source.train.get("st")  # what a sparse training made is of its classes
     classes = source.model.nc if labels else None
     data = check_data(opt.data, classes, splits) if opt.data and splits else None
+    single = source.train.get("single_cls") and source.model.nc == 1  # all classes are one to it
     renewed = False
-    if data is not None and not same_classes(source.model, data["names"]):
-        renewed = True
-        source = replace(source, model=with_classes(source.model, data["names"], seed=opt.seed))
+    if data is not None and not single and not same_classes(source.model, data["names"]):
+        renewed, names = True, data["names"]
+        model = with_classes(source.model, names, seed=opt.seed)
+        source = replace(source, model=model, names=names)
+
+    as_trained_(opt, source, ratios)
+    target = {name: getattr(opt, name) for name in TARGETS}
+    if looks:  # what is out of reach is refused before images are looked at
+        check_reach(
+            source.model,
+            **target,
+            criterion=opt.criterion,
+            round_to=opt.round_to,
+            min_channels=opt.min_channels,
+            residual=opt.residual,
+            keep=opt.keep,
+            ratios=ratios,
+            imgsz=imgsz,
+        )
 
     def cut(judge: Judge | None = None) -> Pruned:
         calibration = None
@@ -162,15 +180,11 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
                 images=opt.calib_images,
                 batch_size=how.batch,
                 seed=opt.seed,
-                labels=not renewed,
+                labels=not renewed and not single,
             )
         return prune(
             source.model,
-            opt.percent,
-            macs=opt.macs,
-            params=opt.params,
-            size_mb=opt.size_mb,
-            latency=opt.latency,
+            **target,
             criterion=opt.criterion,
             calibration=calibration,
             budget=budget,
@@ -187,7 +201,6 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
             seed=opt.seed,
         )
 
-    as_trained_(opt, source, ratios)
     print(f"Pruning {source}")
     if opt.criterion == "bn" and not source.train.get("st"):
         print("Not trained with --st: its gammas say little; try --criterion thinet --data D.")

@@ -26,7 +26,7 @@ from yolo_slim.host.head import same_classes, with_classes
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning import criteria
 from yolo_slim.pruning.model import build_model
-from yolo_slim.pruning.prune import ROUND_TO, prune
+from yolo_slim.pruning.prune import ROUND_TO, check_reach
 from yolo_slim.pruning.recover import PARTS
 from yolo_slim.pruning.targets import check_target
 from yolo_slim.report.tables import giga
@@ -162,8 +162,10 @@ def check_options(opt: argparse.Namespace) -> None:
     finetune.check_lr_times(opt)
     opt.lr_times = finetune.lr_times_of(opt) if opt.lr_times is None else opt.lr_times
     options.check_common(opt)
-    opt.at_once = bool(opt.weights) and not opt.cfg and not opt.st
     model = load(opt.weights).model if opt.weights else None
+    opt.at_once = model is not None and not opt.cfg and not opt.st
+    if opt.at_once and criteria.find(opt.criterion).labels:  # which have to be of its classes
+        opt.at_once = same_classes(model, class_names(opt))
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
     assert model is not None
@@ -178,16 +180,7 @@ def check_options(opt: argparse.Namespace) -> None:
         own.macs = plan(opt.epochs, opt.rounds, opt.macs, sparse=True)[0].left
         sparse.freeze_(model, opt.freeze)
         limits.check_strength(sparse.penalty_of(model, own), own)
-    prune(  # whatever the scores are, so much has to be within reach
-        model,
-        macs=opt.macs,
-        criterion="first",
-        budget="uniform",
-        round_to=opt.round_to,
-        residual=opt.residual,
-        recover=(),
-        imgsz=opt.imgsz,
-    )
+    check_reach(model, macs=opt.macs, round_to=opt.round_to, residual=opt.residual, imgsz=opt.imgsz)
 
 
 def ready(opt: argparse.Namespace) -> nn.Module:

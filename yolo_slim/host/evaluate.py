@@ -82,7 +82,8 @@ def evaluate(
     """Validate a model as YOLOv5's val.py, or segment/val.py, does.
 
     That is with rectangular batches, confidence 0.001, NMS IoU 0.6, and true masks at full size,
-    one to an object. Where no mask is right at all, the host gives 0 for the boxes as well.
+    one to an object. Where no mask is right at all, the host gives 0 for the boxes as well. A model
+    of one class takes all classes of the data for it, as after a training with --single-cls.
 
     Args:
         model: a detector or a segmentation model; left untouched.
@@ -123,9 +124,15 @@ def val_loader(
         max(int(model.stride.max()), 32),
         pad=0.5,
         rect=True,
+        single_cls=is_single(model, data),
         workers=workers,
         prefix=f"{split}: ",
     )[0]
+
+
+def is_single(model: nn.Module, data: dict[str, Any]) -> bool:
+    """True if the model knows one class and the data has several."""
+    return bool(model.model[-1].nc == 1 < data["nc"])
 
 
 def validate(
@@ -151,6 +158,7 @@ def validate(
             save_dir=Path(folder),
             plots=False,
             half=False,
+            single_cls=is_single(model, data),
         )
     boxes, masks = results[2:4], results[6:8] if task is SEGMENTATION else ()
     return Accuracy(*(float(value) for value in (*boxes, *masks)))

@@ -197,6 +197,48 @@ def prune(
     return Pruned(pruned, masks, getattr(pruned, "yaml", {}), parity, report, recovery)
 
 
+def check_reach(
+    model: nn.Module,
+    percent: float | None = None,
+    *,
+    macs: float | None = None,
+    params: float | None = None,
+    size_mb: float | None = None,
+    latency: float | None = None,
+    criterion: str = "bn",
+    round_to: int = ROUND_TO,
+    min_channels: int = 1,
+    residual: Residual | None = None,
+    keep: Sequence[str] = (),
+    ratios: Mapping[str, float] | None = None,
+    imgsz: int = 640,
+) -> None:
+    """See that `prune` can reach a target, whatever the scores are; nothing is cut or measured.
+
+    Args:
+        model, percent, macs, params, size_mb, latency, criterion, round_to, min_channels, residual,
+            keep, ratios, imgsz: see `prune`. A latency is known once it is measured: any passes.
+
+    Raises:
+        InputError: see `prune`.
+    """
+    wish = wished(percent, macs, params, size_mb, latency)
+    if wish is not None and wish[0] == "latency":
+        return
+    graph = channel_graph(model, residual or criteria.find(criterion).residual)
+    counted = MaskCost(model, graph, imgsz if is_detector(model) else smallest_image(model)[1])
+    choose_masks(
+        graph,
+        criteria.score(model, graph, "first"),
+        on_the_way(wish, 1.0, counted),
+        min_channels=min_channels,
+        keep=kept_by(graph, keep),
+        ratios=shares(graph, ratios or {}),
+        round_to=round_to,
+        spread="uniform",
+    )
+
+
 def on_the_way(
     wish: tuple[str, float] | None, part: float, counted: MaskCost
 ) -> float | Goal | None:
