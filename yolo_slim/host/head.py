@@ -59,6 +59,8 @@ def exchanged(conv: nn.Conv2d, anchors: int, old: int, new: int) -> nn.Conv2d:
     made = nn.Conv2d(conv.in_channels, anchors * rows, 1).to(conv.weight)
     with torch.no_grad():
         made.bias.view(anchors, rows)[:, BOX : BOX + new] += math.log(0.6 / (new - 0.99999))
+        for value in made.parameters():  # a checkpoint that is stored in half precision stays one
+            value.copy_(value.half())
     copy_boxes_(made, conv, anchors, old, new)
     return made
 
