@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 from yolo_slim.errors import CheckFailed, InputError
 
 COMMANDS = {
-    "slim": "the whole road in one command: train, cut, recover, train on; in rounds; a report",
+    "slim": "the whole road in one command: cut, recover, train on; in rounds; a report",
     "sparse": "train with channel sparsity (YOLOv5's training and an L1 on BatchNorm)",
     "inspect": "show the channel graph: what may be cut, what is tied or pinned and why",
     "sensitivity": "measure mAP with each layer cut alone",
-    "prune": "cut the channels with small gamma",
+    "prune": "cut the channels that matter least and rebuild the detector",
     "finegrained": "set single weights to zero (torch.nn.utils.prune) and keep the masks",
     "finetune": "train the pruned model (YOLOv5's training)",
     "export": "write ONNX and TorchScript, checked against PyTorch and measured",
