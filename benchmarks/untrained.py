@@ -46,7 +46,7 @@ def untrained(name: str, share: float, half: int, work: Path, imgsz: int) -> dic
         name: of `COCO`.
         share: of the MACs, that is left at most.
         half: of the images, that the cut looks at; it is scored on the other one.
-        work: see `Cell`.
+        work: folder of the data and of all runs.
         imgsz: px.
     """
     from rivals import kept_channels_, torch_pruning

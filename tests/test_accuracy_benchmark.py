@@ -10,7 +10,7 @@ import accuracy
 import pytest
 import untrained
 from _common import put_between
-from accuracy import Cell, Row
+from _rows import Cell, Row, table
 
 CELL = Cell("bccd", 60, "slim", 0.45, 1, 0)
 ROW = Row(**asdict(CELL), map50=0.9, map=0.55, macs_left=0.448, params_left=0.4)
@@ -63,13 +63,13 @@ def test_tables_of_what_is_finished() -> None:
     """Each seed is shown, their mean, and what is lost; what has no finished run is left out."""
     dense = replace(ROW, method="dense", macs=1.0, macs_left=1.0, params_left=1.0, map=0.6)
     rows = [dense, ROW, replace(ROW, seed=1, map=0.57, params_left=0.41)]
-    lines = accuracy.table(rows, "bccd").splitlines()
+    lines = table(rows, "bccd").splitlines()
     assert len(lines) == 4
     assert lines[2].startswith("| 60 | dense, not cut | 100.0% | 100.0% | x 1 | 0.600 | 0.600 |")
     assert lines[3] == (
         "| 60 | yolo-slim slim | 44.8% | 41.0% | x 1 | 0.550, 0.570 | 0.560 | 0.020 | -4.0 |"
     )
-    assert accuracy.table(rows, "cards").count("\n") == 1
+    assert table(rows, "cards").count("\n") == 1
 
 
 def test_the_rows_that_are_committed() -> None:
@@ -88,7 +88,7 @@ def test_the_page_has_the_tables_of_the_rows() -> None:
     text = PAGE.read_text()
     rows = accuracy.read_rows(accuracy.ROWS)
     for data in accuracy.SETS:
-        content = accuracy.table(rows, data)
+        content = table(rows, data)
         assert f"<!-- accuracy {data} -->\n{content}\n<!-- accuracy {data} end -->" in text
 
 

@@ -160,11 +160,10 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     if looks:  # what is out of reach is refused before images are looked at
         check_reach(
             source.model,
-            **target,
-            criterion=opt.criterion,
+            wished(*target.values()),
+            residual=opt.residual or how.residual,
             round_to=opt.round_to,
             min_channels=opt.min_channels,
-            residual=opt.residual,
             keep=opt.keep,
             ratios=ratios,
             imgsz=imgsz,

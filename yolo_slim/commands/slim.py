@@ -180,7 +180,8 @@ def check_options(opt: argparse.Namespace) -> None:
         own.macs = plan(opt.epochs, opt.rounds, opt.macs, sparse=True)[0].left
         sparse.freeze_(model, opt.freeze)
         limits.check_strength(sparse.penalty_of(model, own), own)
-    check_reach(model, macs=opt.macs, round_to=opt.round_to, residual=opt.residual, imgsz=opt.imgsz)
+    wish = ("macs", opt.macs)
+    check_reach(model, wish, residual=opt.residual, round_to=opt.round_to, imgsz=opt.imgsz)
 
 
 def ready(opt: argparse.Namespace) -> nn.Module:

@@ -199,16 +199,11 @@ def prune(
 
 def check_reach(
     model: nn.Module,
-    percent: float | None = None,
+    wish: tuple[str, float] | None,
     *,
-    macs: float | None = None,
-    params: float | None = None,
-    size_mb: float | None = None,
-    latency: float | None = None,
-    criterion: str = "bn",
+    residual: Residual,
     round_to: int = ROUND_TO,
     min_channels: int = 1,
-    residual: Residual | None = None,
     keep: Sequence[str] = (),
     ratios: Mapping[str, float] | None = None,
     imgsz: int = 640,
@@ -216,17 +211,16 @@ def check_reach(
     """See that `prune` can reach a target, whatever the scores are; nothing is cut or measured.
 
     Args:
-        model, percent, macs, params, size_mb, latency, criterion, round_to, min_channels, residual,
-            keep, ratios, imgsz: see `prune`. A latency is known once it is measured: any passes.
+        wish: of `wished`. A latency is known once it is measured: any passes.
+        model, residual, round_to, min_channels, keep, ratios, imgsz: see `prune`.
 
     Raises:
         InputError: see `prune`.
     """
-    wish = wished(percent, macs, params, size_mb, latency)
     if wish is not None and wish[0] == "latency":
         return
-    graph = channel_graph(model, residual or criteria.find(criterion).residual)
-    counted = MaskCost(model, graph, imgsz if is_detector(model) else smallest_image(model)[1])
+    graph = channel_graph(model, residual)
+    counted = MaskCost(model, graph, imgsz)
     choose_masks(
         graph,
         criteria.score(model, graph, "first"),
