@@ -45,8 +45,8 @@ def argv(empty_folder: Path, tiny_yaml: dict[str, Any], shapes_yaml: Path) -> li
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was said of going back."""
-    return [text for text in caplog.messages if "Back to" in text]
+    """What was said of going back, and of not doing so."""
+    return [text for text in caplog.messages if "Back to" in text or "goes on" in text]
 
 
 @pytest.mark.parametrize("sr", SAID, ids=["auto", "l1", "prox"])
@@ -222,3 +222,24 @@ def test_map_that_falls(
     for tag in ("sparsity/sr", "metrics/mAP_0.5"):
         assert board_steps(folder, tag) == list(range(7))
     assert column == (map50s if not rerun else map50s[:4] + map50s[6:])
+
+
+def test_a_fall_that_a_weaker_penalty_does_not_prevent(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes back once, falls again, and goes on to its end: with a warning, and saved."""
+    report_(monkeypatch, [0.6, 0.6, 0.6, 0.6, 0.1, 0.1, 0.1, 0.1, 0.1, 0.4])
+    saved: list[int] = []
+    after(monkeypatch, "on_epoch_start", lambda s, run: saved.append(run.saved))
+    folder = sparse.main([*argv, "--sr", "0.05", "--epochs", "8"])
+    back, on = told(caplog)
+    assert "mAP50 fell to 0.100, under half of its best, 0.600. Back to epoch 4, with" in back
+    assert on == (
+        "sparsity: mAP50 fell to 0.100, under half of its best, 0.600; a weaker penalty does not "
+        "prevent it, so the run goes on. Look whether it comes back."
+    )
+    assert saved == [-1, 0, 1, 2, 3, 3, 3, 3, 5, 6]
+    assert epochs_of(folder / "sparsity.csv") == list(range(8))
+    factors = [1.0] * 4 + [0.3] * 4
+    expected = [0.05 * (1 - 0.9 * i / 8) * factor for i, factor in enumerate(factors)]
+    np.testing.assert_allclose(strengths_of(folder), expected, rtol=1e-4)

@@ -95,3 +95,31 @@ def test_a_resumed_guard_goes_on() -> None:
     assert lows(other, [0.1], first=2) == [True]
     other.load_state({})  # of an older run
     assert (other.best, other.low) == (0.0, 0)
+
+
+def test_a_fall_that_is_borne_is_told_once() -> None:
+    """Until mAP is back; then the next one counts anew."""
+    guard = Guard(0)
+    assert lows(guard, [0.6, 0.1, 0.1]) == [False, False, True]
+    assert guard.doubts
+    guard.borne = True
+    other = Guard(0)
+    other.load_state(guard.state())
+    assert not other.doubts
+    assert lows(other, [0.1, 0.1, 0.5, 0.1], first=3) == [False] * 4
+    assert other.doubts
+    assert lows(other, [0.1], first=7) == [True]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "backs", "expected"),
+    [
+        (5, [], False),  # the first time
+        (5, [3], True),  # the same fall once more
+        (9, [3], False),  # another one
+        (4, [-1], True),  # in the warm-up there was no looking
+        (30, [3, 9, 20], True),  # it has gone back often enough
+    ],
+)
+def test_when_going_back_does_not_help(epoch: int, backs: list[int], expected: bool) -> None:
+    assert Guard(4).goes_on(epoch, backs) == expected

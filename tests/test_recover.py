@@ -19,12 +19,13 @@ from yolo_slim.cli import run
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import Accuracy, evaluate
+from yolo_slim.pruning import distill
 from yolo_slim.pruning.blocks import Masks
 from yolo_slim.pruning.budget import choose_masks
 from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.criteria import score
 from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.recover import PARTS, recover_
+from yolo_slim.pruning.recover import ALL, PARTS, recover_
 from yolo_slim.pruning.statistics import retake_statistics_
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -127,11 +128,15 @@ def test_statistics_make_the_moments_right(tiny_model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_moves_what_it_says(part: str, tiny_model: nn.Module) -> None:
+def test_a_part_moves_what_it_says(
+    part: str, tiny_model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distill, "STEPS", 5)
     moves = {
         "constants": {"running_mean", "bias"},
         "weights": {"running_mean", "bias", "weight"},
         "statistics": {"running_mean", "running_var"},
+        "distill": {"bias", "weight"},
     }
     graph, masks, slim = cut(tiny_model)
     before = deepcopy(slim.state_dict())
@@ -153,7 +158,7 @@ def test_a_part_after_which_map_falls_is_undone(tiny_model: nn.Module) -> None:
         seen.append(deepcopy(model.state_dict()))
         return next(values)
 
-    found = recover_(slim, tiny_model, graph, masks, PARTS, noise(), judge=judge)
+    found = recover_(slim, tiny_model, graph, masks, ALL, noise(), judge=judge)
     assert found.cut == Accuracy(0.5, 0.2) and found.accuracy == Accuracy(0.5, 0.4)
     assert [(p.name, p.kept, p.accuracy.map) for p in found.parts if p.accuracy] == [
         ("constants", True, 0.3),
@@ -172,13 +177,13 @@ def test_half_precision_survives(tiny_model: nn.Module) -> None:
         if not half:
             model.model[0].bn.weight.data[0] = 1 / 3
         graph, masks, slim = cut(model)
-        recover_(slim, model, graph, masks, PARTS, noise())
+        recover_(slim, model, graph, masks, ALL, noise())
         values = [v for v in slim.state_dict().values() if v.is_floating_point()]
         assert all(torch.equal(v.half().float(), v) for v in values) == half
 
 
 def test_images_are_asked_for(tiny_model: nn.Module) -> None:
-    for part in ("weights", "statistics"):
+    for part in ("weights", "statistics", "distill"):
         with pytest.raises(InputError, match=f"--recover {part}: no calibration images"):
             prune(tiny_model, 0.4, recover=[part], imgsz=64)
     with pytest.raises(InputError, match="--recover: 'sleep', expected some of constants, weights"):
@@ -197,7 +202,7 @@ def test_report_after_each_part(
     argv += ["--percent", 0.3, "--criterion", "l2", "--recover", "all", "--calib-images", 8]
     assert run("prune", [str(a) for a in argv]) == 0
     report = json.loads((tmp_path / "runs/prune/exp/report.json").read_text())
-    assert [part["name"] for part in report["recovery"]] == list(PARTS)
+    assert [part["name"] for part in report["recovery"]] == list(ALL)
     kept = [part for part in report["recovery"] if part["kept"]]
     assert report["recovered"] == [part["name"] for part in kept]
     assert report["calibration"] == 8
@@ -219,7 +224,7 @@ def test_parts_by_name(tiny_checkpoint: Path, tmp_path: Path, monkeypatch, capsy
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line == (
         "error: --recover: 'wieghts', "
-        "expected some of constants, weights, statistics, or all, or none"
+        "expected some of constants, weights, statistics, distill, all, or none"
     )
     assert not (tmp_path / "runs").exists()
     assert run("prune", [*argv, "--recover", "none"]) == 0

@@ -65,7 +65,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "kept channels are multiples of N where a layer is wide enough (1: any; default: as in "
     add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
     text = "what is done after the cut, with commas: constants (what cut channels still send), "
-    text += "weights (least squares on images), statistics (of BatchNorm, on images), all, none; "
+    text += "weights (least squares on images), statistics (of BatchNorm, on images), all (those "
+    text += "three), distill (learns from the model before the cut, on images, minutes), none; "
     text += "default constants, with taylor, thinet and obs constants,weights"
     add("--recover", metavar="PARTS", help=text)
     add("--calib-images", type=int, default=128, help="images of the training split to look at")
@@ -282,11 +283,12 @@ def parts_of(text: str | None, default: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InputError: it names another one.
     """
-    from yolo_slim.pruning.recover import PARTS, check_parts
+    from yolo_slim.pruning.recover import ALL, check_parts
 
-    named = {None: default, "all": PARTS, "none": ()}
-    parts = named[text] if text in named else [part.strip() for part in str(text).split(",")]
-    return check_parts(parts)
+    if text in (None, "none"):
+        return check_parts(default if text is None else ())
+    parts = [part.strip() for part in str(text).split(",")]
+    return check_parts([*(ALL if "all" in parts else ()), *(p for p in parts if p != "all")])
 
 
 def judge_of(data: dict, opt: argparse.Namespace, imgsz: int) -> Judge:

@@ -27,7 +27,7 @@ from yolo_slim.measure.cost import cost
 from yolo_slim.pruning import criteria
 from yolo_slim.pruning.model import build_model
 from yolo_slim.pruning.prune import ROUND_TO, check_reach
-from yolo_slim.pruning.recover import PARTS
+from yolo_slim.pruning.recover import ALL
 from yolo_slim.pruning.targets import check_target
 from yolo_slim.report.tables import giga
 from yolo_slim.rounds.cut import RoundReport, cut_round
@@ -332,7 +332,7 @@ def cut(
         imgsz=opt.imgsz,
         criterion=opt.criterion,
         residual=opt.residual,
-        recover=PARTS if known else how.recover,
+        recover=ALL if known else how.recover,
         seed=opt.seed,
         **target,
     )

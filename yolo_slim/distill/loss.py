@@ -14,6 +14,7 @@ shares of the teacher's energy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,11 @@ BALANCE = {3: (4.0, 1.0, 0.4)}  # the host's weights of objectness by scale
 OTHERS = (4.0, 1.0, 0.25, 0.06, 0.02)
 LEAST = -4.6  # the logit of 1%
 Maps = Sequence[torch.Tensor]
+
+
+def maps(outputs: Any) -> Maps:
+    """The raw maps of a head; a Segment head gives its masks besides."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def output_parts(student: Maps, teacher: Maps, nc: int) -> dict[str, torch.Tensor]:

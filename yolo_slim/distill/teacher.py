@@ -7,7 +7,6 @@ the host's has no weight decay.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from yolo_slim.distill.asked import LAYOUT, asked
-from yolo_slim.distill.loss import GAINS, PARTS, feature_part, output_parts
+from yolo_slim.distill.loss import GAINS, PARTS, feature_part, maps, output_parts
 from yolo_slim.errors import InputError
 
 
@@ -143,11 +142,6 @@ class Teacher:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.adapters.load_state_dict(state)
-
-
-def maps(outputs: Any) -> Sequence[torch.Tensor]:
-    """The raw maps of a head; a Segment head gives its masks besides."""
-    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def _mean_over_ranks(gradient: torch.Tensor) -> torch.Tensor:

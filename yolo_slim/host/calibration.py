@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from yolo_slim.distill.loss import GAINS, maps, output_parts
 from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_classes, check_polygons, read_mapping
@@ -114,13 +116,25 @@ def calibrate(
             text = " ".join(str(error).split())[:160]
             raise InputError(where, f"cannot be read ({text})", "images with labels") from error
     source = f"{len(dataset)} of {len(found)} images of {where}"
-    return Calibration(batches, training_loss(model, imgsz) if labels else None, source)
+    loss = training_loss(model, imgsz) if labels else None
+    return Calibration(batches, loss, source, compare=partial(apart, nc=nc))
 
 
 def _batch(loaded: tuple[Any, ...]) -> Batch:
     """Of what the host's loader gives: uint8 images, labels, paths, shapes, masks if any."""
     images, labels, _, _, *masks = loaded
     return images.float() / 255, (labels, *masks)
+
+
+def apart(student: Any, teacher: Any, nc: int) -> torch.Tensor:
+    """How far the raw outputs of a detector are from its teacher's: a scalar.
+
+    Args:
+        student, teacher: raw maps, of a segmentation model with its masks, which are not compared.
+        nc: number of classes.
+    """
+    found = output_parts(maps(student), maps(teacher), nc)
+    return torch.stack([GAINS[name] * value for name, value in found.items()]).sum()
 
 
 def training_loss(model: nn.Module, imgsz: int) -> Callable[[nn.Module, Batch], torch.Tensor]:

@@ -21,12 +21,16 @@ class Calibration:
         batches: images and targets; what targets are is known to `loss` alone.
         loss: (model, batch) to the training loss, a scalar that can be derived; None where there
             is none: then no criterion that needs gradients can be used.
+        compare: (outputs of a pruned model, of the dense one) to how far they are apart, a scalar
+            that can be derived, about 1 where they have nothing in common; None: the mean of the
+            squared errors, each a share of the energy of the dense output.
         source: where the images are from, for reports.
     """
 
     batches: tuple[Batch, ...]
     loss: Callable[[torch.nn.Module, Batch], torch.Tensor] | None = None
     source: str = ""
+    compare: Callable[[Any, Any], torch.Tensor] | None = None
 
     @property
     def images(self) -> int:

@@ -149,7 +149,8 @@ def prune(
     for step in tqdm(range(1, steps), desc="little by little", unit="step", disable=steps == 1):
         masks = choose(scores, on_the_way(wish, step / steps, counted), step / steps)
         now = rebuild(model, graph, masks)
-        recover_(now, model, graph, masks, parts, calibration, seed=seed)
+        quick = [part for part in parts if part != "distill"]
+        recover_(now, model, graph, masks, quick, calibration, seed=seed)
         left = criteria.score(now, channel_graph(now, graph.residual), criterion, calibration, seed)
         scores = {name: spread_out(left[name], mask) for name, mask in masks.items()}
     measured = None

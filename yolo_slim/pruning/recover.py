@@ -1,8 +1,9 @@
 """What is done after a cut, and what each part of it brings.
 
 The parts, in this order: `constants` (what cut channels still send; needs no data), `weights` (the
-next convs by least squares) and `statistics` (BatchNorm's running ones). Where mAP can be measured
-it is, after each part; a part that costs more than `LITTLE` of it is undone.
+next convs by least squares), `statistics` (BatchNorm's running ones) and `distill` (a short
+training without labels). Where mAP can be measured it is, after each part; a part that costs more
+than `LITTLE` of it is undone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import survives_half
 from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.constants import move_constants_
+from yolo_slim.pruning.distill import distill_
 from yolo_slim.pruning.reconstruct import Reconstruction, reconstruct_
 from yolo_slim.pruning.statistics import retake_statistics_
 from yolo_slim.pruning.weight_masks import zero_masked_
@@ -26,8 +28,9 @@ from yolo_slim.pruning.weight_masks import zero_masked_
 if TYPE_CHECKING:
     from yolo_slim.host.evaluate import Accuracy
 
-PARTS = ("constants", "weights", "statistics")
-NEED_DATA = ("weights", "statistics")
+ALL = ("constants", "weights", "statistics")  # of `--recover all`
+PARTS = (*ALL, "distill")
+NEED_DATA = ("weights", "statistics", "distill")
 LITTLE = 0.001  # mAP50-95 that a part may cost: what a validation rounds off
 Judge = Callable[[nn.Module], "Accuracy"]
 
@@ -38,7 +41,7 @@ class Part:
 
     Attributes:
         name: of `PARTS`.
-        layers: how many convs or BNs it changed.
+        layers: how many convs or BNs it changed (distill: all convs).
         accuracy: measured after it; None where nothing measures.
         kept: False if it was undone, since mAP50-95 fell.
     """
@@ -96,7 +99,7 @@ def check_parts(parts: Sequence[str]) -> tuple[str, ...]:
     """
     for part in parts:
         if part not in PARTS:
-            text = f"some of {', '.join(PARTS)}, or all, or none"
+            text = f"some of {', '.join(PARTS)}, all, or none"
             raise InputError("--recover", repr(part), text)
     return tuple(part for part in PARTS if part in parts)
 
@@ -142,6 +145,10 @@ def recover_(
             assert calibration is not None
             fitted = reconstruct_(pruned, model, graph, masks, calibration, seed=seed)
             layers = len(fitted.errors)
+        elif name == "distill":
+            assert calibration is not None
+            distill_(pruned, model, graph, masks, calibration, seed=seed)
+            layers = len(graph.convs)
         else:
             assert calibration is not None
             layers = retake_statistics_(pruned, model, graph, masks, calibration)

@@ -114,12 +114,17 @@ class SparseSession(Hooks):
         self.monitor.aim_at(self.penalty.target)
         lately = self.held is not None and run.epoch - self.held < TWICE
         acts = self.penalty.strength > 0 or lately  # what the last channels cost shows afterwards
-        why = self.guard.numbers(run.losses)
-        why = why or self.guard.accuracy(run.epoch, run.map50, acts)
-        self._back_if(run, why)
+        why, fell = self.guard.numbers(run.losses), ""
+        if not why:
+            fell = self.guard.accuracy(run.epoch, run.map50, acts)
+        if fell and self.guard.goes_on(run.epoch, self.backs):
+            text = "a weaker penalty does not prevent it, so the run goes on"
+            LOGGER.warning(f"sparsity: {fell}; {text}. Look whether it comes back.")
+            self.guard.borne, fell = True, ""
+        self._back_if(run, why or fell)
         if run.going_back:  # of several processes, which go together
             return
-        run.doubtful = self.guard.low > 0
+        run.doubtful = self.guard.doubts
         LOGGER.info(self.monitor.record(run, sr=self.penalty.strength, due=self.penalty.due))
 
     def on_back(self, run: Run, why: str) -> None:
