@@ -190,4 +190,5 @@ def test_what_is_cut_by_default(
         assert f"criterion {criterion}" in out
         target = "50.0% of the MACs" if criterion in ("thinet", "l2") else "60.0% of the prunable"
         assert f"requested {target}" in out
-        assert ("No --data: filters are judged by their size" in out) == (criterion == "l2")
+        assert (f"--criterion {criterion}: " in out) == (criterion != "l1")
+        assert ("no --data: the smallest filters" in out) == (criterion == "l2")

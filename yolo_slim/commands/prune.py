@@ -50,10 +50,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--size-mb", type=float, help="size of pruned.pt, 10^6 bytes")
     text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
     group.add_argument("--latency", type=float, help=text)
-    text = "how channels are scored: bn (|gamma|; default after train_sparse.py --st), thinet "
-    text += "(default for other models, with data), l2 (default for them, without), l1 (of the "
-    text += "filter), next-l2 (of what reads it), taylor, obs (these need --data), random, first, "
-    add("--criterion", help=text + "or one of --modules")
+    text = "how channels are scored: auto (default: bn after train_sparse.py --st; of any other "
+    text += (
+        "model thinet with data, l2 without), bn (|gamma|), l1, l2 (of the filter), next-l2 (of "
+    )
+    text += "what reads it), taylor, thinet, obs (these need --data), random, first, or one of "
+    add("--criterion", default="auto", help=text + "--modules")
     text = "how the cut spreads over the layers: global (default), uniform (with thinet, obs), "
     text += (
         "per-mac (most MACs for the least score; with taylor), a yaml of shares by layer, or the "
@@ -118,19 +120,19 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.pruning import criteria
     from yolo_slim.pruning.choose import parse_ratio, select
     from yolo_slim.pruning.prune import check_reach, prune, wished
-    from yolo_slim.pruning.recover import NEED_DATA
+    from yolo_slim.pruning.recover import ALL, NEED_DATA
     from yolo_slim.report.cut_files import write_cut
     from yolo_slim.sparsify.trained import as_trained_, cost
 
     wished(*(getattr(opt, name) for name in TARGETS))
-    if opt.criterion:
+    if opt.criterion != "auto":
         criteria.find(opt.criterion)
     budget, by_layer = read_budget(opt)
     ratios = by_layer | dict(parse_ratio(text) for text in opt.ratio)
     check_device(opt.device)
     parts_of(opt.recover, ())
     source = load(weights)
-    resolve_criterion_(opt, source)
+    why = resolve_criterion_(opt, source)
     how = criteria.find(opt.criterion)
     recover = parts_of(opt.recover, how.recover)
     fits = [part for part in recover if part in NEED_DATA]
@@ -155,6 +157,9 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         renewed, names = True, data["names"]
         model = with_classes(source.model, names, seed=opt.seed)
         source = replace(source, model=model, names=names)
+
+    if why and how.data and not renewed and opt.recover is None and not opt.dry_run:
+        recover = ALL  # mAP is measured after each part, and says what helps
 
     as_trained_(opt, source, ratios)
     target = {name: getattr(opt, name) for name in TARGETS}
@@ -202,10 +207,10 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         )
 
     print(f"Pruning {source}")
-    if opt.criterion == "bn" and not source.train.get("st"):
-        print("Not trained with --st: its gammas say little; try --criterion thinet --data D.")
-    elif opt.criterion == "l2" and not opt.data:
-        print("No --data: filters are judged by their size alone; with it far more is kept.")
+    if why:
+        print(f"--criterion {opt.criterion}: {why}")
+    elif opt.criterion == "bn" and not source.train.get("st"):
+        print("Not trained with --st: its gammas say little; try --criterion auto --data D.")
     if renewed:
         text = ", ".join(source.model.names.values())
         print(f"A new head for {text}: it keeps its boxes, and knows no class until it is trained.")
@@ -235,18 +240,28 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     return folder
 
 
-def resolve_criterion_(opt: argparse.Namespace, source: Checkpoint) -> None:
-    """Fill in what is not given of criterion, data and target, by how a model was trained."""
-    if opt.data is None and opt.criterion in (None, "thinet") and not source.train.get("st"):
+def resolve_criterion_(opt: argparse.Namespace, source: Checkpoint) -> str:
+    """Fill in what is not given of criterion, data and target, by how a model was trained.
+
+    Returns:
+        Why this criterion; empty where it was given.
+    """
+    sparse = bool(source.train.get("st"))
+    if opt.data is None and opt.criterion in ("auto", "thinet") and not sparse:
         known = source.train.get("data")  # of another machine, often
         opt.data = str(known) if known and Path(str(known)).is_file() else None
-    if opt.criterion is None and source.train.get("st"):
+    if opt.criterion != "auto":
+        return ""
+    if sparse:
         opt.criterion = "bn"
-    elif opt.criterion is None:
-        opt.criterion = "thinet" if opt.data else "l2"
-        targets = (opt.percent, opt.params, opt.size_mb, opt.latency, opt.budget)
-        if not opt.ratio and all(given is None for given in targets):
-            opt.macs = MACS if opt.macs is None else opt.macs
+        return "the channels that train_sparse.py --st brought down"
+    opt.criterion = "thinet" if opt.data else "l2"
+    targets = (opt.percent, opt.params, opt.size_mb, opt.latency, opt.budget)
+    if not opt.ratio and all(given is None for given in targets):
+        opt.macs = MACS if opt.macs is None else opt.macs
+    if opt.data:
+        return "not trained with --st; what the next layers miss least on your images"
+    return "not trained with --st, and no --data: the smallest filters; with it far more is kept"
 
 
 def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:

@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text += "zero is cut; they get half of the epochs"
     add("--st", action="store_true", help=text)
     text = f"how channels are scored (see prune.py --help; default {DENSE}, with --st {SPARSE})"
-    add("--criterion", help=text)
+    add("--criterion", default="auto", help=text)
     text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
     text = "what may be cut around residual adds (default: as suits the criterion)"
@@ -155,9 +155,10 @@ def check_options(opt: argparse.Namespace) -> None:
     if not opt.weights and not opt.cfg:
         raise InputError("--weights", "not given", "a checkpoint, or --cfg with a model yaml")
     opt.imgsz = opt.imgsz or 640
-    if opt.st and opt.criterion not in (None, SPARSE):
+    if opt.st and opt.criterion not in ("auto", SPARSE):
         raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
-    opt.criterion = opt.criterion or (SPARSE if opt.st else DENSE)
+    if opt.criterion == "auto":
+        opt.criterion = SPARSE if opt.st else DENSE
     opt.residual = opt.residual or criteria.find(opt.criterion).residual
     finetune.check_lr_times(opt)
     opt.lr_times = finetune.lr_times_of(opt) if opt.lr_times is None else opt.lr_times
