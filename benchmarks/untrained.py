@@ -1,6 +1,7 @@
 """A cut with no training at all: yolo_slim and torch-pruning 1.6.1 on the COCO yolov5n.
 
-COCO128: calibrated on 64 images, scored on the other 64, both ways round.
+COCO128: calibrated on 64 images, scored on the other 64, both ways round. Our model is scored once
+more after `--recover distill`.
 
 Each finished run is kept under --work, and an interrupted script goes on where it was. `--write`
 puts the table into docs/results.md. Nothing is run where ../shared/data is absent.
@@ -19,16 +20,18 @@ from typing import Any
 from _common import locked, parser, put_between
 from _data import SHARED, coco_halves
 
-from yolo_slim import load, prune
+from yolo_slim import channel_graph, load, prune
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.measure.cost import cost
+from yolo_slim.pruning.distill import distill_
 from yolo_slim.pruning.statistics import match_statistics_
 
 WEIGHTS = SHARED / "weights" / "yolov5n.pt"
 COCO = {f"tp-{name}": name for name in ("l2", "lamp", "taylor", "bn")} | {"ours": ""}
-SHARES = (0.95, 0.9, 0.82)
-STEPS = 4
+SHARES = (0.95, 0.9, 0.82, 0.7)
+SMALL, STEPS = 0.9, 4  # with so much left at least: taylor, little by little; else obs
+SECONDS = 1800.0  # for the distillation: all of its steps, also beside other work
 UNDER = 5e-4  # less is asked for than may be left: single channels come as near
 TITLES = {
     "tp-l2": "torch-pruning, L2",
@@ -36,6 +39,7 @@ TITLES = {
     "tp-taylor": "torch-pruning, Taylor",
     "tp-bn": "torch-pruning, BN scale",
     "ours": "yolo-slim",
+    "distilled": "yolo-slim, distilled",
 }
 
 
@@ -54,26 +58,34 @@ def untrained(name: str, share: float, half: int, work: Path, imgsz: int) -> dic
     model, data = load(WEIGHTS).model, coco_halves(work)[half]
     images = calibrate(data, model, imgsz=imgsz, images=64, batch_size=1 if name == "ours" else 8)
     if name == "ours":
-        options = {"criterion": "taylor", "budget": "per-mac", "residual": "inner", "round_to": 1}
-        options |= {"recover": ("constants", "weights"), "steps": STEPS}
-        slim = prune(model, macs=share - UNDER, calibration=images, imgsz=imgsz, **options).model
+        options = {"criterion": "obs", "residual": "inner", "round_to": 1}
+        if share >= SMALL:
+            options |= {"criterion": "taylor", "budget": "per-mac", "steps": STEPS}
+        options["recover"] = ("constants", "weights")
+        found = prune(model, macs=share - UNDER, calibration=images, imgsz=imgsz, **options)
+        slim, graph = found.model, channel_graph(model, options["residual"])
     else:
         slim = torch_pruning(model, COCO[name], share, images, imgsz=imgsz, round_to=None)
         match_statistics_(slim, model, kept_channels_(slim), images)
     scores = [evaluate(m, data, imgsz=imgsz, workers=1).map50 for m in (model, slim)]
     macs = [cost(m, imgsz).macs for m in (model, slim)]
-    return {"macs": macs[1] / macs[0], "dense": scores[0], "map50": scores[1]}
+    cell = {"macs": macs[1] / macs[0], "dense": scores[0], "map50": scores[1]}
+    if name == "ours":
+        distill_(slim, model, graph, found.masks, images, seconds=SECONDS)
+        cell["distilled"] = evaluate(slim, data, imgsz=imgsz, workers=1).map50
+    return cell
 
 
 def coco_table(work: Path, imgsz: int) -> str:
     """A row a method: mAP50 on either half and their mean, at each share of the MACs."""
     rows = [f"| {imgsz} px | " + " | ".join(f"{share:.0%} of the MACs" for share in SHARES) + " |"]
     rows.append("|---" * (len(SHARES) + 1) + "|")
-    for name in COCO:
-        cells = []
+    for name in TITLES:
+        cells, key = [], "distilled" if name == "distilled" else "map50"
         for share in SHARES:
-            found = kept(work, f"coco-{imgsz}-{name}-{share}")
-            maps = [cell["map50"] for cell in found.values()]
+            method = "ours" if name == "distilled" else name
+            found = kept(work, f"coco-{imgsz}-{method}-{share}")
+            maps = [cell[key] for cell in found.values()]
             mean = f"**{sum(maps) / len(maps):.3f}** (" if maps else "("
             cells.append(mean + ", ".join(f"{value:.3f}" for value in maps) + ")")
         rows.append(f"| {TITLES[name]} | {' | '.join(cells)} |")
@@ -100,6 +112,8 @@ def main() -> None:
         "--work", type=Path, default=Path("runs/untrained"), help="runs are kept here"
     )
     args.add_argument("--methods", nargs="*", default=list(COCO), choices=list(COCO))
+    args.add_argument("--shares", nargs="*", type=float, default=SHARES, help="of the MACs")
+    args.add_argument("--halves", nargs="*", type=int, default=[0, 1], choices=[0, 1])
     args.add_argument("--imgsz", nargs="+", type=int, default=[640], help="px")
     args.add_argument("--write", type=Path, metavar="results.md", help="the page with the table")
     opt = args.parse_args()
@@ -108,7 +122,7 @@ def main() -> None:
         return
     work = opt.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    for imgsz, name, share, half in product(opt.imgsz, opt.methods, SHARES, (0, 1)):
+    for imgsz, name, share, half in product(opt.imgsz, opt.methods, opt.shares, opt.halves):
         file = work / f"coco-{imgsz}-{name}-{share}-{half}.json"
         make = partial(untrained, name, share, half, work, imgsz)
         print("COCO", imgsz, name, share, half, once(file, make), flush=True)

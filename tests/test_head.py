@@ -183,12 +183,14 @@ def test_what_is_cut_by_default(
         (gone, [], "l2"),
         (tiny_checkpoint, ["--data", str(shapes_yaml)], "thinet"),
         (known, ["--criterion", "l1"], "l1"),
+        (known, ["--macs", "0.7"], "obs"),
     ):
         more = ["--dry-run", "--calib-images", "4", "--img", "64"]
         assert run("prune", ["--weights", str(weights), *more, *options]) == 0
         out = capsys.readouterr().out
         assert f"criterion {criterion}" in out
-        target = "50.0% of the MACs" if criterion in ("thinet", "l2") else "60.0% of the prunable"
+        macs = {"thinet": "50.0%", "l2": "50.0%", "obs": "70.0%"}.get(criterion)
+        target = f"{macs} of the MACs" if macs else "60.0% of the prunable"
         assert f"requested {target}" in out
         assert (f"--criterion {criterion}: " in out) == (criterion != "l1")
         assert ("no --data: the smallest filters" in out) == (criterion == "l2")

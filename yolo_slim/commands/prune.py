@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 TARGETS = ("percent", "macs", "params", "size_mb", "latency")
 MACS = 0.5  # share that is left of a model that was not trained with --st
+WHY = {  # of each that --criterion auto may take
+    "bn": "trained with --st; the channels that it brought down",
+    "thinet": "not trained with --st; what the next layers miss least on your images",
+    "obs": "not trained with --st, a small cut; what the next layers miss least once fitted",
+    "l2": "not trained with --st, and no --data: the smallest filters; with it far more is kept",
+}
 LEAST = {
     "min_channels": 1,
     "batch_size": 1,
@@ -114,10 +120,11 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.channels.rules import channel_graph
     from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.checkpoint import load
-    from yolo_slim.host.data import check_data
+    from yolo_slim.host.data import check_data, labelled
     from yolo_slim.host.evaluate import check_device, check_imgsz
     from yolo_slim.host.head import same_classes, with_classes
     from yolo_slim.pruning import criteria
+    from yolo_slim.pruning.automatic import criterion_for
     from yolo_slim.pruning.choose import parse_ratio, select
     from yolo_slim.pruning.prune import check_reach, prune, wished
     from yolo_slim.pruning.recover import ALL, NEED_DATA
@@ -132,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     check_device(opt.device)
     parts_of(opt.recover, ())
     source = load(weights)
-    why = resolve_criterion_(opt, source)
+    chosen = resolve_criterion_(opt, source)
     how = criteria.find(opt.criterion)
     recover = parts_of(opt.recover, how.recover)
     fits = [part for part in recover if part in NEED_DATA]
@@ -158,11 +165,15 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         model = with_classes(source.model, names, seed=opt.seed)
         source = replace(source, model=model, names=names)
 
-    if why and how.data and not renewed and opt.recover is None and not opt.dry_run:
-        recover = ALL  # mAP is measured after each part, and says what helps
+    target = {name: getattr(opt, name) for name in TARGETS}
+    if chosen and how.data and data is not None and not renewed:
+        known = not single and labelled(data)
+        opt.criterion = criterion_for(source.model, wished(*target.values()), known)
+        how = criteria.find(opt.criterion)
+        if opt.recover is None and not opt.dry_run:
+            recover = ALL  # mAP is measured after each part, and says what helps
 
     as_trained_(opt, source, ratios)
-    target = {name: getattr(opt, name) for name in TARGETS}
     if looks:  # what is out of reach is refused before images are looked at
         check_reach(
             source.model,
@@ -207,8 +218,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         )
 
     print(f"Pruning {source}")
-    if why:
-        print(f"--criterion {opt.criterion}: {why}")
+    if chosen:
+        print(f"--criterion {opt.criterion}: {WHY[opt.criterion]}")
     elif opt.criterion == "bn" and not source.train.get("st"):
         print("Not trained with --st: its gammas say little; try --criterion auto --data D.")
     if renewed:
@@ -240,28 +251,23 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     return folder
 
 
-def resolve_criterion_(opt: argparse.Namespace, source: Checkpoint) -> str:
+def resolve_criterion_(opt: argparse.Namespace, source: Checkpoint) -> bool:
     """Fill in what is not given of criterion, data and target, by how a model was trained.
 
     Returns:
-        Why this criterion; empty where it was given.
+        Whether the criterion was chosen here.
     """
     sparse = bool(source.train.get("st"))
     if opt.data is None and opt.criterion in ("auto", "thinet") and not sparse:
         known = source.train.get("data")  # of another machine, often
         opt.data = str(known) if known and Path(str(known)).is_file() else None
     if opt.criterion != "auto":
-        return ""
-    if sparse:
-        opt.criterion = "bn"
-        return "the channels that train_sparse.py --st brought down"
-    opt.criterion = "thinet" if opt.data else "l2"
+        return False
+    opt.criterion = "bn" if sparse else "thinet" if opt.data else "l2"
     targets = (opt.percent, opt.params, opt.size_mb, opt.latency, opt.budget)
-    if not opt.ratio and all(given is None for given in targets):
+    if not sparse and not opt.ratio and all(given is None for given in targets):
         opt.macs = MACS if opt.macs is None else opt.macs
-    if opt.data:
-        return "not trained with --st; what the next layers miss least on your images"
-    return "not trained with --st, and no --data: the smallest filters; with it far more is kept"
+    return True
 
 
 def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:

@@ -25,6 +25,7 @@ from yolo_slim.host.extensions import admit
 from yolo_slim.host.head import same_classes, with_classes
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning import criteria
+from yolo_slim.pruning.automatic import criterion_for
 from yolo_slim.pruning.model import build_model
 from yolo_slim.pruning.prune import ROUND_TO, check_reach
 from yolo_slim.pruning.recover import ALL
@@ -56,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "trainings before the cuts are sparse (see train_sparse.py --help): what they bring to "
     text += "zero is cut; they get half of the epochs"
     add("--st", action="store_true", help=text)
-    text = f"how channels are scored (see prune.py --help; default {DENSE}, with --st {SPARSE})"
+    text = f"how channels are scored (see prune.py --help; default auto, with --st {SPARSE})"
     add("--criterion", default="auto", help=text)
     text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
@@ -157,13 +158,21 @@ def check_options(opt: argparse.Namespace) -> None:
     opt.imgsz = opt.imgsz or 640
     if opt.st and opt.criterion not in ("auto", SPARSE):
         raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
+    model = load(opt.weights).model if opt.weights else None
     if opt.criterion == "auto":
         opt.criterion = SPARSE if opt.st else DENSE
+        if (
+            not opt.st
+            and not opt.cfg
+            and not opt.single_cls
+            and same_classes(model, class_names(opt))
+        ):
+            sets = data.read_data(opt.data)
+            opt.criterion = criterion_for(model, ("macs", opt.macs), data.labelled(sets))
     opt.residual = opt.residual or criteria.find(opt.criterion).residual
     finetune.check_lr_times(opt)
     opt.lr_times = finetune.lr_times_of(opt) if opt.lr_times is None else opt.lr_times
     options.check_common(opt)
-    model = load(opt.weights).model if opt.weights else None
     opt.at_once = model is not None and not opt.cfg and not opt.st
     if opt.at_once and criteria.find(opt.criterion).labels:  # which have to be of its classes
         opt.at_once = same_classes(model, class_names(opt))

@@ -134,6 +134,11 @@ def label_rows(
                 yield file, line.split()
 
 
+def labelled(data: dict[str, Any], split: str = "train") -> bool:
+    """Whether some image of a split has a label: of many, a sample is looked at."""
+    return any(rows for _, rows in label_rows(data, (split,)))
+
+
 def check_classes(data: dict[str, Any], splits: tuple[str, ...]) -> None:
     """The labels name classes of the data yaml. The host finds out after it has made its folder.
 

@@ -28,7 +28,7 @@ from yolo_slim.pruning.masks import keep_vector
 STEPS = 600  # optimizer steps
 BATCH = 4  # images
 SIDE = 320  # px; of larger images a random part of this side is looked at in each step
-RATE = 2e-4  # of Adam, after the warm-up; it falls to 0
+RATE = 1.5e-4  # of Adam, after the warm-up; it falls to 0
 WARMUP = 0.1  # share of the steps
 INNER = 5.0  # weight of what convs read, beside that of the outputs, 1
 SECONDS = 270.0  # on a slow machine, or of a large model, there are fewer steps
