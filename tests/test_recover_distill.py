@@ -51,11 +51,11 @@ def test_the_outputs_come_nearer(tiny_model: nn.Module) -> None:
 
 
 def test_it_ends_in_time(tiny_model: nn.Module) -> None:
-    """Where all steps would take too long there are as many as fit; at least those timed, and 1."""
+    """Where all steps would take too long there are as many as fit, and one at least."""
     found = prune(tiny_model, 0.3, criterion="l2", round_to=1, imgsz=64)
     graph = channel_graph(tiny_model)
-    count = distill_(found.model, tiny_model, graph, found.masks, images(), seconds=0)
-    assert count == distill.TRIAL + 1
+    count = distill_(found.model, tiny_model, graph, found.masks, images(), seconds=1e-9)
+    assert count == 1
 
 
 def test_parts_of_large_images() -> None:

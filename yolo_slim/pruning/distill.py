@@ -32,7 +32,6 @@ RATE = 1.5e-4  # of Adam, after the warm-up; it falls to 0
 WARMUP = 0.1  # share of the steps
 INNER = 5.0  # weight of what convs read, beside that of the outputs, 1
 SECONDS = 270.0  # on a slow machine, or of a large model, there are fewer steps
-TRIAL = 5  # steps that are timed
 
 
 def distill_(
@@ -54,7 +53,7 @@ def distill_(
         graph, masks: see `rebuild`.
         calibration: images, all of one size; its `compare` tells outputs apart.
         steps: of the optimizer; None: `STEPS`.
-        seconds: that it may take, about; there are fewer steps where they would take longer.
+        seconds: that it takes at most, about, above 0: the rate falls to 0 by then.
         seed: of the images of each step.
 
     Returns:
@@ -75,27 +74,24 @@ def distill_(
     compare = calibration.compare or relative_errors
     optimizer = torch.optim.Adam(weights, lr=RATE)
     draw = torch.Generator().manual_seed(seed)
-    first, begun, count = next(student.parameters()), time.monotonic(), 0
+    first, begun, count, progress = next(student.parameters()), time.monotonic(), 0, 0.0
     with tqdm(total=steps, desc="distillation", unit="step", leave=False) as bar:
-        while count < steps:
-            if count == TRIAL:  # the time left tells how many there can be
-                speed = (time.monotonic() - begun) / TRIAL
-                steps = min(steps, max(int(seconds / speed), TRIAL + 1))
-                bar.total = steps
-            rate = min((count + 1) / (WARMUP * steps), 1.0) * (1 - count / steps)
+        while progress < 1:
             for group in optimizer.param_groups:
-                group["lr"] = RATE * rate
+                group["lr"] = RATE * min((count + 1) / (WARMUP * steps), 1.0) * (1 - progress)
             batch = parts(images, draw).to(first)
             with torch.no_grad():
                 wanted = teacher(batch)
             loss = compare(student(batch), wanted)
-            inner = [relative_error(ours[n], theirs[n][:, index]) for n, index in reads.items()]
+            once = {id(theirs[name]): name for name in reads}.values()  # several read the same
+            inner = [relative_error(ours[n], theirs[n][:, reads[n]]) for n in once]
             loss = loss + INNER * torch.stack(inner).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             count += 1
             bar.update()
+            progress = max(count / steps, (time.monotonic() - begun) / seconds)
     found = student.state_dict()
     if all(value.isfinite().all() for value in found.values() if value.is_floating_point()):
         pruned.load_state_dict(found)
