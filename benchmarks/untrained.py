@@ -85,7 +85,7 @@ def coco_table(work: Path, imgsz: int) -> str:
         for share in SHARES:
             method = "ours" if name == "distilled" else name
             found = kept(work, f"coco-{imgsz}-{method}-{share}")
-            maps = [cell[key] for cell in found.values()]
+            maps = [cell[key] for cell in found.values() if key in cell]
             mean = f"**{sum(maps) / len(maps):.3f}** (" if maps else "("
             cells.append(mean + ", ".join(f"{value:.3f}" for value in maps) + ")")
         rows.append(f"| {TITLES[name]} | {' | '.join(cells)} |")

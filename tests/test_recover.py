@@ -224,7 +224,7 @@ def test_parts_by_name(tiny_checkpoint: Path, tmp_path: Path, monkeypatch, capsy
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line == (
         "error: --recover: 'wieghts', "
-        "expected some of constants, weights, statistics, distill, all, or none"
+        "expected some of constants, weights, statistics, distill and all, or none alone"
     )
     assert not (tmp_path / "runs").exists()
     assert run("prune", [*argv, "--recover", "none"]) == 0

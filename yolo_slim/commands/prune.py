@@ -22,8 +22,8 @@ MACS = 0.5  # share that is left of a model that was not trained with --st
 WHY = {  # of each that --criterion auto may take
     "bn": "trained with --st; the channels that it brought down",
     "thinet": "not trained with --st; what the next layers miss least on your images",
-    "obs": "not trained with --st, a small cut; what the next layers miss least once fitted",
-    "l2": "not trained with --st, and no --data: the smallest filters; with it far more is kept",
+    "obs": "not trained with --st, a small cut; what other channels can best stand in for",
+    "l2": "not trained with --st, and no --data: the smallest filters; --data keeps far more mAP",
 }
 LEAST = {
     "min_channels": 1,
@@ -75,7 +75,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "what is done after the cut, with commas: constants (what cut channels still send), "
     text += "weights (least squares on images), statistics (of BatchNorm, on images), all (those "
     text += "three), distill (learns from the model before the cut, on images, minutes), none; "
-    text += "default constants, with taylor, thinet and obs constants,weights"
+    text += "default constants, with taylor, thinet, obs constants,weights, with auto and data of "
+    text += "the model's classes all"
     add("--recover", metavar="PARTS", help=text)
     add("--calib-images", type=int, default=128, help="images of the training split to look at")
     add("--seed", type=int, default=0, help="of the calibration images, and of --criterion random")
@@ -132,7 +133,9 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.sparsify.trained import as_trained_, cost
 
     wished(*(getattr(opt, name) for name in TARGETS))
-    if opt.criterion != "auto":
+    if opt.criterion.lower() == "auto":
+        opt.criterion = "auto"
+    else:
         criteria.find(opt.criterion)
     budget, by_layer = read_budget(opt)
     ratios = by_layer | dict(parse_ratio(text) for text in opt.ratio)
@@ -172,6 +175,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         how = criteria.find(opt.criterion)
         if opt.recover is None and not opt.dry_run:
             recover = ALL  # mAP is measured after each part, and says what helps
+    if opt.dry_run:
+        recover = tuple(part for part in recover if part != "distill")
 
     as_trained_(opt, source, ratios)
     if looks:  # what is out of reach is refused before images are looked at
@@ -196,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
                 images=opt.calib_images,
                 batch_size=how.batch,
                 seed=opt.seed,
-                labels=not renewed and not single,
+                labels=how.labels and not renewed and not single,
             )
         return prune(
             source.model,
@@ -247,7 +252,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     if opt.criterion == "bn" and (text := cost(source, pruned.masks)):
         print(text)
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
-    print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}")
+    more = "" if opt.data or source.train.get("data") else " --data mydata.yaml"
+    print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}{more}")
     return folder
 
 

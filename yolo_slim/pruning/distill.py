@@ -6,7 +6,8 @@ reads, whose channels are those of the dense model. The second holds back the fi
 model learns the few images by heart. BatchNorms normalise by their running statistics, which stay.
 
 It follows the least squares, which fit each conv alone: those are a far better start than the
-surviving weights, and the rate of learning is small, so that they are not undone.
+surviving weights, and the rate of learning is small, so that they are not undone. What it brings
+depends on the cut (docs/results.md, "Distillation"): mAP has to be measured after it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from yolo_slim.pruning.masks import keep_vector
 STEPS = 600  # optimizer steps
 BATCH = 4  # images
 SIDE = 320  # px; of larger images a random part of this side is looked at in each step
-RATE = 1.5e-4  # of Adam, after the warm-up; it falls to 0
+RATE = 5e-5  # of Adam, after the warm-up; it falls to 0
 WARMUP = 0.1  # share of the steps
 INNER = 5.0  # weight of what convs read, beside that of the outputs, 1
 SECONDS = 270.0  # on a slow machine, or of a large model, there are fewer steps
@@ -92,6 +93,9 @@ def distill_(
             count += 1
             bar.update()
             progress = max(count / steps, (time.monotonic() - begun) / seconds)
+    with torch.no_grad():
+        for weight in weights:  # what half precision has no place for would double the checkpoint
+            weight[weight.half() == 0] = 0
     found = student.state_dict()
     if all(value.isfinite().all() for value in found.values() if value.is_floating_point()):
         pruned.load_state_dict(found)

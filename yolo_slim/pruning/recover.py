@@ -99,7 +99,7 @@ def check_parts(parts: Sequence[str]) -> tuple[str, ...]:
     """
     for part in parts:
         if part not in PARTS:
-            text = f"some of {', '.join(PARTS)}, all, or none"
+            text = f"some of {', '.join(PARTS)} and all, or none alone"
             raise InputError("--recover", repr(part), text)
     return tuple(part for part in PARTS if part in parts)
 

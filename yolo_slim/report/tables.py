@@ -122,7 +122,7 @@ class CutReport:
         text += f"in multiples of {self.round_to}" if self.round_to > 1 else "not rounded"
         if self.calibration:
             text += f", {self.calibration} calibration images"
-        return text + "".join(f", {part} recovered" for part in self.recovered)
+        return text + "".join(f", + {part}" for part in self.recovered)
 
     def __str__(self) -> str:
         return self.layer_table() + "\n" + self.summary()
