@@ -168,10 +168,9 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         model = with_classes(source.model, names, seed=opt.seed)
         source = replace(source, model=model, names=names)
 
-    target = {name: getattr(opt, name) for name in TARGETS}
     if chosen and how.data and data is not None and not renewed:
-        known = not single and labelled(data)
-        opt.criterion = criterion_for(source.model, wished(*target.values()), known)
+        known, wish = not single and labelled(data), wished(*(getattr(opt, n) for n in TARGETS))
+        opt.criterion = criterion_for(source.model, wish, known)
         how = criteria.find(opt.criterion)
         if opt.recover is None and not opt.dry_run:
             recover = ALL  # mAP is measured after each part, and says what helps
@@ -179,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         recover = tuple(part for part in recover if part != "distill")
 
     as_trained_(opt, source, ratios)
+    target = {name: getattr(opt, name) for name in TARGETS}
     if looks:  # what is out of reach is refused before images are looked at
         check_reach(
             source.model,
