@@ -57,10 +57,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
     group.add_argument("--latency", type=float, help=text)
     text = "how channels are scored: auto (default: bn after train_sparse.py --st; of any other "
-    text += (
-        "model thinet with data, l2 without), bn (|gamma|), l1, l2 (of the filter), next-l2 (of "
-    )
-    text += "what reads it), taylor, thinet, obs (these need --data), random, first, or one of "
+    text += "model thinet with data, for a small cut obs, without data l2), bn (|gamma|), l1, l2 "
+    text += "(of the filter), next-l2 (of what reads it), taylor, thinet, obs (these need --data), "
+    text += "random, first, or one of "
     add("--criterion", default="auto", help=text + "--modules")
     text = "how the cut spreads over the layers: global (default), uniform (with thinet, obs), "
     text += (

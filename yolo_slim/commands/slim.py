@@ -160,15 +160,11 @@ def check_options(opt: argparse.Namespace) -> None:
         raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
     model = load(opt.weights).model if opt.weights else None
     if opt.criterion == "auto":
-        opt.criterion = SPARSE if opt.st else DENSE
-        if (
-            not opt.st
-            and not opt.cfg
-            and not opt.single_cls
-            and same_classes(model, class_names(opt))
-        ):
-            sets = data.read_data(opt.data)
-            opt.criterion = criterion_for(model, ("macs", opt.macs), data.labelled(sets))
+        plain = model is not None and not (opt.st or opt.cfg or opt.single_cls)
+        known = plain and same_classes(model, class_names(opt))
+        known = known and data.labelled(data.read_data(opt.data))
+        wish = ("macs", opt.macs)
+        opt.criterion = SPARSE if opt.st else criterion_for(model, wish, known) if known else DENSE
     opt.residual = opt.residual or criteria.find(opt.criterion).residual
     finetune.check_lr_times(opt)
     opt.lr_times = finetune.lr_times_of(opt) if opt.lr_times is None else opt.lr_times
