@@ -15,7 +15,8 @@ from torch import nn
 from yolo_slim import load, prune, save
 from yolo_slim.cli import run
 from yolo_slim.commands import finetune
-from yolo_slim.distill.hints import GAIN, UNTIL, Hints, kept_channels, relative_error
+from yolo_slim.distill.hints import GAIN, UNTIL, Hints, kept_channels
+from yolo_slim.distill.loss import relative_error
 from yolo_slim.distill.record import CSV
 from yolo_slim.errors import InputError
 

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from yolo_slim.distill.asked import LAYOUT, asked
+from yolo_slim.distill.loss import relative_error
 from yolo_slim.errors import InputError
 from yolo_slim.host.checkpoint import common
 
@@ -118,12 +119,6 @@ class Hints:
             return lambda module, inputs, output: maps.__setitem__(name, output)
 
         return [model.get_submodule(n).register_forward_hook(keep(n)) for n in self.kept]
-
-
-def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Squared error of a map as a share of the energy of the wanted one; both (n, C, h, w)."""
-    wanted = theirs.float()
-    return (ours.float() - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12)
 
 
 def kept_channels(

@@ -73,8 +73,11 @@ def feature_part(adapted: Maps, teacher: Maps) -> torch.Tensor:
         adapted: (n, C, h, w), the student's features through the adapters.
         teacher: (n, C, h, w), a scale each.
     """
-    parts = [
-        (a.float() - t.float()).square().mean() / t.float().square().mean().clamp(min=1e-12)
-        for a, t in zip(adapted, teacher, strict=True)
-    ]
+    parts = [relative_error(a, t) for a, t in zip(adapted, teacher, strict=True)]
     return torch.stack(parts).mean()
+
+
+def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Squared error of a map as a share of the energy of the wanted one; both (n, C, h, w)."""
+    wanted = theirs.float()
+    return (ours.float() - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12)

@@ -22,6 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.distill.loss import relative_error
 from yolo_slim.pruning.calibration import Calibration, check_images
 from yolo_slim.pruning.gram import ready
 from yolo_slim.pruning.masks import keep_vector
@@ -136,11 +137,6 @@ def parts(images: torch.Tensor, draw: torch.Generator, side: int = SIDE) -> torc
         part = image[:, top : top + high, left : left + wide]
         found.append(part.flip(2) if mirror else part)
     return torch.stack(found)
-
-
-def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Squared error as a share of the energy of what is wanted."""
-    return (ours - theirs).square().mean() / theirs.square().mean().clamp(min=1e-12)
 
 
 def relative_errors(ours: Any, theirs: Any) -> torch.Tensor:
