@@ -92,7 +92,7 @@ def calibrate(
         listed.write_text("\n".join(str(found[i]) for i in sorted(order)))
         chosen = {**data, split: str(listed)}
         check_classes(chosen, (split,))
-        if labels and task is SEGMENTATION:
+        if task is SEGMENTATION:  # the loader makes masks of outlines, whoever looks at them
             check_polygons(chosen, (split,))
         try:
             with replaced(general.LOGGER, disabled=True):  # it announces the cache
