@@ -2,8 +2,8 @@
 
 They were written before its files moved: a checkpoint there names yolo_slim.pruning.modules. The
 models are yolov5n at an eighth of its width and a smaller one. Each training was interrupted, one
-for each kind of penalty; the slim run was interrupted after its cut. outputs.json has what each model gave then for
-one image, as mean and spread of its raw maps, and the sum of its weights.
+for each kind of penalty; the slim run was interrupted after its cut. outputs.json has what each
+model gave then for one image, as mean and spread of its raw maps, and the sum of its weights.
 """
 
 from __future__ import annotations
