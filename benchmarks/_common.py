@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.host.checkpoint import modernise_, yolo
+from yolo_slim.host.checkpoint import modernise_
+from yolo_slim.host.classes import yolo
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

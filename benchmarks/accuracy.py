@@ -44,7 +44,7 @@ from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.head import with_classes
 from yolo_slim.host.options import HYP
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.statistics import match_statistics_
+from yolo_slim.pruning.recover.statistics import match_statistics_
 from yolo_slim.runs import to_cut
 
 IMGSZ, IMAGES, TIMES = 320, 128, (1, 2)

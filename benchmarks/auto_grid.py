@@ -26,8 +26,8 @@ from tqdm import tqdm
 from yolo_slim import channel_graph, load
 from yolo_slim.host.checkpoint import read
 from yolo_slim.host.data import shipped
-from yolo_slim.report.tables import table
 from yolo_slim.shapes import NAMES, make_shapes
+from yolo_slim.text import table
 
 EPOCHS = {4: 12, 64: 14}  # about 100 optimizer steps, with 512 images
 ENOUGH, NEAR = 0.55, 0.01

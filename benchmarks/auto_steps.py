@@ -25,9 +25,9 @@ from yolov5.models.yolo import DetectionModel
 from yolov5.utils.loss import ComputeLoss
 
 from yolo_slim import SparsityPenalty
-from yolo_slim.report.tables import table
 from yolo_slim.shapes import box, draw_image
 from yolo_slim.sparsify.schedule import descent
+from yolo_slim.text import table
 
 SIZE, IMAGES, BATCH = 32, 512, 4
 CFG = """

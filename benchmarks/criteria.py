@@ -16,9 +16,9 @@ from tqdm import tqdm
 from yolo_slim import calibrate, load, prune
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
-from yolo_slim.pruning.criteria import HOMES
-from yolo_slim.pruning.prune import ROUND_TO
-from yolo_slim.report.tables import table
+from yolo_slim.pruning.budget.choose import ROUND_TO
+from yolo_slim.pruning.criteria.table import CRITERIA
+from yolo_slim.text import table
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     args.add_argument("--data", required=True, help="its data yaml")
     args.add_argument("--imgsz", type=int, default=320, help="px")
     args.add_argument("--macs", type=float, default=0.7, help="share that is left")
-    args.add_argument("--criteria", nargs="+", default=list(HOMES), help="names")
+    args.add_argument("--criteria", nargs="+", default=list(CRITERIA), help="names")
     args.add_argument("--residual", default="inner", help="skip, inner or group")
     args.add_argument("--round-to", type=int, default=ROUND_TO, help="see prune.py")
     args.add_argument("--images", type=int, default=64, help="of the calibration")

@@ -24,11 +24,11 @@ from torch import nn
 from tqdm import tqdm
 
 from yolo_slim.channels.rules import channel_graph
-from yolo_slim.pruning.budget import choose_masks
-from yolo_slim.pruning.criteria import score
-from yolo_slim.pruning.parity import check_parity
-from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.report.tables import table
+from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.rebuild.parity import check_parity
+from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.text import table
 
 Times = dict[str, list[float]]
 STAGES = ("graph", "scores and masks", "rebuild", "check_parity")

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from yolo_slim import SparsityPenalty, prune
 from yolo_slim.measure.latency import interleaved
-from yolo_slim.report.tables import table
+from yolo_slim.text import table
 
 
 def output_error(model: nn.Module, imgsz: int) -> float:

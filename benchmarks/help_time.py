@@ -14,7 +14,7 @@ from pathlib import Path
 from _common import parser, save_json
 
 from yolo_slim.measure.latency import interleaved
-from yolo_slim.report.tables import table
+from yolo_slim.text import table
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -33,7 +33,7 @@ from yolov5.utils.torch_utils import smart_optimizer
 
 from yolo_slim import SparsityPenalty
 from yolo_slim.measure.latency import interleaved
-from yolo_slim.report.tables import table
+from yolo_slim.text import table
 
 Calls = tuple[list[float], list[float]]
 HYP = Path(data.__path__[0]) / "hyps" / "hyp.scratch-low.yaml"

@@ -14,11 +14,11 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
+from yolo_slim.calibration import Calibration
 from yolo_slim.host.image import smallest_image
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.model import build_model
-from yolo_slim.pruning.plan import pruned_yaml
+from yolo_slim.models.model import build_model
+from yolo_slim.pruning.rebuild.plan import pruned_yaml
 
 IMPORTANCE: dict[str, Callable[[], Any]] = {
     "l2": lambda: tp.importance.MagnitudeImportance(p=2),

@@ -18,7 +18,7 @@ from yolo_slim import prune
 from yolo_slim.distill.hints import Hints
 from yolo_slim.distill.teacher import Teacher
 from yolo_slim.measure.latency import interleaved
-from yolo_slim.report.tables import table
+from yolo_slim.text import table
 
 
 def main() -> None:

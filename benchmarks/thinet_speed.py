@@ -23,15 +23,15 @@ from _common import parser, random_model, save_json
 from torch import nn
 from tqdm import tqdm
 
+from yolo_slim.calibration import Calibration
 from yolo_slim.channels.rules import channel_graph
-from yolo_slim.pruning.budget import choose_masks
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.criteria import score
-from yolo_slim.pruning.gram import generator, patches
-from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.reconstruct import reconstruct_
-from yolo_slim.pruning.thinet import column_overlap, removal_order
-from yolo_slim.report.tables import table
+from yolo_slim.pruning.activations import generator, patches
+from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.criteria.thinet import column_overlap, removal_order
+from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.pruning.recover.reconstruct import reconstruct_
+from yolo_slim.text import table
 
 POSITIONS = 10
 

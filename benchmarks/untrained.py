@@ -24,8 +24,8 @@ from yolo_slim import channel_graph, load, prune
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.distill import distill_
-from yolo_slim.pruning.statistics import match_statistics_
+from yolo_slim.pruning.recover.distill import distill_
+from yolo_slim.pruning.recover.statistics import match_statistics_
 
 WEIGHTS = SHARED / "weights" / "yolov5n.pt"
 COCO = {f"tp-{name}": name for name in ("l2", "lamp", "taylor", "bn")} | {"ours": ""}

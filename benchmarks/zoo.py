@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from yolo_slim import channel_graph, prune
 from yolo_slim.host.compat import mend
-from yolo_slim.pruning.model import build_model
+from yolo_slim.models.model import build_model
 
 mend()
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from torch import nn
 
 from yolo_slim import load, prune, save
 from yolo_slim.cli import run
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.classes import yolo
 from yolo_slim.shapes import NAMES, make_shapes
 
 TINY = """

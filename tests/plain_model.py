@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.pruning.calibration import Calibration
+from yolo_slim.calibration import Calibration
 
 
 def plain_model() -> nn.Module:

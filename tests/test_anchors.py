@@ -16,12 +16,12 @@ from torch import nn
 from yolo_slim import ModelPruned, load
 from yolo_slim.commands import finetune, sparse
 from yolo_slim.commands import prune as prune_command
-from yolo_slim.deploy.check import read_images
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.deploy.stock import to_stock
 from yolo_slim.host import data
+from yolo_slim.host.image import read_images
 from yolo_slim.host.options import HYP
-from yolo_slim.pruning.plan import read_yaml
+from yolo_slim.models.pruned_yaml import read_yaml
 
 SMALL = ["--imgsz", "64", "--batch-size", "8", "--workers", "0", "--device", "cpu", "--noplots"]
 POOR = [[8 * side for side in row] for row in yaml.safe_load(TINY)["anchors"]]  # 80 px and more

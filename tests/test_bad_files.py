@@ -14,7 +14,7 @@ from yolo_slim import InputError, save
 from yolo_slim.cli import run
 from yolo_slim.commands import val
 from yolo_slim.host import training
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.classes import yolo
 
 COMMANDS = ["sparse", "prune", "finetune", "export"]
 

@@ -21,11 +21,11 @@ from yolo_slim.commands.bench import main
 from yolo_slim.deploy.export import exportable, to_onnx
 from yolo_slim.deploy.stock import to_stock
 from yolo_slim.errors import InputError
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.finegrained.weights import sparsify_
+from yolo_slim.host.classes import yolo
 from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import interleaved, onnx_call, torch_call, torch_threads
 from yolo_slim.measure.onnx_cost import onnx_cost, read_onnx
-from yolo_slim.pruning.finegrained import sparsify_
 
 ZOO = {file.stem: file for file in zoo()}
 QUICK = ["--threads", 1, "--repeats", 2]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from yolo_slim import InputError
 from yolo_slim.channels.graph import ChannelGraph, Tracer
-from yolo_slim.pruning.budget import achieved, choose_masks
+from yolo_slim.pruning.budget.choose import achieved, choose_masks
 
 
 def graph_of(counts: list[int], tied: list[tuple[int, int]] = ()) -> ChannelGraph:

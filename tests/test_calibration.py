@@ -20,9 +20,9 @@ from yolov5.utils.loss import ComputeLoss
 
 from yolo_slim import Calibration, InputError, calibrate, channel_graph
 from yolo_slim.host.calibration import loss_hyp
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.classes import yolo
 from yolo_slim.host.data import read_data
-from yolo_slim.pruning.criteria import score
+from yolo_slim.pruning.criteria.score import score
 from yolo_slim.shapes import NAMES, make_shapes
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,8 +11,8 @@ from torch import nn
 
 from yolo_slim import InputError, channel_graph, load, prune
 from yolo_slim.cli import run
-from yolo_slim.pruning.budget import achieved, choose_masks
-from yolo_slim.pruning.choose import parse_ratio, select
+from yolo_slim.pruning.budget.choose import achieved, choose_masks
+from yolo_slim.pruning.budget.globs import parse_ratio, select
 
 
 def test_globs_name_norms_and_what_is_around_them(tiny_model: nn.Module) -> None:

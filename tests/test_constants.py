@@ -13,14 +13,14 @@ from plain_model import plain_model
 from torch import nn
 
 from yolo_slim import channel_graph, prune
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.classes import yolo
 from yolo_slim.host.image import is_detector, smallest_image
-from yolo_slim.pruning.blocks import Masks
-from yolo_slim.pruning.budget import choose_masks
-from yolo_slim.pruning.constants import move_constants_, sent
-from yolo_slim.pruning.criteria import score
-from yolo_slim.pruning.parity import tensors
-from yolo_slim.pruning.rebuild import rebuild
+from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.masks import Masks
+from yolo_slim.pruning.rebuild.parity import tensors
+from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.pruning.recover.constants import move_constants_, sent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ZOO = ["yolov5n", "segment/yolov5n-seg", "hub/yolov5s-ghost", "hub/yolov5-bifpn", "hub/yolov5-p2"]

@@ -16,18 +16,18 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 from zoo import RESIDUAL, build, zoo
 
-from yolo_slim import channel_graph, prune, save
+from yolo_slim import channel_graph, extensions, prune, save
 from yolo_slim.channels import rules
 from yolo_slim.channels.graph import FREE
 from yolo_slim.errors import InputError
-from yolo_slim.host import checkpoint, extensions
-from yolo_slim.host.checkpoint import common
+from yolo_slim.finegrained.weights import sparsify_
+from yolo_slim.host import checkpoint
+from yolo_slim.host.classes import common
 from yolo_slim.measure.cost import cost, layer_costs
-from yolo_slim.pruning.finegrained import sparsify_
-from yolo_slim.pruning.mask_cost import MaskCost
+from yolo_slim.models.model import build_model
+from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.masks import keep_vector
-from yolo_slim.pruning.model import build_model
-from yolo_slim.pruning.rebuild import rebuild
+from yolo_slim.pruning.rebuild.rebuild import rebuild
 
 ZOO = {file.stem: file for file in zoo()}
 SAME, DOWN = 16 * 16, 8 * 8  # positions of 16 px at stride 1 and 2

@@ -16,10 +16,12 @@ from torch import nn
 from yolo_slim import Calibration, InputError, admit, calibrate, channel_graph, criterion
 from yolo_slim.channels.graph import FREE, ChannelGraph, Tracer
 from yolo_slim.channels.rules import walk
-from yolo_slim.host.checkpoint import common
+from yolo_slim.host.classes import common
 from yolo_slim.host.data import read_data
-from yolo_slim.pruning import criteria
-from yolo_slim.pruning.criteria import HOMES, find, score
+from yolo_slim.pruning.criteria.score import function_of, score
+from yolo_slim.pruning.criteria.table import CRITERIA, find
+
+OURS = list(CRITERIA)  # nothing else is registered yet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,10 +29,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """A criterion that a test registers holds for that test."""
-    before = dict(criteria.CRITERIA)
+    before = set(CRITERIA)
     yield
-    for name in set(criteria.CRITERIA) - set(before) - set(HOMES):
-        del criteria.CRITERIA[name]
+    for name in set(CRITERIA) - before:
+        del CRITERIA[name]
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +195,7 @@ def test_taylor_is_the_slope_of_a_gate(tiny_model: nn.Module) -> None:
         return sum(nn.functional.softplus(part).mean() for part in model(batch[0]))
 
     calibration = Calibration(((image[:1], None), (image[1:], None)), loss)
-    found = find("taylor").score(deepcopy(model), graph, calibration)
+    found = function_of(find("taylor"))(deepcopy(model), graph, calibration)
     modules, step = dict(model.named_modules()), 1e-4
     for norm in graph.prunable[::4]:
         channel, bn = norm.channels // 2, modules[norm.name]
@@ -248,7 +250,7 @@ def state(model: nn.Module) -> tuple:
     return fingerprint(model), [p.requires_grad for p in parameters], [p.grad for p in parameters]
 
 
-@pytest.mark.parametrize("name", HOMES)
+@pytest.mark.parametrize("name", OURS)
 def test_model_is_left_untouched(name, tiny_model, calibration) -> None:
     tiny_model.train()
     tiny_model.model[3].eval()
@@ -302,7 +304,7 @@ def test_nothing_prunable(tiny_model: nn.Module, calibration) -> None:
             module.act = nn.Sequential(nn.CELU(), nn.Softmax(1))
     graph = channel_graph(tiny_model)
     assert not graph.prunable
-    assert [score(tiny_model, graph, name, calibration) for name in HOMES] == [{}] * len(HOMES)
+    assert [score(tiny_model, graph, name, calibration) for name in OURS] == [{}] * len(OURS)
 
 
 # A criterion of one's own
@@ -380,7 +382,7 @@ def test_unknown_names() -> None:
         find("tailor")
     with pytest.raises(InputError, match=r"--criterion: '', expected bn, l1, l2, next-l2, taylor"):
         find("")
-    assert all(find(name).name == name for name in HOMES)
+    assert all(find(name).name == name for name in OURS)
 
 
 @pytest.mark.parametrize("given", [None, Calibration(())])
@@ -403,4 +405,4 @@ def test_names_and_scales_that_cannot_be_registered(own: Path) -> None:
     own.write_text(OWN.replace('"mine"', '"taylor"'))
     with pytest.raises(InputError, match="does not import .*taylor: a name that is taken"):
         admit(own)
-    assert find("taylor").score.__module__ == "yolo_slim.pruning.taylor"
+    assert function_of(find("taylor")).__module__ == "yolo_slim.pruning.criteria.taylor"

@@ -16,9 +16,10 @@ from yolo_slim import load, prune, save
 from yolo_slim.cli import run
 from yolo_slim.commands import finetune
 from yolo_slim.distill import teacher as teaching
-from yolo_slim.distill.loss import GAINS, PARTS, excess, feature_part, output_parts
+from yolo_slim.distill.loss import GAINS, PARTS, feature_part
 from yolo_slim.distill.record import CSV
 from yolo_slim.distill.teacher import Teacher, maps
+from yolo_slim.host.outputs import excess, output_parts
 
 SMALL = ["--img", "64", "--batch-size", "8", "--workers", "0", "--noplots", "--epochs", "2"]
 
@@ -212,7 +213,7 @@ def test_interrupted_it_goes_on(
 def test_teachers_that_cannot_teach(
     which: str, tiny_model: nn.Module, pruned_tiny: Path, shapes_yaml: Path, tmp_path, capsys
 ) -> None:
-    from yolo_slim.host.checkpoint import yolo
+    from yolo_slim.host.classes import yolo
 
     file = tmp_path / "teacher.pt"
     if which == "anchors":

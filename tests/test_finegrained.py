@@ -18,10 +18,10 @@ from torch.nn.utils import prune as torch_prune
 from yolo_slim import InputError, channel_graph, load, prune, reapply_, save, sparsify_
 from yolo_slim.deploy.export import to_onnx, to_torchscript
 from yolo_slim.deploy.stock import to_stock
+from yolo_slim.finegrained.weights import magnitude_mask, weight_layers
 from yolo_slim.host.checkpoint import read, write
 from yolo_slim.measure.latency import session
-from yolo_slim.pruning.finegrained import magnitude_mask, weight_layers
-from yolo_slim.pruning.weight_masks import bake_, baked, masks_of
+from yolo_slim.weight_masks import bake_, baked, masks_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

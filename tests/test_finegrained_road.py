@@ -20,7 +20,7 @@ from yolo_slim.cli import run
 from yolo_slim.commands import export, finegrained, finetune, sparse
 from yolo_slim.errors import CheckFailed
 from yolo_slim.host.checkpoint import read, write
-from yolo_slim.pruning.weight_masks import check_zeros, hold_masks, masks_of
+from yolo_slim.weight_masks import check_zeros, hold_masks, masks_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = ["--imgsz", "64", "--batch-size", "8", "--workers", "0", "--device", "cpu", "--noplots"]

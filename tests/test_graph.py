@@ -10,8 +10,8 @@ import yolov5
 from torch import nn
 
 from yolo_slim import InputError, channel_graph
-from yolo_slim.host.checkpoint import yolo
-from yolo_slim.pruning.budget import choose_masks
+from yolo_slim.host.classes import yolo
+from yolo_slim.pruning.budget.choose import choose_masks
 from yolo_slim.pruning.masks import apply_masks_, keep_vector
 
 

@@ -14,9 +14,9 @@ from torch import nn
 from yolo_slim import load, prune, save
 from yolo_slim.cli import run
 from yolo_slim.commands import sparse
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.classes import yolo
 from yolo_slim.host.head import inherit_boxes_, same_classes, with_classes
-from yolo_slim.pruning.model import build_model
+from yolo_slim.models.model import build_model
 
 NAMES = {0: "nut", 1: "bolt"}
 SMALL = ["--img", "64", "--batch-size", "8", "--workers", "0", "--noplots", "--epochs", "1"]

@@ -16,9 +16,9 @@ from yolo_slim import load, prune, save
 from yolo_slim.cli import run
 from yolo_slim.commands import finetune
 from yolo_slim.distill.hints import GAIN, UNTIL, Hints, kept_channels
-from yolo_slim.distill.loss import relative_error
 from yolo_slim.distill.record import CSV
 from yolo_slim.errors import InputError
+from yolo_slim.numerics import relative_error
 
 SMALL = ["--img", "64", "--batch-size", "8", "--workers", "0", "--noplots", "--epochs", "4"]
 LAYERS = ("model.0", "model.2.cv1", "model.4.m.1.cv2", "model.7.cv2", "model.11.cv3")

@@ -13,13 +13,13 @@ import pytest
 
 from yolo_slim import channel_graph, load, save
 from yolo_slim.channels.graph import Norm
+from yolo_slim.channels.ties import tie_letters
 from yolo_slim.cli import run
-from yolo_slim.host.checkpoint import common, yolo
+from yolo_slim.host.classes import common, yolo
 from yolo_slim.report.graph_layout import BOX_HEIGHT, find_links, lay_out
 from yolo_slim.report.graph_plot import plot_graph, text_width
 from yolo_slim.report.graph_table import graph_table
 from yolo_slim.report.inspection import Inspection, LayerView, NormView, inspection
-from yolo_slim.report.ties import tie_letters
 
 
 def as_json(capfd: pytest.CaptureFixture, *argv: object) -> dict:

@@ -23,8 +23,8 @@ from torch.utils.tensorboard import SummaryWriter
 from yolo_slim import channel_graph
 from yolo_slim.errors import InputError
 from yolo_slim.host.training import Run
-from yolo_slim.report.sparsity_plot import draw_sparsity, plot_sparsity
 from yolo_slim.sparsify.monitor import AUTO, HISTOGRAMS, MORE_EPOCHS, SparsityMonitor
+from yolo_slim.sparsify.plot import draw_sparsity, plot_sparsity
 from yolo_slim.sparsify.readiness import QUANTILES, Kept, Sparsity, gammas, start_medians
 from yolo_slim.sparsify.table import COLUMNS, older_start, read_sparsity, write_sparsity
 from yolo_slim.sparsify.verdict import line, pace, ready, verdict, way

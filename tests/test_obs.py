@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from yolo_slim import InputError, channel_graph, load, prune
+from yolo_slim.calibration import Calibration
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.data import check_data
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.criteria import find, score
-from yolo_slim.pruning.obs import inverted, output_weights, reader, removal_losses
+from yolo_slim.pruning.criteria.obs import inverted, output_weights, reader, removal_losses
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.criteria.table import find
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,6 +1,6 @@
 """Files that yolo-slim wrote in November 2026 load, resume and export: tests/data/.
 
-They were written before its files moved: a checkpoint there names yolo_slim.pruning.modules. The
+They were written before its files moved: a checkpoint there names yolo_slim.models.modules. The
 models are yolov5n at an eighth of its width and a smaller one. Each training was interrupted, one
 for each kind of penalty; the slim run was interrupted after its cut. outputs.json has what each
 model gave then for one image, as mean and spread of its raw maps, and the sum of its weights.

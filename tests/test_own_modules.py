@@ -18,14 +18,13 @@ from conftest import build_tiny
 from pickles import pickled, renamed
 from torch import nn
 
-from yolo_slim import InputError, admit, channel_graph, load, prune, save, walk
+from yolo_slim import InputError, admit, channel_graph, extensions, load, prune, save, walk
 from yolo_slim.channels import rules
 from yolo_slim.cli import run
 from yolo_slim.deploy.stock import to_stock
 from yolo_slim.errors import CheckFailed
-from yolo_slim.host import extensions
-from yolo_slim.host.checkpoint import common
-from yolo_slim.pruning.model import build_model
+from yolo_slim.host.classes import common
+from yolo_slim.models.model import build_model
 
 HERE = Path(__file__).parent
 OWN = HERE / "own_modules.py"
@@ -108,8 +107,8 @@ def test_unknown_modules_stay_dense(kind, residual, tmp_path) -> None:
 def test_parity_sees_what_is_inside(tmp_path) -> None:
     """The unknown module's weights are part of the proof."""
     from yolo_slim.pruning.masks import keep_vector
-    from yolo_slim.pruning.parity import check_parity
-    from yolo_slim.pruning.rebuild import rebuild
+    from yolo_slim.pruning.rebuild.parity import check_parity
+    from yolo_slim.pruning.rebuild.rebuild import rebuild
 
     admit(OWN)
     model = model_with(UNKNOWN["CBAM"][0])

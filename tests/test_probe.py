@@ -23,8 +23,8 @@ from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.host import options, training
 from yolo_slim.host.data import check_data, read_data
 from yolo_slim.host.evaluate import evaluate
-from yolo_slim.pruning.choose import kept_by
-from yolo_slim.pruning.model import build_heir
+from yolo_slim.models.model import build_heir
+from yolo_slim.pruning.budget.globs import kept_by
 from yolo_slim.sparsify.monitor import SparsityMonitor
 from yolo_slim.sparsify.probe import Probe, same_generators
 from yolo_slim.sparsify.probe_cost import FIXED, MARGIN, MOST, SIZES, TIMES, Cost, images_now

@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from yolo_slim.channels.rules import channel_graph
-from yolo_slim.host.checkpoint import modernise_, yolo
-from yolo_slim.pruning.budget import Masks, achieved, choose_masks
-from yolo_slim.pruning.criteria import score
-from yolo_slim.pruning.model import ModelPruned, build_heir
-from yolo_slim.pruning.parity import LIMIT, ParityError, check_parity
-from yolo_slim.pruning.plan import read_yaml, write_yaml
+from yolo_slim.errors import ParityError
+from yolo_slim.host.checkpoint import modernise_
+from yolo_slim.host.classes import yolo
+from yolo_slim.models.model import ModelPruned, build_heir
+from yolo_slim.models.pruned_yaml import read_yaml, write_yaml
+from yolo_slim.pruning.budget.choose import Masks, achieved, choose_masks
+from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.prune import prune
-from yolo_slim.pruning.rebuild import rebuild
+from yolo_slim.pruning.rebuild.parity import LIMIT, check_parity
+from yolo_slim.pruning.rebuild.rebuild import rebuild
 
 MODELS = Path(yolo.__file__).parent
 RESIDUALS = ("skip", "inner", "group")

@@ -14,14 +14,14 @@ from plain_model import maps_read, plain_model
 from torch import nn
 
 from yolo_slim import InputError, channel_graph, load
+from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
-from yolo_slim.deploy.check import read_images
-from yolo_slim.pruning.budget import Masks, choose_masks
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.criteria import score
+from yolo_slim.host.image import read_images
+from yolo_slim.pruning.budget.choose import Masks, choose_masks
+from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.masks import keep_vector
-from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.reconstruct import least_squares, reconstruct_
+from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.pruning.recover.reconstruct import least_squares, reconstruct_
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,19 +14,19 @@ from _data import coco_halves
 from torch import nn
 
 from yolo_slim import InputError, channel_graph, load, prune
+from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.cli import run
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import Accuracy, evaluate
-from yolo_slim.pruning import distill
-from yolo_slim.pruning.blocks import Masks
-from yolo_slim.pruning.budget import choose_masks
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.criteria import score
-from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.recover import ALL, PARTS, recover_
-from yolo_slim.pruning.statistics import retake_statistics_
+from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.masks import Masks
+from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.pruning.recover import distill
+from yolo_slim.pruning.recover.recover import ALL, PARTS, recover_
+from yolo_slim.pruning.recover.statistics import retake_statistics_
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

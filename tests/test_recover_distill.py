@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from yolo_slim import load
+from yolo_slim.calibration import Calibration
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.cli import run
 from yolo_slim.errors import InputError
-from yolo_slim.host.calibration import apart
-from yolo_slim.pruning import distill
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.distill import distill_, parts, relative_errors
-from yolo_slim.pruning.gram import ready
+from yolo_slim.host.outputs import apart
+from yolo_slim.pruning.activations import ready
 from yolo_slim.pruning.prune import prune
+from yolo_slim.pruning.recover import distill
+from yolo_slim.pruning.recover.distill import distill_, parts, relative_errors
 
 
 def images(count: int = 8, side: int = 64) -> Calibration:

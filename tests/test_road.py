@@ -22,7 +22,7 @@ from yolo_slim.commands import prune as prune_command
 from yolo_slim.errors import CheckFailed
 from yolo_slim.host import training
 from yolo_slim.host.options import HYP
-from yolo_slim.pruning.plan import write_yaml
+from yolo_slim.models.pruned_yaml import write_yaml
 
 SMALL = ["--imgsz", "64", "--batch-size", "8", "--workers", "0", "--device", "cpu", "--noplots"]
 

@@ -19,7 +19,8 @@ from torch import nn
 
 from yolo_slim import InputError, ModelPruned, load
 from yolo_slim.cli import run
-from yolo_slim.host.checkpoint import common, safe_loading, yolo
+from yolo_slim.host.checkpoint import safe_loading
+from yolo_slim.host.classes import common, yolo
 from yolo_slim.host.yamls import check_model_yaml, parse_activation
 
 REBUILD = torch._tensor._rebuild_from_type_v2  # torch's own list admits it; it calls its argument

@@ -31,14 +31,15 @@ from yolo_slim.commands import export, finetune, sparse
 from yolo_slim.commands import prune as prune_command
 from yolo_slim.deploy.check import compare
 from yolo_slim.deploy.export import to_onnx, to_torchscript
-from yolo_slim.host.checkpoint import safe_loading, yolo
+from yolo_slim.host.checkpoint import safe_loading
+from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.data import read_data
 from yolo_slim.host.evaluate import Accuracy, evaluate
 from yolo_slim.host.options import HYP
 from yolo_slim.host.scripts import kind
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, task_of_model, task_of_yaml
-from yolo_slim.pruning.model import build_model
+from yolo_slim.models.model import build_model
 from yolo_slim.report.tables import accuracy_table
 from yolo_slim.shapes import NAMES, clip, draw_image, make_shapes
 

@@ -33,11 +33,11 @@ from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host.data import check_data, images
 from yolo_slim.host.evaluate import Accuracy, evaluate
 from yolo_slim.host.validation import Validation, general, spread
-from yolo_slim.measure.cuts import Cut, Layer, cut_model, cuts, layers
-from yolo_slim.measure.scan import Row, digest, rising
-from yolo_slim.measure.scan_workers import Job, serve, workers
-from yolo_slim.measure.sensitivity import SETTINGS, read_scan, write_scan
-from yolo_slim.pruning.criteria import score
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.sensitivity.cuts import Cut, Layer, cut_model, cuts, layers
+from yolo_slim.sensitivity.run import SETTINGS, read_scan, write_scan
+from yolo_slim.sensitivity.scan import Row, digest, rising
+from yolo_slim.sensitivity.workers import Job, serve, workers
 from yolo_slim.shapes import NAMES, make_shapes
 
 pytestmark = pytest.mark.usefixtures("one_thread")

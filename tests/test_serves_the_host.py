@@ -11,11 +11,11 @@ from torch import nn
 
 from yolo_slim import ModelPruned, load, prune, save
 from yolo_slim.cli import run
-from yolo_slim.host.checkpoint import common, yolo
+from yolo_slim.host.classes import common, yolo
 from yolo_slim.measure.cost import cost
+from yolo_slim.models.model import default_activation
+from yolo_slim.models.pruned_yaml import read_yaml, write_yaml
 from yolo_slim.pruning.masks import apply_masks_
-from yolo_slim.pruning.model import default_activation
-from yolo_slim.pruning.plan import read_yaml, write_yaml
 
 
 @pytest.fixture

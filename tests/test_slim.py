@@ -18,7 +18,7 @@ from yolo_slim.commands.finetune import Finetuning
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.model import build_model
+from yolo_slim.models.model import build_model
 from yolo_slim.rounds.cut import RoundReport
 from yolo_slim.rounds.plan import plan
 from yolo_slim.rounds.report import rounds_table

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from yolo_slim import InputError, channel_graph, prune
+from yolo_slim.calibration import Calibration
 from yolo_slim.cli import run
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning import criteria
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.mask_cost import MaskCost
-from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.spread import GONE, spending, spread_out
+from yolo_slim.pruning.budget.mask_cost import MaskCost
+from yolo_slim.pruning.budget.spread import GONE, spending, spread_out
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.rebuild.rebuild import rebuild
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,13 +77,13 @@ def test_the_target_is_reached_in_steps(
 
 def test_steps_score_the_recovered_model(tiny_model: nn.Module, monkeypatch) -> None:
     """Each step sees a smaller model; what one has cut the next ones cut too."""
-    seen, score = list[tuple[int, set[str]]](), criteria.score
+    seen = list[tuple[int, set[str]]]()
 
     def look(model: nn.Module, graph, *args, **kwargs):
         seen.append((cost(model, 64).macs, set(graph.norms)))
         return score(model, graph, *args, **kwargs)
 
-    monkeypatch.setattr(criteria, "score", look)
+    monkeypatch.setattr("yolo_slim.pruning.prune.score", look)
     options = {"criterion": "l2", "calibration": images(), "imgsz": 64, "round_to": 1}
     steps = prune(tiny_model, macs=0.5, steps=4, recover=["weights"], **options)
     macs = [m for m, _ in seen]

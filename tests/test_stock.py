@@ -30,11 +30,12 @@ from yolo_slim.cli import run
 from yolo_slim.deploy.stock import PLAIN as HOSTS
 from yolo_slim.deploy.stock import names, stock, to_stock
 from yolo_slim.errors import CheckFailed
+from yolo_slim.extensions import admit
 from yolo_slim.host import checkpoint
-from yolo_slim.host.checkpoint import safe_loading, yolo
-from yolo_slim.host.extensions import admit
+from yolo_slim.host.checkpoint import safe_loading
+from yolo_slim.host.classes import yolo
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION
-from yolo_slim.pruning.model import ModelPruned
+from yolo_slim.models.model import ModelPruned
 from yolo_slim.shapes import NAMES
 
 GENERIC = (

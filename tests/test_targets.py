@@ -19,8 +19,7 @@ from torch import nn
 from yolo_slim import InputError, channel_graph, load, prune, save
 from yolo_slim.cli import run
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.budget import Goal, choose_masks
-from yolo_slim.pruning.prune import ROUND_TO
+from yolo_slim.pruning.budget.choose import ROUND_TO, Goal, choose_masks
 
 
 @pytest.fixture(scope="module")

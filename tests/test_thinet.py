@@ -16,13 +16,14 @@ from plain_model import maps_read, plain_model
 from torch import nn
 
 from yolo_slim import InputError, channel_graph
+from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph, Norm
-from yolo_slim.pruning.blocks import Blocks
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.criteria import find, score
-from yolo_slim.pruning.gram import filters, generator, grams, patches
-from yolo_slim.pruning.thinet import overlaps, removal_order, shares
-from yolo_slim.pruning.units import Units
+from yolo_slim.pruning.activations import filters, generator, grams, patches
+from yolo_slim.pruning.budget.blocks import Blocks
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.criteria.table import find
+from yolo_slim.pruning.criteria.thinet import overlaps, removal_order, shares
+from yolo_slim.pruning.criteria.units import Units
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -116,7 +117,7 @@ def test_depthwise_readers_hand_the_channel_on(tiny_yaml: dict) -> None:
     """GhostConv: the second half of its channels is made from the first by a depthwise conv."""
     from _common import randomise_norms_
 
-    from yolo_slim.host.checkpoint import yolo
+    from yolo_slim.host.classes import yolo
 
     tiny_yaml["backbone"][3][2] = "GhostConv"
     model = yolo.DetectionModel(tiny_yaml)

@@ -21,15 +21,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from yolo_slim import InputError, SparsityPenalty, channel_graph, prune
+from yolo_slim.calibration import Calibration
 from yolo_slim.channels import rules
 from yolo_slim.cli import guarded
 from yolo_slim.errors import CheckFailed
 from yolo_slim.host.image import smallest_image
-from yolo_slim.pruning import criteria
-from yolo_slim.pruning.calibration import Calibration
+from yolo_slim.pruning.criteria.table import CRITERIA
 from yolo_slim.pruning.masks import apply_masks_
-from yolo_slim.pruning.parity import check_parity
-from yolo_slim.pruning.rebuild import rebuild
+from yolo_slim.pruning.rebuild.parity import check_parity
+from yolo_slim.pruning.rebuild.rebuild import rebuild
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "vgg_cifar10"
 NAMES = ("vgg", "dataset", "training", "main")
@@ -135,7 +135,7 @@ def _beside(cfg: list, masks: dict) -> Iterator[tuple]:
     return ((c, None if c == "M" else next(masks)) for c in cfg)
 
 
-@pytest.mark.parametrize("criterion", criteria.HOMES)
+@pytest.mark.parametrize("criterion", CRITERIA)
 def test_every_criterion(example, digits, vgg11, criterion: str) -> None:
     """Half of the MACs, with a loss of classes in place of boxes."""
     batch = next(example.dataset.batches(digits, digits.train, 16))

@@ -17,7 +17,7 @@ from zoo import RESIDUAL, SHARES, build, zoo
 from yolo_slim import ModelPruned, channel_graph, prune, save
 from yolo_slim.deploy.check import compare
 from yolo_slim.deploy.export import to_onnx
-from yolo_slim.host.checkpoint import experimental, yolo
+from yolo_slim.host.classes import experimental, yolo
 from yolo_slim.measure.latency import session
 
 ZOO = {file.stem: file for file in zoo()}
@@ -92,7 +92,7 @@ def test_cut(name, models, files, tmp_path_factory) -> None:
 
 def build_again(data: dict) -> nn.Module:
     """A model from the pruned yaml alone, as finetuning from scratch makes it."""
-    from yolo_slim.pruning.model import build_model
+    from yolo_slim.models.model import build_model
 
     model = build_model(data)
     assert isinstance(model, ModelPruned)

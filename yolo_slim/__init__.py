@@ -10,38 +10,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from yolo_slim.calibration import Calibration
     from yolo_slim.channels.rules import channel_graph, rule, walk
     from yolo_slim.errors import InputError
+    from yolo_slim.extensions import admit
+    from yolo_slim.finegrained.weights import sparsify_
     from yolo_slim.host.calibration import calibrate
-    from yolo_slim.host.checkpoint import Checkpoint, load
-    from yolo_slim.host.extensions import admit
-    from yolo_slim.pruning.calibration import Calibration
-    from yolo_slim.pruning.criteria import criterion
-    from yolo_slim.pruning.finegrained import sparsify_
-    from yolo_slim.pruning.model import ModelPruned
+    from yolo_slim.host.checkpoint import Checkpoint
+    from yolo_slim.models import load
+    from yolo_slim.models.model import ModelPruned
+    from yolo_slim.pruning.criteria.table import criterion
     from yolo_slim.pruning.prune import Pruned, prune, save
-    from yolo_slim.pruning.weight_masks import reapply_
     from yolo_slim.sparsify.penalty import SparsityPenalty
+    from yolo_slim.weight_masks import reapply_
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "load": "host.checkpoint",
+    "load": "models",
     "Checkpoint": "host.checkpoint",
     "SparsityPenalty": "sparsify.penalty",
-    "admit": "host.extensions",
+    "admit": "extensions",
     "channel_graph": "channels.rules",
     "rule": "channels.rules",
     "walk": "channels.rules",
     "calibrate": "host.calibration",
-    "Calibration": "pruning.calibration",
-    "criterion": "pruning.criteria",
+    "Calibration": "calibration",
+    "criterion": "pruning.criteria.table",
     "prune": "pruning.prune",
     "Pruned": "pruning.prune",
-    "ModelPruned": "pruning.model",
+    "ModelPruned": "models.model",
     "save": "pruning.prune",
-    "sparsify_": "pruning.finegrained",
-    "reapply_": "pruning.weight_masks",
+    "sparsify_": "finegrained.weights",
+    "reapply_": "weight_masks",
     "InputError": "errors",
 }
 __all__ = [

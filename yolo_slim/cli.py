@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.parsing import Parser
 
 COMMANDS = {
     "slim": "the whole road in one command: cut, recover, train on; in rounds; a report",
@@ -30,22 +31,6 @@ COMMANDS = {
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
-class OneLineParser(Parser):
-    """The parser of a command: one line on an error, and --modules."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        text = "Python file with module classes of your own, and rules for them (repeatable)"
-        self.add_argument("--modules", action="append", metavar="FILE", help=text)
-
-
 def admit_modules(argv: Sequence[str] | None) -> None:
     """Import the files of --modules: before the command, since all that it opens may need them.
 
@@ -56,7 +41,7 @@ def admit_modules(argv: Sequence[str] | None) -> None:
     parser.add_argument("--modules", action="append")
     files = parser.parse_known_args(argv)[0].modules
     if files:
-        from yolo_slim.host.extensions import admit
+        from yolo_slim.extensions import admit
 
         for file in files:
             admit(file)

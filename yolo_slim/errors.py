@@ -23,3 +23,7 @@ class CheckFailed(RuntimeError):
 
     Scripts print the message to stderr and exit with code 1.
     """
+
+
+class ParityError(CheckFailed):
+    """The pruned model does not compute what the masked model computes: a fault of yolo_slim."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from yolo_slim.errors import InputError
+from yolo_slim.files import check_writable
 
 
 def newest(pattern: str, *, where: str, made_by: str, beside: str = "") -> Path:
@@ -68,26 +68,3 @@ def new_run(project: str | Path, name: str, exist_ok: bool = False) -> Path:
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def check_writable(folder: str | Path) -> None:
-    """Try that a folder can be made and written; what was made for it is removed again.
-
-    Raises:
-        InputError: it cannot.
-    """
-    if int(os.getenv("RANK", "-1")) > 0:  # one of torchrun's: the first one looks
-        return
-    folder = Path(folder)
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-        for made in missing:
-            made.rmdir()
-    except OSError as error:
-        raise InputError(
-            folder, f"cannot be written ({error.strerror})", "a writable folder"
-        ) from error

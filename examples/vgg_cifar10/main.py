@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.cli import Parser, guarded
+from yolo_slim.cli import guarded
 from yolo_slim.errors import InputError
+from yolo_slim.parsing import Parser
 
 RECIPES: dict[str, dict[str, Any]] = {  # sr is per optimizer step: few steps, large sr
     "cifar10": {"epochs": 160, "lr": 0.1, "sr": 1e-4},
@@ -66,7 +67,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Raise InputError for a number that is out of range, and where nothing can be written."""
-    from yolo_slim.runs import check_writable
+    from yolo_slim.files import check_writable
 
     least = {"epochs": 1, "batch_size": 2, "threads": 1, "seed": 0}
     for name, value in vars(args).items():
@@ -157,7 +158,7 @@ def cut(args: argparse.Namespace) -> None:
     from training import accuracy
 
     from yolo_slim import prune
-    from yolo_slim.pruning.budget import check_percent
+    from yolo_slim.pruning.budget.choose import check_percent
 
     percent = check_percent(args.percent)
     model, record = vgg.load(args.weights or args.out / RESULTS["sparse"])
@@ -187,7 +188,7 @@ def report(folder: Path) -> str:
     """
     import vgg
 
-    from yolo_slim.report.tables import ratio, table
+    from yolo_slim.text import ratio, table
 
     found = {s: vgg.load(folder / f)[1] for s, f in RESULTS.items() if (folder / f).is_file()}
     if not found:

@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-Residual = Literal["skip", "inner", "group"]
+from yolo_slim.channels.residual import Residual
+
 Ids = np.ndarray  # (C,) int: the BN channel behind each channel of a feature map, FREE where none
 FREE = -1  # a channel that no BN scales: the image, the output of a Detect conv
-RESIDUAL = ("skip", "inner", "group")
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import FREE, RESIDUAL, ChannelGraph, Ids, Residual, Tracer, join
+from yolo_slim.channels.graph import FREE, ChannelGraph, Ids, Tracer, join
+from yolo_slim.channels.residual import RESIDUAL, Residual
 from yolo_slim.errors import InputError
-from yolo_slim.host.checkpoint import common, experimental, yolo
+from yolo_slim.host.classes import common, experimental, yolo
 from yolo_slim.host.image import is_detector, smallest_image
-from yolo_slim.pruning.modules import (
+from yolo_slim.models.modules import (
     BottleneckPruned,
     C3Pruned,
     SegmentPruned,

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.cli import OneLineParser
 from yolo_slim.errors import InputError
-from yolo_slim.runs import check_writable
+from yolo_slim.files import check_writable
+from yolo_slim.parsing import OneLineParser
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
 
     from tqdm import tqdm
 
-    from yolo_slim.host.checkpoint import load, write_aside
+    from yolo_slim.files import write_aside
+    from yolo_slim.host.checkpoint import load
     from yolo_slim.measure.onnx_cost import OnnxFile, read_onnx
     from yolo_slim.report.bench_table import bench_tables, layer_table
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.cli import OneLineParser
+from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run, to_cut
 
 SPARSE_EPOCHS, FINETUNE_EPOCHS, PERCENT = 22, 16, 0.6
@@ -67,7 +67,7 @@ def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
     from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import read_data, shipped
     from yolo_slim.host.evaluate import evaluate
-    from yolo_slim.report.tables import giga, mega, ratio, table
+    from yolo_slim.text import giga, mega, ratio, table
 
     cut = json.loads((second / "report.json").read_text())
     exported = json.loads((fourth / "report.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import yolo_slim.models  # noqa: F401  (pruned models are known from here on)
 from yolo_slim.host.scripts import run_host
 
 

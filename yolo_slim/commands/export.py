@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.cli import OneLineParser
 from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run, newest
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
     )
 
-    from yolo_slim.host.checkpoint import load, write_aside
+    from yolo_slim.files import write_aside
+    from yolo_slim.host.checkpoint import load
     from yolo_slim.host.evaluate import check_imgsz
 
     source = load(weights)
@@ -120,7 +121,8 @@ def dense_model(source: Checkpoint, path: str | None) -> nn.Module | None:
 
     Latency does not depend on the weights, so that the architecture will do.
     """
-    from yolo_slim.host.checkpoint import load, yolo
+    from yolo_slim.host.checkpoint import load
+    from yolo_slim.host.classes import yolo
 
     if path:
         return load(path).model
@@ -128,7 +130,7 @@ def dense_model(source: Checkpoint, path: str | None) -> nn.Module | None:
     if not ancestry:
         return None
     from yolo_slim.deploy.export import quiet
-    from yolo_slim.pruning.model import build_model
+    from yolo_slim.models.model import build_model
 
     yaml = dict(ancestry[0]["dense_yaml"])
     with quiet():
@@ -145,8 +147,8 @@ def image_batches(
 
     With --dynamic two more batches, of other sizes.
     """
-    from yolo_slim.deploy.check import read_images
     from yolo_slim.host.data import check_data, images, read_data
+    from yolo_slim.host.image import read_images
 
     if opt.data:
         files = images(check_data(opt.data, source.model.nc))
@@ -204,7 +206,7 @@ def check(
     from yolo_slim.deploy.check import compare
     from yolo_slim.deploy.export import quiet
     from yolo_slim.measure.latency import session
-    from yolo_slim.pruning.parity import one_thread
+    from yolo_slim.numerics import one_thread
 
     if kind == "onnx":
         runtime = session(content, threads)
@@ -231,7 +233,9 @@ def loaded(content: bytes) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
 
     import torch
 
-    from yolo_slim.host.checkpoint import load, write_aside, yolo
+    from yolo_slim.files import write_aside
+    from yolo_slim.host.checkpoint import load
+    from yolo_slim.host.classes import yolo
 
     with tempfile.TemporaryDirectory() as folder:
         model = load(write_aside(Path(folder) / "stock.pt", content)).model
@@ -261,7 +265,7 @@ def time_against(
 
 def timing_text(timing: dict[str, Any], opt: argparse.Namespace, imgsz: int) -> str:
     """The timing as a table, with what it was taken under."""
-    from yolo_slim.report.tables import table
+    from yolo_slim.text import table
 
     if not timing:
         return "latency: not measured"

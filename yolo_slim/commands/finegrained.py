@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.cli import OneLineParser
 from yolo_slim.errors import InputError
+from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run
 
 if TYPE_CHECKING:
@@ -60,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if opt.repeats == 1:
         raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
 
-    from yolo_slim.host.checkpoint import load, save_model, write_aside
+    from yolo_slim.files import write_aside
+    from yolo_slim.finegrained.weights import check_share, sparsify_
+    from yolo_slim.host.checkpoint import load, save_model
     from yolo_slim.host.data import check_data
     from yolo_slim.host.evaluate import check_device, check_imgsz
-    from yolo_slim.pruning.finegrained import check_share, sparsify_
     from yolo_slim.report.tables import accuracy_table
 
     if opt.sparsity is not None:
@@ -112,9 +113,9 @@ def read_ratios(opt: argparse.Namespace) -> dict[str, float]:
     Raises:
         InputError: no such file, or not a yaml of globs and shares.
     """
+    from yolo_slim.finegrained.weights import check_share
     from yolo_slim.host.data import read_mapping
-    from yolo_slim.pruning.choose import parse_ratio
-    from yolo_slim.pruning.finegrained import check_share
+    from yolo_slim.pruning.budget.globs import parse_ratio
 
     ratios: dict[str, Any] = {}
     if opt.ratios:
@@ -163,7 +164,7 @@ def time_both(models: dict[str, nn.Module], opt: argparse.Namespace, imgsz: int)
 
 def latency_text(latency: dict[str, Any], opt: argparse.Namespace, imgsz: int) -> str:
     """What the zeros do for the speed: nothing, and the figures that show it."""
-    from yolo_slim.report.tables import table
+    from yolo_slim.text import table
 
     text = "Zeros alone do not make a dense runtime faster: it multiplies by them like by any other"
     text += " number.\nprune.py, which cuts whole channels, does."

@@ -16,14 +16,17 @@ from yolo_slim.distill.hints import Hints, kept_channels
 from yolo_slim.distill.record import record
 from yolo_slim.distill.teacher import Teacher, check_teacher
 from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.files import write_aside
 from yolo_slim.host import data, options, training
-from yolo_slim.host.checkpoint import load, write_aside
-from yolo_slim.host.tasks import task_of
-from yolo_slim.pruning.model import ModelPruned, build_heir, build_model
-from yolo_slim.pruning.plan import pruned_yaml, write_yaml
-from yolo_slim.pruning.weight_masks import WeightMasks, check_zeros, hold_masks, masks_of
+from yolo_slim.host.checkpoint import load
+from yolo_slim.host.options import task_of
+from yolo_slim.models.model import ModelPruned, build_heir, build_model
+from yolo_slim.models.pruned_yaml import write_yaml
+from yolo_slim.pruning.rebuild.plan import pruned_yaml
+from yolo_slim.resume import resolve_resume_
 from yolo_slim.runs import newest
 from yolo_slim.shapes import NAMES
+from yolo_slim.weight_masks import WeightMasks, check_zeros, hold_masks, masks_of
 
 YAML = "pruned.yaml"  # in the run's folder: what is trained, and the mark of a finetuning
 LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         project="runs/finetune",
     )
     if opt.resume:
-        options.resolve_resume_(opt, beside=YAML, made_by="finetune_pruned.py")
+        resolve_resume_(opt, beside=YAML, made_by="finetune_pruned.py")
     else:
         resolve_defaults_(opt)
     folder = run(opt)

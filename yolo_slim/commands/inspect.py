@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolo_slim.cli import OneLineParser
+from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run
 
 

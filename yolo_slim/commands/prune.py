@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.cli import OneLineParser
 from yolo_slim.errors import InputError
+from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run, sparse_run
 
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
     from yolo_slim.host.evaluate import Accuracy
     from yolo_slim.pruning.prune import Pruned
-    from yolo_slim.pruning.recover import Judge
+    from yolo_slim.pruning.recover.recover import Judge
 
 TARGETS = ("percent", "macs", "params", "size_mb", "latency")
 MACS = 0.5  # share that is left of a model that was not trained with --st
@@ -123,11 +123,11 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.host.data import check_data, labelled
     from yolo_slim.host.evaluate import check_device, check_imgsz
     from yolo_slim.host.head import same_classes, with_classes
-    from yolo_slim.pruning import criteria
-    from yolo_slim.pruning.automatic import criterion_for
-    from yolo_slim.pruning.choose import parse_ratio, select
+    from yolo_slim.pruning.budget.globs import parse_ratio, select
+    from yolo_slim.pruning.criteria.automatic import criterion_for
+    from yolo_slim.pruning.criteria.table import find
     from yolo_slim.pruning.prune import check_reach, prune, wished
-    from yolo_slim.pruning.recover import ALL, NEED_DATA
+    from yolo_slim.pruning.recover.recover import ALL, NEED_DATA
     from yolo_slim.report.cut_files import write_cut
     from yolo_slim.sparsify.trained import as_trained_, cost
 
@@ -135,14 +135,14 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     if opt.criterion.lower() == "auto":
         opt.criterion = "auto"
     else:
-        criteria.find(opt.criterion)
+        find(opt.criterion)
     budget, by_layer = read_budget(opt)
     ratios = by_layer | dict(parse_ratio(text) for text in opt.ratio)
     check_device(opt.device)
     parts_of(opt.recover, ())
     source = load(weights)
     chosen = resolve_criterion_(opt, source)
-    how = criteria.find(opt.criterion)
+    how = find(opt.criterion)
     recover = parts_of(opt.recover, how.recover)
     fits = [part for part in recover if part in NEED_DATA]
     looks = how.data or bool(fits)
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     if chosen and how.data and data is not None and not renewed:
         known, wish = not single and labelled(data), wished(*(getattr(opt, n) for n in TARGETS))
         opt.criterion = criterion_for(source.model, wish, known)
-        how = criteria.find(opt.criterion)
+        how = find(opt.criterion)
         if opt.recover is None and not opt.dry_run:
             recover = ALL  # mAP is measured after each part, and says what helps
     if opt.dry_run:
@@ -284,7 +284,7 @@ def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     Raises:
         InputError: no such file, or it is neither shares by layer nor a scan.
     """
-    from yolo_slim.pruning.spread import BUDGETS
+    from yolo_slim.pruning.budget.spread import BUDGETS
 
     if opt.budget in (None, *BUDGETS):
         return opt.budget, {}
@@ -292,10 +292,10 @@ def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     if not path.is_file():
         raise InputError(where, "no such file", f"{', '.join(BUDGETS)}, a yaml or a csv")
     if path.suffix == ".csv":
-        from yolo_slim.measure.sensitivity import read_scan
+        from yolo_slim.sensitivity.run import read_scan
 
         return read_scan(path), {}
-    from yolo_slim.pruning.choose import read_ratios
+    from yolo_slim.pruning.budget.globs import read_ratios
 
     ratios = read_ratios(path, where)
     targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
@@ -309,7 +309,7 @@ def parts_of(text: str | None, default: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InputError: it names another one.
     """
-    from yolo_slim.pruning.recover import ALL, check_parts
+    from yolo_slim.pruning.recover.recover import ALL, check_parts
 
     if text in (None, "none"):
         return check_parts(default if text is None else ())

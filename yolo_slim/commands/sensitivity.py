@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_slim.cli import OneLineParser
 from yolo_slim.errors import InputError
+from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run
 
 if TYPE_CHECKING:
-    from yolo_slim.measure.sensitivity import Plan
+    from yolo_slim.sensitivity.run import Plan
 
 SHARES = [n / 10 for n in range(1, 10)]
 
@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if opt.resume and not (Path(opt.resume) / "sensitivity.csv").is_file():
         raise InputError("--resume", opt.resume, "the folder of a scan, with a sensitivity.csv")
 
-    from yolo_slim.measure.sensitivity import run_scan
-    from yolo_slim.report.sensitivity_plot import plot_scan
+    from yolo_slim.sensitivity.plot import plot_scan
+    from yolo_slim.sensitivity.run import run_scan
 
     plan = make_plan(opt)
     folder = Path(opt.resume) if opt.resume else new_run(opt.project, opt.name)
@@ -99,13 +99,14 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import check_data, images
     from yolo_slim.host.evaluate import check_device, check_imgsz
-    from yolo_slim.measure.scan import digest
-    from yolo_slim.measure.scan_workers import Job
-    from yolo_slim.measure.sensitivity import Plan
-    from yolo_slim.pruning import criteria
+    from yolo_slim.pruning.criteria.score import score
+    from yolo_slim.pruning.criteria.table import find
+    from yolo_slim.sensitivity.run import Plan
+    from yolo_slim.sensitivity.scan import digest
+    from yolo_slim.sensitivity.workers import Job
 
     check_device(opt.device)
-    how = criteria.find(opt.criterion)
+    how = find(opt.criterion)
     source = load(opt.weights)
     trained = source.train.get("imgsz", 640)
     stride = max(int(source.model.stride.max()), 32)
@@ -119,7 +120,7 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     if scored and not graph.prunable:
         raise InputError(opt.weights, "no BatchNorm that may be cut", "one; or --kind weights")
     calibration = calibrate(data, source.model, imgsz=imgsz) if len(splits) > 1 else None
-    scores = criteria.score(source.model, graph, opt.criterion, calibration) if scored else {}
+    scores = score(source.model, graph, opt.criterion, calibration) if scored else {}
     settings = {
         "weights": source.path.absolute(),
         "digest": digest(source.model),

@@ -17,20 +17,21 @@ from yolo_slim.commands import finetune, sparse
 from yolo_slim.commands.prune import MACS
 from yolo_slim.distill.teacher import check_teacher
 from yolo_slim.errors import InputError
+from yolo_slim.extensions import admit
+from yolo_slim.files import write_aside
 from yolo_slim.host import data, options, training
 from yolo_slim.host.calibration import calibrate
-from yolo_slim.host.checkpoint import load, save_model, write_aside
+from yolo_slim.host.checkpoint import load, save_model
 from yolo_slim.host.evaluate import evaluate
-from yolo_slim.host.extensions import admit
 from yolo_slim.host.head import same_classes, with_classes
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning import criteria
-from yolo_slim.pruning.automatic import criterion_for
-from yolo_slim.pruning.model import build_model
-from yolo_slim.pruning.prune import ROUND_TO, check_reach
-from yolo_slim.pruning.recover import ALL
-from yolo_slim.pruning.targets import check_target
-from yolo_slim.report.tables import giga
+from yolo_slim.models.model import build_model
+from yolo_slim.pruning.budget.choose import ROUND_TO
+from yolo_slim.pruning.budget.targets import check_target
+from yolo_slim.pruning.criteria.automatic import criterion_for
+from yolo_slim.pruning.criteria.table import find
+from yolo_slim.pruning.prune import check_reach
+from yolo_slim.pruning.recover.recover import ALL
 from yolo_slim.rounds.cut import RoundReport, cut_round
 from yolo_slim.rounds.plan import Leg, plan
 from yolo_slim.rounds.report import PICTURE, REPORT, write_report
@@ -39,6 +40,7 @@ from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.penalty import AUTO
 from yolo_slim.sparsify.session import SparseSession
 from yolo_slim.sparsify.trained import kept_of
+from yolo_slim.text import giga
 
 STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
 OWN = ("rounds", "criterion", "calib_images", "at_once")
@@ -165,12 +167,12 @@ def check_options(opt: argparse.Namespace) -> None:
         known = known and data.labelled(data.read_data(opt.data))
         wish = ("macs", opt.macs)
         opt.criterion = SPARSE if opt.st else criterion_for(model, wish, known) if known else DENSE
-    opt.residual = opt.residual or criteria.find(opt.criterion).residual
+    opt.residual = opt.residual or find(opt.criterion).residual
     finetune.check_lr_times(opt)
     opt.lr_times = finetune.lr_times_of(opt) if opt.lr_times is None else opt.lr_times
     options.check_common(opt)
     opt.at_once = model is not None and not opt.cfg and not opt.st
-    if opt.at_once and criteria.find(opt.criterion).labels:  # which have to be of its classes
+    if opt.at_once and find(opt.criterion).labels:  # which have to be of its classes
         opt.at_once = same_classes(model, class_names(opt))
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
@@ -311,7 +313,7 @@ def cut(
     """
     assert leg.left is not None
     sets, saved = data.read_data(opt.data), load(source)
-    model, how = saved.model, criteria.find(opt.criterion)
+    model, how = saved.model, find(opt.criterion)
     target = {"macs": share_of(folder, model, leg.left, opt), "round_to": opt.round_to}
     if kept_of(saved, "penalty", "auto", "part") == 1:  # all that was to be zero is
         zero = kept_of(saved, "penalty", "auto", "percent")

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import RESIDUAL, Residual
+from yolo_slim.channels.residual import RESIDUAL, Residual
 from yolo_slim.errors import InputError
 from yolo_slim.host import data, options, training
 from yolo_slim.host.checkpoint import load
-from yolo_slim.host.tasks import DETECTION, SEGMENTATION, task_of
-from yolo_slim.pruning.budget import DEFAULT, check_percent
-from yolo_slim.pruning.model import build_heir, build_model
-from yolo_slim.pruning.prune import ROUND_TO
-from yolo_slim.pruning.weight_masks import hold_masks
+from yolo_slim.host.options import task_of
+from yolo_slim.host.tasks import DETECTION, SEGMENTATION
+from yolo_slim.models.model import build_heir, build_model
+from yolo_slim.pruning.budget.choose import DEFAULT, ROUND_TO, check_percent
+from yolo_slim.resume import resolve_resume_
 from yolo_slim.runs import to_cut
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.monitor import CSV
@@ -27,6 +27,7 @@ from yolo_slim.sparsify.probe import Probe
 from yolo_slim.sparsify.schedule import REACHED
 from yolo_slim.sparsify.session import SparseSession, rates_of
 from yolo_slim.sparsify.verdict import ready
+from yolo_slim.weight_masks import hold_masks
 
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
 DEMO_DATA = {DETECTION: "data/shapes.yaml", SEGMENTATION: "data/shapes-seg.yaml"}
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         for name in given(opt):
             raise InputError(name, "given with --resume", "the options of the run that goes on")
         beside = CSV if opt.resume is True else "opt.yaml"
-        options.resolve_resume_(opt, beside=beside, made_by="train_sparse.py")
+        resolve_resume_(opt, beside=beside, made_by="train_sparse.py")
         opt.st = was_sparse(opt.resume)
     else:
         resolve_defaults_(opt)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.errors import InputError
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import mend
 
 mend()
 
-from yolov5.utils.augmentations import letterbox  # noqa: E402
 
 BOX_LIMIT = 0.05  # px
 SCORE_LIMIT = 1e-4
@@ -54,24 +51,6 @@ class Agreement:
         if self.masks is not None:
             parts.append(f"masks within {self.masks:.1g} of the largest value")
         return f"{', '.join(parts)} on {self.images} images"
-
-
-def read_images(files: Sequence[Path], height: int, width: int | None = None) -> np.ndarray:
-    """Letterbox images as YOLOv5's detect does: (n, 3, height, width) float32 in [0, 1], RGB.
-
-    Raises:
-        InputError: a file is not an image.
-    """
-    import cv2
-
-    batch = []
-    for file in files:
-        image = cv2.imread(str(file))
-        if image is None:
-            raise InputError(file, "not an image", "an image that OpenCV reads")
-        image = letterbox(image, (height, width or height), auto=False)[0]
-        batch.append(image[:, :, ::-1].transpose(2, 0, 1))
-    return np.stack(batch).astype(np.float32) / 255
 
 
 @torch.no_grad()

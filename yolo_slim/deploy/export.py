@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.host.checkpoint import class_names, yolo
+from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.host.compat import replaced
-from yolo_slim.pruning.weight_masks import baked
+from yolo_slim.weight_masks import baked
 
 LOGGER = logging.getLogger("yolov5")
 

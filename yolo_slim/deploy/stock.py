@@ -26,10 +26,11 @@ from torch import nn
 from torch import save as torch_save
 
 from yolo_slim.errors import CheckFailed, InputError
-from yolo_slim.host.checkpoint import common, finished, yolo
-from yolo_slim.pruning import model as pruned_models
-from yolo_slim.pruning import modules as pruned_modules
-from yolo_slim.pruning.weight_masks import baked
+from yolo_slim.host.checkpoint import finished
+from yolo_slim.host.classes import common, yolo
+from yolo_slim.models import model as pruned_models
+from yolo_slim.models import modules as pruned_modules
+from yolo_slim.weight_masks import baked
 
 PLAIN: dict[type, type] = {
     pruned_modules.BottleneckPruned: common.Bottleneck,

@@ -7,7 +7,7 @@ from torch import nn
 
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.training import LOGGER
-from yolo_slim.pruning.weight_masks import baked
+from yolo_slim.weight_masks import baked
 
 LAYOUT = torch.channels_last  # the pass takes three quarters of the time in it
 

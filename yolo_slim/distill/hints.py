@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from yolo_slim.distill.asked import LAYOUT, asked
-from yolo_slim.distill.loss import relative_error
 from yolo_slim.errors import InputError
-from yolo_slim.host.checkpoint import common
+from yolo_slim.host.classes import common
+from yolo_slim.numerics import relative_error
 
 UNTIL = 0.25  # share of the training after which there are no hints
 GAIN = 1.0  # of the hints at the start, beside the host's loss of an image (about 0.1 to 0.3)

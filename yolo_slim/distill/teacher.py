@@ -15,8 +15,9 @@ import torch.distributed as dist
 from torch import nn
 
 from yolo_slim.distill.asked import LAYOUT, asked
-from yolo_slim.distill.loss import GAINS, PARTS, feature_part, maps, output_parts
+from yolo_slim.distill.loss import GAINS, PARTS, feature_part
 from yolo_slim.errors import InputError
+from yolo_slim.host.outputs import maps, output_parts
 
 
 def check_teacher(

@@ -15,15 +15,15 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from yolo_slim.distill.loss import GAINS, maps, output_parts
+from yolo_slim.calibration import Batch, Calibration
 from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_classes, check_polygons, read_mapping
 from yolo_slim.host.data import images as image_files
 from yolo_slim.host.evaluate import check_imgsz
 from yolo_slim.host.options import HYP
+from yolo_slim.host.outputs import apart
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
-from yolo_slim.pruning.calibration import Batch, Calibration
 
 mend()
 
@@ -124,17 +124,6 @@ def _batch(loaded: tuple[Any, ...]) -> Batch:
     """Of what the host's loader gives: uint8 images, labels, paths, shapes, masks if any."""
     images, labels, _, _, *masks = loaded
     return images.float() / 255, (labels, *masks)
-
-
-def apart(student: Any, teacher: Any, nc: int) -> torch.Tensor:
-    """How far the raw outputs of a detector are from its teacher's: a scalar.
-
-    Args:
-        student, teacher: raw maps, of a segmentation model with its masks, which are not compared.
-        nc: number of classes.
-    """
-    found = output_parts(maps(student), maps(teacher), nc)
-    return torch.stack([GAINS[name] * value for name, value in found.items()]).sum()
 
 
 def training_loss(model: nn.Module, imgsz: int) -> Callable[[nn.Module, Batch], torch.Tensor]:

@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import pickle
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +30,22 @@ from torch import load as torch_load
 from torch import nn
 from torch import save as torch_save
 
+from yolo_slim import weight_masks
 from yolo_slim.errors import InputError
-from yolo_slim.host import extensions, unpickle
-from yolo_slim.host.compat import mend, replaced
+from yolo_slim.files import write_aside
+from yolo_slim.host import unpickle
+from yolo_slim.host.admitted import admitted
+from yolo_slim.host.classes import OURS, class_names, common, experimental, known_modules, yolo
+from yolo_slim.host.compat import replaced
 from yolo_slim.host.yamls import check_model_yaml
-from yolo_slim.pruning import weight_masks
-
-mend()
-
-from yolov5.models import common, experimental, yolo  # noqa: E402
+from yolo_slim.numerics import survives_half
 
 STATE = "yolo_slim"  # the entry of a file that holds what the hooks of a training kept
 _OPENS_FILES = {"DetectMultiBackend", "AutoShape", "Ensemble"}  # never on the list
-_OURS: list[type[nn.Module]] = []
-
-
-def register(cls: type[nn.Module]) -> type[nn.Module]:
-    """Class decorator: checkpoints may hold this module."""
-    _OURS.append(cls)
-    allow_list.cache_clear()
-    return cls
+FORMER_HOMES = {  # where our classes were when older checkpoints were written
+    "yolo_slim.models.modules": ("yolo_slim.pruning.modules",),
+    "yolo_slim.models.model": ("yolo_slim.pruning.model",),
+}
 
 
 @dataclass(frozen=True)
@@ -82,16 +75,22 @@ class Checkpoint:
         return f"{self.path}: {len(self.names)} classes, {params:,} parameters"
 
 
-@lru_cache(maxsize=1)
 def allow_list() -> list[unpickle.Pair]:
     """What a checkpoint may name: for torch.serialization.safe_globals."""
-    import_module("yolo_slim.pruning.model")  # registers the classes of pruned models
+    return _allow_list(tuple(OURS.values()))
+
+
+@lru_cache(maxsize=1)
+def _allow_list(ours: tuple[type[nn.Module], ...]) -> list[unpickle.Pair]:
     allowed = unpickle.data_names()
     attention = nn.modules.linear.NonDynamicallyQuantizableLinear  # in nn.MultiheadAttention
-    for cls in _classes(nn.modules) + [nn.DataParallel, attention, *_OURS]:
+    for cls in _classes(nn.modules) + [nn.DataParallel, attention]:
         name = unpickle.Name(cls)
         allowed += [(name, f"{cls.__module__}.{cls.__name__}")]
         allowed += [(name, f"torch.nn.modules.{cls.__module__.split('.')[-1]}.{cls.__name__}")]
+    for cls in ours:
+        homes = (cls.__module__, *FORMER_HOMES.get(cls.__module__, ()))
+        allowed += [(unpickle.Name(cls), f"{home}.{cls.__name__}") for home in homes]
     for cls in _classes(common) + _classes(experimental) + _classes(yolo):
         if cls.__name__ in _OPENS_FILES:
             continue
@@ -123,7 +122,7 @@ def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
             return unpickle.build(loaded)
         except pickle.UnpicklingError as error:
             name = refused_name(error)
-            cls = extensions.admitted(name) if name else None
+            cls = admitted(name) if name else None
             if name is None or cls is None or any(name == known for _, known in allowed):
                 raise
             allowed.append((unpickle.Name(cls), name))
@@ -242,11 +241,6 @@ def load(path: str | Path) -> Checkpoint:
     )
 
 
-def known_modules() -> dict[str, Any]:
-    """What a model yaml may name: the host's namespace, our modules, those of --modules."""
-    return {**vars(yolo), **{cls.__name__: cls for cls in _OURS}, **extensions.ADMITTED}
-
-
 def modernise_(model: nn.Module) -> None:
     """Bring a model of an older YOLOv5 to the form that 7.0 expects; fp32 and eval, in place.
 
@@ -276,14 +270,6 @@ def modernise_(model: nn.Module) -> None:
     model.float().eval()
 
 
-def class_names(model: nn.Module) -> dict[int, str]:
-    """Class index to name; YOLOv5 before 6.2, and any model before its training, has a list."""
-    nc = model.model[-1].nc
-    names = getattr(model, "names", None) or [str(i) for i in range(nc)]
-    pairs = names.items() if isinstance(names, dict) else enumerate(names)
-    return {int(index): str(name) for index, name in pairs}
-
-
 def attempt_load(
     weights: Any, device: Any = None, inplace: bool = True, fuse: bool = True
 ) -> nn.Module:
@@ -298,53 +284,7 @@ def attempt_load(
     return model.fuse().eval() if fuse else model.eval()
 
 
-def _install_guards() -> None:
-    parse_model = yolo.parse_model
-
-    def guarded_parse_model(d: dict, ch: list[int]) -> Any:
-        check_model_yaml(d, namespace={**vars(yolo), **extensions.ADMITTED})
-        missing = [key for key in ("depth_multiple", "width_multiple") if key not in d]
-        if missing:
-            raise InputError("model yaml", f"no entry {', '.join(missing)}", "a YOLOv5 model yaml")
-        return parse_model(extensions.with_factories(d), ch)
-
-    yolo.parse_model = guarded_parse_model
-    experimental.attempt_load = attempt_load
-
-
-_install_guards()
-
-
-def write_aside(path: str | Path, data: bytes) -> Path:
-    """Write a file beside its name and rename it: the old one stays whole until the new one is.
-
-    Raises:
-        InputError: the folder cannot be written or the disk is full; the old file is untouched.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise InputError(
-            path, f"cannot be written ({error.strerror})", "a writable place"
-        ) from error
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+experimental.attempt_load = attempt_load
 
 
 def write(path: str | Path, data: dict[str, Any]) -> Path:
@@ -377,9 +317,3 @@ def finished(model: nn.Module) -> dict[str, Any]:
     copy = copy.half() if survives_half(copy) else copy.float()
     data = {"epoch": -1, "best_fitness": None, "model": copy, "ema": None, "updates": None}
     return data | {"optimizer": None, "opt": None, "date": datetime.now().isoformat()}
-
-
-def survives_half(model: nn.Module) -> bool:
-    """True if every weight of a model is the same in half precision."""
-    tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
-    return all(torch.equal(t.half().to(t.dtype), t) for t in tensors)

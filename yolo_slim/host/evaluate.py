@@ -14,7 +14,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend
 from yolo_slim.host.data import check_polygons
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
-from yolo_slim.pruning.weight_masks import baked
+from yolo_slim.weight_masks import baked
 
 mend()
 

@@ -1,11 +1,20 @@
-"""The image that a model takes: read off a YOLOv5 detector, stated by any other model."""
+"""Images: the size that a model takes, and files as YOLOv5 letterboxes them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 from torch import nn
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.checkpoint import yolo
+from yolo_slim.host.classes import yolo
+from yolo_slim.host.compat import mend
+
+mend()
+
+from yolov5.utils.augmentations import letterbox  # noqa: E402
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -33,3 +42,21 @@ def smallest_image(model: nn.Module) -> tuple[int, int, int]:
     if len(sizes) != 3 or not all(type(size) is int and size > 0 for size in sizes):
         raise InputError(f"{name}.image", repr(image), expected)
     return sizes[0], sizes[1], sizes[2]
+
+
+def read_images(files: Sequence[Path], height: int, width: int | None = None) -> np.ndarray:
+    """Letterbox images as YOLOv5's detect does: (n, 3, height, width) float32 in [0, 1], RGB.
+
+    Raises:
+        InputError: a file is not an image.
+    """
+    import cv2
+
+    batch = []
+    for file in files:
+        image = cv2.imread(str(file))
+        if image is None:
+            raise InputError(file, "not an image", "an image that OpenCV reads")
+        image = letterbox(image, (height, width or height), auto=False)[0]
+        batch.append(image[:, :, ::-1].transpose(2, 0, 1))
+    return np.stack(batch).astype(np.float32) / 255

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from yolo_slim.host import checkpoint
+from yolo_slim.files import write_aside
 
 
 class AnnouncedLoader:
@@ -109,4 +109,4 @@ def keep_rows(file: Path, epochs: int) -> None:
     kept = [row for row in rows if row.split(",")[0].strip().isdigit()]
     kept = [row for row in kept if int(row.split(",")[0]) < epochs]
     if kept != rows:
-        checkpoint.write_aside(file, "".join([header, *kept]).encode())
+        write_aside(file, "".join([header, *kept]).encode())

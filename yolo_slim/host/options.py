@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import InputError
+from yolo_slim.files import check_writable
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
-from yolo_slim.host.extensions import admit
-from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, find_yaml, task_of
-from yolo_slim.runs import check_writable, newest
+from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model, task_of_yaml
 
 mend()
 
@@ -74,7 +73,7 @@ def parse_options(
         description: what it does, for --help.
         defaults: defaults that differ from the host's.
     """
-    from yolo_slim.cli import OneLineParser
+    from yolo_slim.parsing import OneLineParser
 
     parser = OneLineParser(prog=prog, description=description)
     detection, segmentation = host_options(DETECTION), host_options(SEGMENTATION)
@@ -179,24 +178,28 @@ def check_cfg(path: str, build: BuildModel) -> nn.Module:
             raise InputError(f"--cfg {path}", text, "layers that fit together") from error
 
 
-def resolve_resume_(opt: argparse.Namespace, *, beside: str, made_by: str) -> None:
-    """The newest unfinished run of the right kind where --resume names none.
+def task_of(opt: argparse.Namespace) -> Task:
+    """What is to be trained: of --resume, else of --cfg, else of --weights.
 
     Raises:
-        InputError: nothing to resume, a finished run, or a run of another kind.
+        InputError: neither is given, or the file cannot be read.
     """
-    if opt.resume is True:
-        opt.resume = newest("**/weights/last.pt", where="--resume", made_by=made_by, beside=beside)
-    last = Path(opt.resume)
-    if not last.is_file() and (last.parent.parent / "opt.yaml").is_file():
-        raise InputError(f"--resume {last}", "none was saved yet", "a run whose first epoch ended")
-    saved = last.parent.parent / "opt.yaml"
-    if saved.is_file():
-        for file in data.read_mapping(saved, "the options of a run").get("modules") or []:
-            admit(file)
-    if checkpoint.load(last).epoch < 0:
-        raise InputError(f"--resume {last}", "a finished training", "one that was interrupted")
-    for name in ("opt.yaml", beside):
-        if not (last.parent.parent / name).is_file():
-            raise InputError(f"--resume {last}", f"no {name} in its run", f"a run of {made_by}")
-    opt.resume = str(last.absolute())
+    if opt.resume:
+        return task_of_model(checkpoint.load(opt.resume).model)
+    if opt.cfg:
+        return task_of_yaml(data.read_mapping(find_yaml("--cfg", opt.cfg), "a model yaml"))
+    if opt.weights:
+        return task_of_model(checkpoint.load(opt.weights).model)
+    raise InputError("--weights", "not given, nor is --cfg", "one of the two")
+
+
+def find_yaml(option: str, value: str | Path) -> str:
+    """A yaml by its path, or by its name among those that ship with the host.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    try:
+        return str(general.check_yaml(str(value)))
+    except AssertionError as error:
+        raise InputError(option, value, "a yaml file") from error

@@ -33,7 +33,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
     Raises:
         InputError: weights or data cannot be used, or the host refused its options.
     """
-    from yolo_slim.cli import OneLineParser
+    from yolo_slim.parsing import OneLineParser
 
     options = list(sys.argv[1:] if argv is None else argv)
     first = OneLineParser(prog=f"yolo-slim {name}", add_help=False)

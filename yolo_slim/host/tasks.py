@@ -5,24 +5,19 @@ What runs follows from the model: a last layer Segment makes it one for segmenta
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from yolo_slim.errors import InputError
-from yolo_slim.host import checkpoint, data
 from yolo_slim.host.compat import mend
 
 mend()
 
 from yolov5.models import yolo  # noqa: E402
-from yolov5.utils import general  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -62,30 +57,3 @@ def task_of_yaml(cfg: Mapping[str, Any]) -> Task:
     except (KeyError, IndexError, TypeError):  # no model yaml: for others to say
         segments = False
     return SEGMENTATION if segments else DETECTION
-
-
-def task_of(opt: argparse.Namespace) -> Task:
-    """What is to be trained: of --resume, else of --cfg, else of --weights.
-
-    Raises:
-        InputError: neither is given, or the file cannot be read.
-    """
-    if opt.resume:
-        return task_of_model(checkpoint.load(opt.resume).model)
-    if opt.cfg:
-        return task_of_yaml(data.read_mapping(find_yaml("--cfg", opt.cfg), "a model yaml"))
-    if opt.weights:
-        return task_of_model(checkpoint.load(opt.weights).model)
-    raise InputError("--weights", "not given, nor is --cfg", "one of the two")
-
-
-def find_yaml(option: str, value: str | Path) -> str:
-    """A yaml by its path, or by its name among those that ship with the host.
-
-    Raises:
-        InputError: there is none, or there are several.
-    """
-    try:
-        return str(general.check_yaml(str(value)))
-    except AssertionError as error:
-        raise InputError(option, value, "a yaml file") from error

@@ -24,7 +24,8 @@ from yolo_slim.errors import InputError
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.loops import AnnouncedBroadcast, announced, keep_rows, segment_logger
-from yolo_slim.host.tasks import SEGMENTATION, task_of
+from yolo_slim.host.options import task_of
+from yolo_slim.host.tasks import SEGMENTATION
 
 mend()
 

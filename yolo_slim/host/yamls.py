@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.extensions import ADMITTED
+from yolo_slim.host.admitted import ADMITTED
 
 _NAME = re.compile(r"(nn\.)?[A-Za-z_]\w*")
 _CHILD = re.compile(r"\w+(\.\w+)*")

@@ -27,8 +27,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from yolo_slim.host.checkpoint import survives_half, yolo
+from yolo_slim.host.classes import yolo
 from yolo_slim.host.image import is_detector, smallest_image
+from yolo_slim.numerics import survives_half
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 

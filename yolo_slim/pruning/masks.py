@@ -1,4 +1,4 @@
-"""Masks on a model: checked, complete, applied."""
+"""Masks and scores by BatchNorm; masks on a model: checked, complete, applied."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import nn
 
 from yolo_slim.channels.graph import FREE, ChannelGraph
 from yolo_slim.errors import InputError
+
+Masks = dict[str, torch.Tensor]  # maskbndict: BN name -> bool (C,), True = kept
+Scores = dict[str, torch.Tensor]  # BN name -> (C,), for the prunable BNs: high is kept
 
 
 def keep_vector(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> np.ndarray:

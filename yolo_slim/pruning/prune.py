@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
 from torch import nn
 from torch.nn.utils.prune import is_pruned
 from tqdm import tqdm
 
-from yolo_slim.channels.graph import ChannelGraph, Residual
+from yolo_slim.calibration import Calibration
+from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.channels.residual import Residual
 from yolo_slim.channels.rules import channel_graph, from_outside
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, ParityError
 from yolo_slim.host import checkpoint
 from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning import criteria
-from yolo_slim.pruning.blocks import Masks
-from yolo_slim.pruning.budget import DEFAULT, Goal, achieved, check_percent, choose_masks
-from yolo_slim.pruning.calibration import Calibration
-from yolo_slim.pruning.choose import kept_by, shares
-from yolo_slim.pruning.mask_cost import MaskCost
-from yolo_slim.pruning.masks import keep_vector
-from yolo_slim.pruning.parity import Parity, ParityError, check_parity
-from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.recover import Judge, Recovery, check_parts, recover_
-from yolo_slim.pruning.spread import spending, spread_out
-from yolo_slim.pruning.targets import Target, check_target, goal_of, option, search_latency
-from yolo_slim.pruning.weight_masks import baked
-from yolo_slim.report.tables import CutReport, LayerCut
-
-if TYPE_CHECKING:
-    from yolo_slim.measure.sensitivity import Scan
-
-ROUND_TO = 32
+from yolo_slim.pruning.budget.choose import (
+    DEFAULT,
+    ROUND_TO,
+    Goal,
+    achieved,
+    check_percent,
+    choose_masks,
+)
+from yolo_slim.pruning.budget.globs import kept_by, shares
+from yolo_slim.pruning.budget.mask_cost import MaskCost
+from yolo_slim.pruning.budget.spread import Losses, spending, spread_out
+from yolo_slim.pruning.budget.targets import Target, check_target, goal_of, option
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.criteria.table import find
+from yolo_slim.pruning.latency import search_latency
+from yolo_slim.pruning.masks import Masks, Scores, keep_vector
+from yolo_slim.pruning.rebuild.parity import Parity, check_parity
+from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.pruning.recover.recover import Judge, Recovery, check_parts, recover_
+from yolo_slim.pruning.report import CutReport, layer_cuts
+from yolo_slim.weight_masks import baked
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def prune(
     latency: float | None = None,
     criterion: str = "bn",
     calibration: Calibration | None = None,
-    budget: Literal["global", "uniform", "per-mac"] | Scan | None = None,
+    budget: Literal["global", "uniform", "per-mac"] | Losses | None = None,
     round_to: int = ROUND_TO,
     min_channels: int = 1,
     residual: Residual | None = None,
@@ -122,7 +125,7 @@ def prune(
     wish = wished(percent, macs, params, size_mb, latency)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError("--steps", steps, "1 or more")
-    how = criteria.find(criterion)
+    how = find(criterion)
     model = baked(model) if is_pruned(model) else model
     parts = check_parts(how.recover if recover is None else recover)
     graph = channel_graph(model, residual or how.residual)
@@ -133,7 +136,7 @@ def prune(
     counted = MaskCost(model, graph, imgsz)
     spent = spending(graph, counted) if spread == "per-mac" else {}
 
-    def choose(scores: criteria.Scores, target: float | Goal | None, part: float = 1.0) -> Masks:
+    def choose(scores: Scores, target: float | Goal | None, part: float = 1.0) -> Masks:
         return choose_masks(
             graph,
             {name: value / spent.get(name, 1.0) for name, value in scores.items()},
@@ -145,13 +148,13 @@ def prune(
             spread="global" if spread == "per-mac" else spread,
         )
 
-    scores = criteria.score(model, graph, criterion, calibration, seed)
+    scores = score(model, graph, criterion, calibration, seed)
     for step in tqdm(range(1, steps), desc="little by little", unit="step", disable=steps == 1):
         masks = choose(scores, on_the_way(wish, step / steps, counted), step / steps)
         now = rebuild(model, graph, masks)
         quick = [part for part in parts if part != "distill"]
         recover_(now, model, graph, masks, quick, calibration, seed=seed)
-        left = criteria.score(now, channel_graph(now, graph.residual), criterion, calibration, seed)
+        left = score(now, channel_graph(now, graph.residual), criterion, calibration, seed)
         scores = {name: spread_out(left[name], mask) for name, mask in masks.items()}
     measured = None
     if wish is None or wish[0] == "percent":
@@ -169,7 +172,7 @@ def prune(
         masks = choose(scores, goal_of(*wish, counted))
     own_rules = sorted({type(m).__name__ for m in model.modules() if from_outside(type(m))})
     if own_rules:  # what this cut leaves alone proves nothing about them
-        trial = choose_masks(graph, criteria.score(model, graph, "random"), 0.5)
+        trial = choose_masks(graph, score(model, graph, "random"), 0.5)
         cut_and_prove(model, graph, trial, own_rules)
     pruned, parity = cut_and_prove(model, graph, masks, own_rules)
     recovery = recover_(pruned, model, graph, masks, parts, calibration, judge=judge, seed=seed)
@@ -224,7 +227,7 @@ def check_reach(
     counted = MaskCost(model, graph, imgsz)
     choose_masks(
         graph,
-        criteria.score(model, graph, "first"),
+        score(model, graph, "first"),
         on_the_way(wish, 1.0, counted),
         min_channels=min_channels,
         keep=kept_by(graph, keep),
@@ -315,29 +318,6 @@ def cut_and_prove(
     if not parity.holds:
         raise ParityError(f"the pruned model differs from the masked one: {parity}{suspect}")
     return pruned, parity
-
-
-def layer_cuts(
-    graph: ChannelGraph,
-    masks: Masks,
-    min_channels: int = 1,
-    keep: Collection[str] = (),
-    ratios: Mapping[str, float] | None = None,
-) -> tuple[LayerCut, ...]:
-    """One entry a BN: how many channels it had, how many it keeps, what held it back."""
-    rows = []
-    for norm in graph.norms.values():
-        kept = int(masks[norm.name].sum()) if norm.name in masks else norm.channels
-        parts = len(np.unique(graph.parts[norm.ids]))
-        least = min_channels * parts
-        floor = norm.pinned is None and kept <= least and (kept < norm.channels or least > parts)
-        note = norm.pinned or ("floor" if floor else "")
-        if norm.pinned is None and (norm.name in keep or set(norm.tied) & set(keep)):
-            note = "--keep"
-        elif ratios and norm.name in ratios:
-            note = f"ratio {ratios[norm.name]:g}"
-        rows.append(LayerCut(norm.name, norm.channels, kept, note))
-    return tuple(rows)
 
 
 def save(pruned: Pruned | nn.Module, path: str | Path) -> Path:

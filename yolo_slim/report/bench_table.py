@@ -10,7 +10,7 @@ from typing import Any
 
 from yolo_slim.measure.cost import Cost, LayerCost
 from yolo_slim.measure.latency import Latency
-from yolo_slim.report.tables import giga, mega, ratio, table
+from yolo_slim.text import giga, mega, ratio, table
 
 RUNTIMES = {"torch": "PyTorch", "onnx": "ONNX RT"}
 

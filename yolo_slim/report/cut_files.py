@@ -9,12 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.host.checkpoint import Checkpoint, save_model, write_aside
+from yolo_slim.files import write_aside
+from yolo_slim.host.checkpoint import Checkpoint, save_model
 from yolo_slim.host.checkpoint import write as write_checkpoint
 from yolo_slim.host.evaluate import Accuracy
-from yolo_slim.pruning.plan import write_yaml
+from yolo_slim.models.pruned_yaml import write_yaml
 from yolo_slim.pruning.prune import Pruned
-from yolo_slim.report.plots import plot_channels
+from yolo_slim.report.channels_plot import plot_channels
 from yolo_slim.report.tables import accuracy_table, ancestry_table
 
 

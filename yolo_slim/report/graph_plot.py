@@ -7,12 +7,12 @@ the one above unless the line is broken; a line in a lane takes a layer's output
 from __future__ import annotations
 
 import colorsys
-import io
 import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.pictures import ACCENT, INK, write_picture
 from yolo_slim.report.graph_layout import (
     BOX_HEIGHT,
     LABEL,
@@ -28,7 +28,6 @@ from yolo_slim.report.graph_layout import (
     lay_out,
 )
 from yolo_slim.report.inspection import Inspection
-from yolo_slim.report.plots import ACCENT, INK
 
 TEXT, QUIET, BAND = "#17202a", "#616a6b", "#f4f6f7"
 PRUNABLE, PINNED = "#d6eaf8", "#d5d8dc"
@@ -52,8 +51,6 @@ def plot_graph(view: Inspection, file: Path) -> Path:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from yolo_slim.host.checkpoint import write_aside
-
     place = lay_out(view, text_width, top=TOP)
     figure = pyplot.figure(figsize=(place.width, place.height))
     try:
@@ -68,11 +65,9 @@ def plot_graph(view: Inspection, file: Path) -> Path:
         for row in place.rows:
             for box in row.boxes:
                 draw_box(axes, box, scale)
-        out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=min(DPI, 60000 / place.height))
+        return write_picture(figure, file)
     finally:
         pyplot.close(figure)
-    return write_aside(file, out.getvalue())
 
 
 @lru_cache(maxsize=4096)

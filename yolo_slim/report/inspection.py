@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph, Norm
-from yolo_slim.report.ties import tie_letters
+from yolo_slim.channels.ties import tie_letters
 
 LEVELS = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.calibration import Calibration
 from yolo_slim.host.checkpoint import load, save_model
-from yolo_slim.pruning.calibration import Calibration
 from yolo_slim.pruning.prune import prune
-from yolo_slim.pruning.recover import Judge
+from yolo_slim.pruning.recover.recover import Judge
 
 
 @dataclass(frozen=True)

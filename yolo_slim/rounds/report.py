@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.deploy.export import to_onnx
+from yolo_slim.files import write_aside
 from yolo_slim.host import data as host_data
-from yolo_slim.host.checkpoint import load, write_aside
+from yolo_slim.host.checkpoint import load
 from yolo_slim.host.evaluate import Accuracy, evaluate
 from yolo_slim.host.training import RESULTS
 from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import onnx_latency
-from yolo_slim.report.plots import ACCENT, INK
-from yolo_slim.report.tables import giga, mega, ratio, table
+from yolo_slim.pictures import ACCENT, GREY, INK, new_figure, write_picture
+from yolo_slim.text import giga, mega, ratio, table
 
 REPORT, PICTURE = "report.json", "slim.png"
 Rounds = Sequence[Mapping[str, Any]]
@@ -61,7 +61,7 @@ def write_report(
         "accuracy": {"map50": accuracy.map50, "map": accuracy.map},
     }
     parts = [course(each / RESULTS) for each in trainings]
-    write_aside(folder / PICTURE, picture([row for part in parts for row in part], rounds))
+    plot_rounds([row for part in parts for row in part], rounds, folder / PICTURE)
     write_aside(folder / REPORT, json.dumps(content, indent=2).encode())
     return rounds_table(rounds) + "\n" + end_table(content, imgsz, accuracy)
 
@@ -111,16 +111,15 @@ def course(results: Path) -> list[tuple[float, float]]:
     return found
 
 
-def picture(epochs: Sequence[tuple[float, float]], rounds: Rounds) -> bytes:
-    """mAP over the epochs, and where it was cut; a .png.
+def plot_rounds(epochs: Sequence[tuple[float, float]], rounds: Rounds, file: Path) -> Path:
+    """Draw mAP over the epochs, and where the model was cut.
 
     Args:
         epochs: of `course`, of all trainings.
         rounds: of the report.
+        file: a .png to write.
     """
-    from matplotlib.figure import Figure  # pyplot would keep it
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = new_figure(8, 4.5)
     axes = figure.subplots()
     done = range(1, len(epochs) + 1)
     axes.plot(done, [value for value, _ in epochs], color=INK, label="mAP50")
@@ -128,7 +127,7 @@ def picture(epochs: Sequence[tuple[float, float]], rounds: Rounds) -> bytes:
     first = rounds[0]["macs"][0]
     for number, each in enumerate(rounds):
         place, label = each["epoch"] + 0.5, None if number else "as cut, and recovered"
-        axes.axvline(place, color="#7f8c8d", lw=1, ls="--")
+        axes.axvline(place, color=GREY, lw=1, ls="--")
         if each["recovered"]:
             after = [each["accuracy"]["cut"][1], each["recovered"][1]]
             axes.plot([place] * 2, after, color=ACCENT, marker="o", ms=4, lw=2, ls=":", label=label)
@@ -138,6 +137,4 @@ def picture(epochs: Sequence[tuple[float, float]], rounds: Rounds) -> bytes:
     axes.set(xlabel="epoch", ylim=(0, None), xlim=(0, len(epochs) + 1))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120)
-    return out.getvalue()
+    return write_picture(figure, file)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from yolo_slim.errors import InputError
 from yolo_slim.host import data
-from yolo_slim.pruning.budget import achieved
+from yolo_slim.pruning.budget.choose import achieved
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.schedule import learning_rates, reach
 from yolo_slim.sparsify.thinning import Thinning

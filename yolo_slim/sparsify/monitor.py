@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from yolo_slim.host.training import Run
-from yolo_slim.report.sparsity_plot import plot_sparsity
+from yolo_slim.sparsify.plot import plot_sparsity
 from yolo_slim.sparsify.probe import Probe
 from yolo_slim.sparsify.readiness import Sparsity, gamma_of, gammas
 from yolo_slim.sparsify.table import older_start, read_sparsity, write_sparsity

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import ChannelGraph, Residual
+from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.channels.residual import Residual
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.errors import InputError
-from yolo_slim.pruning.choose import kept_by
+from yolo_slim.pruning.budget.globs import kept_by
 
 
 class PrunableNorms:

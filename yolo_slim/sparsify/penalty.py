@@ -15,13 +15,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import ChannelGraph, Residual
+from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.channels.residual import Residual
 from yolo_slim.errors import InputError
 from yolo_slim.host.image import is_detector, smallest_image
-from yolo_slim.pruning.budget import DEFAULT, check_percent
-from yolo_slim.pruning.mask_cost import MaskCost
-from yolo_slim.pruning.prune import ROUND_TO
-from yolo_slim.pruning.targets import check_target
+from yolo_slim.pruning.budget.choose import DEFAULT, ROUND_TO, check_percent
+from yolo_slim.pruning.budget.mask_cost import MaskCost
+from yolo_slim.pruning.budget.targets import check_target
 from yolo_slim.sparsify.lasso import add_l1_
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.pace import Pace

@@ -24,16 +24,15 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.training import LOGGER, Run
 from yolo_slim.host.validation import Validation
-from yolo_slim.pruning import criteria
-from yolo_slim.pruning.blocks import Masks
-from yolo_slim.pruning.budget import choose_masks
-from yolo_slim.pruning.constants import move_constants_
-from yolo_slim.pruning.prune import ROUND_TO
-from yolo_slim.pruning.rebuild import rebuild
-from yolo_slim.pruning.weight_masks import baked
+from yolo_slim.pruning.budget.choose import ROUND_TO, choose_masks
+from yolo_slim.pruning.criteria.score import score
+from yolo_slim.pruning.masks import Masks
+from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.pruning.recover.constants import move_constants_
 from yolo_slim.sparsify.probe_cost import FIXED, MOST, SIZES, Cost, images_now
 from yolo_slim.sparsify.readiness import Kept
 from yolo_slim.sparsify.verdict import SLACK, twentieths
+from yolo_slim.weight_masks import baked
 
 LEAST = 0.05  # mAP50 of the uncut model: of less there is nothing to tell
 
@@ -158,7 +157,7 @@ class Probe:
         choose = partial(
             choose_masks,
             self.graph,
-            criteria.score(model, self.graph),
+            score(model, self.graph),
             keep=self.held,
             round_to=self.round_to,
         )

@@ -10,13 +10,13 @@ from torch import nn
 
 from yolo_slim.errors import CheckFailed
 from yolo_slim.host.training import LOGGER, Hooks, Run
-from yolo_slim.pruning.weight_masks import hold_masks
 from yolo_slim.sparsify.guard import TRIES, TWICE, Guard
 from yolo_slim.sparsify.monitor import SparsityMonitor
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.probe import Probe
 from yolo_slim.sparsify.readiness import start_medians
 from yolo_slim.sparsify.schedule import descent, learning_rates, warmup
+from yolo_slim.weight_masks import hold_masks
 
 
 class SparseSession(Hooks):

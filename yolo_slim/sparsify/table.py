@@ -10,7 +10,7 @@ from math import nan
 from pathlib import Path
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.checkpoint import write_aside
+from yolo_slim.files import write_aside
 from yolo_slim.sparsify.readiness import NEAR_ZERO, QUANTILES, Kept, Sparsity
 
 _AT = [f"q{round(100 * q):02d}" for q in QUANTILES]

@@ -24,11 +24,11 @@ from typing import Any
 
 import torch
 
-from yolo_slim.pruning.blocks import Masks
-from yolo_slim.pruning.budget import Goal, achieved, choose_masks
-from yolo_slim.pruning.mask_cost import MaskCost
-from yolo_slim.pruning.spread import spending
-from yolo_slim.pruning.targets import goal_of
+from yolo_slim.pruning.budget.choose import Goal, achieved, choose_masks
+from yolo_slim.pruning.budget.mask_cost import MaskCost
+from yolo_slim.pruning.budget.spread import spending
+from yolo_slim.pruning.budget.targets import goal_of
+from yolo_slim.pruning.masks import Masks
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.proximal import shrink_
 from yolo_slim.sparsify.schedule import REACHED

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from yolo_slim.host.checkpoint import Checkpoint
-from yolo_slim.pruning.blocks import Masks
-from yolo_slim.pruning.prune import ROUND_TO
+from yolo_slim.pruning.budget.choose import ROUND_TO
+from yolo_slim.pruning.masks import Masks
 from yolo_slim.sparsify.readiness import NEAR_ZERO
 
 LITTLE = 0.01  # share of the channels: that many a cut may take that work, before it is said

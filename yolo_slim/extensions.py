@@ -1,0 +1,103 @@
+"""A user's own module classes: `--modules my_modules.py`.
+
+The file is imported. From then on its classes may stand in a model yaml and in a checkpoint, and
+the rules (`channels.rules.rule`) and criteria (`pruning.criteria.criterion`) that it makes hold. A
+checkpoint may name such a class as it was called where it was saved (models.common.CBAM in a
+clone): the last part of the name decides.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from yolo_slim.channels.rules import RULES
+from yolo_slim.errors import InputError
+from yolo_slim.host.admitted import ADMITTED
+from yolo_slim.host.classes import yolo
+from yolo_slim.pruning.criteria.table import CRITERIA
+
+
+def admit(path: str | Path) -> list[type[nn.Module]]:
+    """Import a module file and admit its classes.
+
+    Within it `from models.common import Conv`, as a file of a YOLOv5 clone has it, means the class
+    of the pip package.
+
+    Args:
+        path: a Python file.
+
+    Returns:
+        The nn.Module classes that it defines.
+
+    Raises:
+        InputError: no such file, it does not import, it holds no module class, rule or
+            criterion, or a class has the name of one of YOLOv5's.
+    """
+    path = Path(path)
+    if not path.is_file() or path.suffix != ".py":
+        got = "no such file" if not path.exists() else "not a Python file"
+        raise InputError(f"--modules {path}", got, "a Python file with module classes")
+    known = sys.modules.get(path.stem)
+    if known is not None and Path(getattr(known, "__file__", None) or "").resolve() != (
+        path.resolve()
+    ):
+        got = f"the name {path.stem}, which Python uses already"
+        raise InputError(f"--modules {path}", got, "a file name of its own")
+    made = dict(RULES), dict(CRITERIA)
+    module = known or _import(path)
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and value.__module__ == module.__name__
+    ]
+    if not found and made == (RULES, CRITERIA) and known is None:
+        del sys.modules[path.stem]
+        got = "no nn.Module class in it, no rule and no criterion"
+        raise InputError(f"--modules {path}", got, "at least one")
+    for cls in found:
+        if hasattr(yolo, cls.__name__) and ADMITTED.get(cls.__name__) is not cls:
+            got = f"a class {cls.__name__}, a name of YOLOv5's own"
+            raise InputError(f"--modules {path}", got, "another name")
+    ADMITTED.update({cls.__name__: cls for cls in found})
+    return found
+
+
+def _import(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        with _names_of_a_clone():
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the file does
+        del sys.modules[path.stem]
+        got = f"does not import ({type(error).__name__}: {str(error)[:120]})"
+        raise InputError(f"--modules {path}", got, "a Python file that imports") from error
+    return module
+
+
+@contextmanager
+def _names_of_a_clone() -> Iterator[None]:
+    """`models.common` and `utils.general` mean the pip package's."""
+    names = [name for name in sys.modules if name.startswith(("yolov5.models", "yolov5.utils"))]
+    aliases = {name.removeprefix("yolov5."): sys.modules[name] for name in names}
+    old = {name: sys.modules.get(name) for name in aliases}
+    try:
+        sys.modules.update(aliases)
+        yield
+    finally:
+        for name, module in old.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module

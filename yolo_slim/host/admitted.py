@@ -1,0 +1,30 @@
+"""A user's module classes, by name: what --modules admitted, and torchvision's."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+ADMITTED: dict[str, type[nn.Module]] = {}  # class name -> class
+
+
+_TORCHVISION = re.compile(r"torchvision\.(models|ops)(\.\w+)+")
+
+
+def admitted(name: str) -> type[nn.Module] | None:
+    """The class that a checkpoint means by a name, if it may hold it.
+
+    Args:
+        name: such as "models.common.CBAM", or the name of a module class of torchvision.
+    """
+    found: Any = ADMITTED.get(name.rpartition(".")[2])
+    if found is None and _TORCHVISION.fullmatch(name):
+        try:
+            module, _, title = name.rpartition(".")
+            found = getattr(import_module(module), title, None)
+        except ImportError:
+            return None
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None

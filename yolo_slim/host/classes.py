@@ -1,0 +1,61 @@
+"""The classes that a model may be made of: YOLOv5's, ours and those of --modules.
+
+YOLOv5's are found here by everything that asks for the type of a module. Importing this module
+also guards the host's parse_model, which evaluates strings: what a model yaml says is checked
+before it gets there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.admitted import ADMITTED
+from yolo_slim.host.compat import mend
+from yolo_slim.host.factories import with_factories
+from yolo_slim.host.yamls import check_model_yaml
+
+mend()
+
+from yolov5.models import common, experimental, yolo  # noqa: E402
+
+__all__ = ["OURS", "class_names", "common", "experimental", "known_modules", "register", "yolo"]
+
+OURS: dict[str, type[nn.Module]] = {}  # class name -> class
+
+
+def register(cls: type[nn.Module]) -> type[nn.Module]:
+    """Class decorator: checkpoints and model yamls may name this module."""
+    OURS[cls.__name__] = cls
+    return cls
+
+
+def known_modules() -> dict[str, Any]:
+    """What a model yaml may name: the host's namespace, our modules, those of --modules."""
+    return {**vars(yolo), **OURS, **ADMITTED}
+
+
+def class_names(model: nn.Module) -> dict[int, str]:
+    """Class index to name; YOLOv5 before 6.2, and any model before its training, has a list."""
+    nc = model.model[-1].nc
+    names = getattr(model, "names", None) or [str(i) for i in range(nc)]
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    return {int(index): str(name) for index, name in pairs}
+
+
+def _guard_parse_model() -> None:
+    parse_model = yolo.parse_model
+
+    def guarded_parse_model(d: dict, ch: list[int]) -> Any:
+        check_model_yaml(d, namespace={**vars(yolo), **ADMITTED})
+        missing = [key for key in ("depth_multiple", "width_multiple") if key not in d]
+        if missing:
+            raise InputError("model yaml", f"no entry {', '.join(missing)}", "a YOLOv5 model yaml")
+        return parse_model(with_factories(d), ch)
+
+    yolo.parse_model = guarded_parse_model
+
+
+_guard_parse_model()

@@ -1,0 +1,177 @@
+"""ModelPruned: a YOLOv5 model built from pruned.yaml, with no mask and no eval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.classes import common, known_modules, register, yolo
+from yolo_slim.host.compat import replaced
+from yolo_slim.host.head import inherit_boxes_
+from yolo_slim.host.tasks import SEGMENTATION, task_of_yaml
+from yolo_slim.host.yamls import activation_text, check_model_yaml, parse_activation
+from yolo_slim.models.modules import BUILT, HEADS, PASSING
+from yolo_slim.models.pruned_yaml import read_yaml
+from yolo_slim.models.resize import build_resized
+from yolo_slim.weight_masks import inherit_masks_
+
+
+@register
+class ModelPruned(yolo.DetectionModel):
+    """A detector with explicit channel counts; to the host it is a DetectionModel.
+
+    Args:
+        cfg: a pruned yaml, as a path or a dict. It is not changed.
+        ch: image channels, where the yaml does not say.
+        nc: number of classes, to override the yaml's.
+        anchors: anchors a layer (int), to override the yaml's with AutoAnchor's.
+
+    Attributes:
+        maskbndict: BN name of the dense model to bool (C,), True = kept; empty before pruning.
+        ancestry: one dict a cut: what it was cut from and how (see report.json).
+
+    Raises:
+        InputError: the yaml is not that of a pruned model.
+    """
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping = "pruned.yaml",
+        ch: int = 3,
+        nc: int | None = None,
+        anchors: Any = None,
+    ) -> None:
+        where = "pruned yaml" if isinstance(cfg, Mapping) else str(cfg)
+        data = deepcopy(dict(cfg)) if isinstance(cfg, Mapping) else read_yaml(cfg)
+        check_model_yaml(data, where, known_modules())
+        with replaced(yolo, parse_model=build_layers):
+            super().__init__(data, ch=ch, nc=nc, anchors=anchors)
+        self.nc = self.yaml["nc"]
+        names = data.get("names") or {}
+        same = len(names) == self.nc
+        self.names = (
+            {int(k): str(v) for k, v in names.items()}
+            if same
+            else {i: str(i) for i in range(self.nc)}
+        )
+        self.maskbndict: dict[str, torch.Tensor] = {}
+        self.ancestry: list[dict[str, Any]] = []
+
+
+@register
+class SegmentationModelPruned(ModelPruned, yolo.SegmentationModel):
+    """A ModelPruned with a Segment head; to the host it is a SegmentationModel."""
+
+
+def is_pruned_yaml(data: Any) -> bool:
+    """True if a model yaml gives explicit counts."""
+    rows = [*data.get("backbone", []), *data.get("head", [])] if isinstance(data, Mapping) else []
+    named = any(isinstance(row[2], str) and row[2].endswith("Pruned") for row in rows)
+    return named or bool(rows and data.get("pruned"))
+
+
+def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
+    """The host's Model(cfg, ...) or SegmentationModel(cfg, ...), for any model yaml."""
+    data = cfg if isinstance(cfg, Mapping) else read_yaml(cfg)
+    segmentation = task_of_yaml(data) is SEGMENTATION
+    if is_pruned_yaml(data):
+        return (SegmentationModelPruned if segmentation else ModelPruned)(cfg, **kwargs)
+    model = yolo.SegmentationModel if segmentation else yolo.Model
+    return model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
+
+
+def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[..., nn.Module]:
+    """`build_model`, and what it builds from the yaml of a source has the source's activations,
+    which a yaml of an older YOLOv5 does not name, its masks and ancestry if it is pruned, and its
+    weight masks.
+
+    Args:
+        source: the model of a checkpoint, whose weights the host then loads; None: there is none.
+        boxes: for other classes than the source's, the head has what that one's knows of boxes; the
+            host begins with a whole new one.
+    """
+
+    def build(cfg: Any, **kwargs: Any) -> nn.Module:
+        model = build_model(cfg, **kwargs)
+        if source is not None and isinstance(cfg, Mapping):
+            copy_activations_(model, source)
+        if isinstance(model, ModelPruned) and isinstance(source, ModelPruned):
+            model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)
+        if source is not None:
+            inherit_masks_(model, source)
+        if source is not None and boxes:
+            inherit_boxes_(model, source)
+        return model
+
+    return build
+
+
+def copy_activations_(model: nn.Module, source: nn.Module) -> None:
+    """Give a model the activations of another one with the same layers."""
+    theirs = dict(source.named_modules(remove_duplicate=False))
+    for name, module in model.named_modules():
+        act = getattr(theirs.get(name), "act", None)
+        if isinstance(act, nn.Module) and not list(act.parameters()) and hasattr(module, "act"):
+            same = type(act) is type(module.act) and activation_text(act) == (
+                activation_text(module.act)
+            )
+            module.act = module.act if same else deepcopy(act)
+
+
+def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, list[int]]:
+    """What the host's parse_model does, from explicit counts.
+
+    Args:
+        data: a pruned yaml.
+        ch: [image channels].
+
+    Returns:
+        The layers, and the indices of those whose output is needed later.
+    """
+    layers: list[nn.Module] = []
+    counts: list[int] = []  # output channels of each layer
+    save: set[int] = set()
+    with default_activation(data.get("activation")):
+        for i, (f, number, name, args) in enumerate(data["backbone"] + data["head"]):
+            sources = [f] if isinstance(f, int) else list(f)
+            inputs = [(counts[s] if counts else ch[0]) for s in sources]
+            if args and isinstance(args[-1], dict):
+                out, values, sizes = args
+                cls = getattr(nn, name[3:]) if name.startswith("nn.") else known_modules()[name]
+                module = build_resized(cls, number, values, sizes)
+            elif name in BUILT:
+                module, out = BUILT[name](inputs[0], *args), args[0]
+            elif name in PASSING:
+                module, out = PASSING[name](*args), inputs[0]
+            elif name == "Concat":
+                module, out = common.Concat(*args), sum(inputs)
+            elif name in HEADS:
+                anchors = data["anchors"]
+                if isinstance(anchors, int):
+                    anchors = [list(range(anchors * 2))] * len(sources)
+                module, out = HEADS[name](data["nc"], anchors, *args[2:], inputs), 0
+            else:
+                known = ", ".join([*BUILT, *PASSING, "Concat", *HEADS])
+                raise InputError(f"pruned yaml, layer {i}", name, f"one of {known}")
+            module.i, module.f = i, f
+            module.type = str(type(module))[8:-2]
+            module.np = sum(p.numel() for p in module.parameters())
+            save |= {s % i for s in sources if s != -1}
+            layers.append(module)
+            counts.append(out)
+    return nn.Sequential(*layers), sorted(save)
+
+
+@contextmanager
+def default_activation(text: str | None) -> Iterator[None]:
+    """Convs made in the block have this activation; the host's default is put back after it."""
+    act = parse_activation(text) if text else common.Conv.default_act
+    with replaced(common.Conv, default_act=act):
+        yield

@@ -1,0 +1,59 @@
+"""pruned.yaml as text: written one layer a line, read as any model yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from yolo_slim.errors import InputError
+
+LEGEND = """\
+# A pruned YOLOv5 model: every channel count as it is, no multiples. ModelPruned builds it.
+# Conv          [out, kernel, stride, padding, groups]
+# C3Pruned      [out, cv1, cv2, [[inner, out] of each Bottleneck], residual add]
+# SPPFPruned    [out, cv1, kernel]
+# SegmentPruned [nc, anchors, masks, channels of the two convs before them]
+# another type  [out, [its own arguments], {child: [in, out] of a conv, channels of a BatchNorm}]
+"""
+
+
+def write_yaml(data: Mapping[str, Any]) -> str:
+    """The text of a pruned yaml: one layer a line, numbered."""
+
+    def flow(value: Any) -> str:
+        text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+        return text.removesuffix("...\n").strip()
+
+    lines = [LEGEND]
+    for key in ("pruned", "nc", "ch", "depth_multiple", "width_multiple", "activation", "names"):
+        lines.append(f"{key}: {flow(data[key])}")
+    lines.append("anchors:")
+    lines += [f"  - {flow(row)}" for row in data["anchors"]]
+    index = 0
+    for part in ("backbone", "head"):
+        lines.append(f"\n{part}:\n  # [from, number, module, arguments]")
+        for row in data[part]:
+            lines.append(f"  - {flow(row)}  # {index}")
+            index += 1
+    return "\n".join(lines) + "\n"
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a model yaml.
+
+    Raises:
+        InputError: no such file, or not a mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "no such file", "a model yaml")
+    try:
+        data = yaml.safe_load(path.read_text(errors="ignore"))
+    except yaml.YAMLError as error:
+        raise InputError(path, "not yaml", "a model yaml") from error
+    if not isinstance(data, dict):
+        raise InputError(path, f"a {type(data).__name__}", "a model yaml (a mapping)")
+    return data

@@ -1,0 +1,152 @@
+"""Any module with given channel counts: built by its own class, then its convs get other sizes.
+
+The module stays what its class made it, so its forward is its own; this is what lets a module type
+be pruned that has nothing but a rule. A row of pruned.yaml is then
+
+    [from, number, Class, [out, [arguments of Class], {cv1: [in, out], bn: channels, act: nn.X()}]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.classes import common
+from yolo_slim.host.yamls import activation_text, parse_activation
+
+Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
+SELF = "self"  # the name of a layer that is a conv or a BN itself
+SET_LATER = {"training", "i", "f", "np", "type", "eps", "momentum", "inplace"}  # by the host
+LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str, Any]) -> Any:
+    """Build `number` modules of a class in a row, and give their convs these sizes.
+
+    Args:
+        cls: the class.
+        number: how many; more than one make an nn.Sequential.
+        args: what its constructor takes.
+        sizes: child name to [in, out] of a conv (a Conv with its BN), to the channels of a BN, or
+            to the text of an activation. A child that is missing stays as it was built.
+
+    Raises:
+        InputError: there is no such child.
+    """
+    built = [cls(*args) for _ in range(number)]
+    return resize_(nn.Sequential(*built) if number > 1 else built[0], sizes, cls.__name__)
+
+
+def resize_(module: nn.Module, sizes: Mapping[str, Any], title: str) -> nn.Module:
+    """Give the convs of a module these sizes, with fresh weights, in place.
+
+    Args:
+        module: any module.
+        sizes: see `build_resized`.
+        title: what an error calls it.
+
+    Raises:
+        InputError: there is no such child.
+    """
+    for name, value in sizes.items():
+        try:
+            child = module if name == SELF else module.get_submodule(name)
+        except AttributeError as error:
+            raise InputError(title, f"no {name} in it", "the name of a child") from error
+        if isinstance(value, str):
+            parent, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(parent), attribute, parse_activation(value))
+        elif isinstance(child, common.Conv):
+            _resize_conv_(child.conv, *value)
+            _resize_norm_(child.bn, value[1])
+        elif isinstance(child, nn.BatchNorm2d):
+            _resize_norm_(child, value)
+        elif isinstance(child, LINEAR):
+            _resize_conv_(child, *value)
+        else:
+            raise InputError(f"{title}, {name}", type(child).__name__, "a conv or a BN")
+    return module
+
+
+def sized(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """What in a module has a size: Convs (with their BN), bare convs, bare BNs."""
+    inside: set[str] = set()
+    for name, child in module.named_modules():
+        if name in inside:
+            continue
+        if isinstance(child, common.Conv):
+            inside |= {f"{name}.conv".lstrip("."), f"{name}.bn".lstrip(".")}
+        if isinstance(child, (common.Conv, nn.BatchNorm2d, *LINEAR)):
+            yield name or SELF, child
+
+
+def activations(module: nn.Module) -> dict[str, str]:
+    """Child name to text, for each activation of torch.nn."""
+    return {
+        name: activation_text(child)
+        for name, child in module.named_modules(remove_duplicate=False)
+        if name and type(child).__module__ == nn.modules.activation.__name__
+    }
+
+
+def same_structure(a: nn.Module, b: nn.Module) -> bool:
+    """True if two modules have the same children, types, shapes and settings.
+
+    Settings are numbers and texts in the attributes, as far as both have them: a module of an older
+    YOLOv5 lacks some. Activations are left aside.
+    """
+
+    def look(module: nn.Module) -> tuple[dict[str, nn.Module], dict[str, torch.Size]]:
+        acts = activations(module)
+        named = dict(module.named_modules(remove_duplicate=False))
+        shapes = {key: value.shape for key, value in module.state_dict().items()}
+        return {name: child for name, child in named.items() if name not in acts}, shapes
+
+    (ours, shapes), (theirs, other_shapes) = look(a), look(b)
+    if shapes != other_shapes or ours.keys() != theirs.keys():
+        return False
+    return all(
+        type(one) is type(theirs[name]) and _same_settings(vars(one), vars(theirs[name]))
+        for name, one in ours.items()
+    )
+
+
+def _same_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    shared = (a.keys() & b.keys()) - SET_LATER
+    plain = (int, float, str, tuple)
+    return all(a[k] == b[k] for k in shared if isinstance(a[k], plain) and isinstance(b[k], plain))
+
+
+def _resize_conv_(conv: Any, c_in: int, c_out: int) -> None:
+    if isinstance(conv, nn.Linear):
+        conv.in_features, conv.out_features = c_in, c_out
+        shape: tuple[int, ...] = (c_out, c_in)
+    else:
+        if conv.groups == conv.in_channels == conv.out_channels > 1:
+            conv.groups = c_out
+        conv.in_channels, conv.out_channels = c_in, c_out
+        shape = (c_out, c_in // conv.groups)
+        if conv.transposed:
+            shape = (c_in, c_out // conv.groups)
+        shape += tuple(conv.kernel_size)
+    conv.weight = _fresh(conv.weight, *shape)
+    if conv.bias is not None:
+        conv.bias = _fresh(conv.bias, c_out)
+    conv.reset_parameters()
+
+
+def _resize_norm_(norm: nn.BatchNorm2d, channels: int) -> None:
+    norm.num_features = channels
+    norm.weight, norm.bias = _fresh(norm.weight, channels), _fresh(norm.bias, channels)
+    norm.running_mean = norm.running_mean.new_empty(channels)
+    norm.running_var = norm.running_var.new_empty(channels)
+    norm.reset_parameters()
+
+
+def _fresh(old: nn.Parameter, *shape: int) -> nn.Parameter:
+    """An empty parameter of another shape; device, type and being frozen as before."""
+    return nn.Parameter(old.detach().new_empty(shape), requires_grad=old.requires_grad)

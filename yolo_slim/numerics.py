@@ -1,0 +1,36 @@
+"""Small numerical helpers: precision and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+def survives_half(model: nn.Module) -> bool:
+    """True if every weight of a model is the same in half precision."""
+    tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
+    return all(torch.equal(t.half().to(t.dtype), t) for t in tensors)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch works on one thread in the block.
+
+    Hundreds of small operations: on cores that others use too, their threads wait for each other
+    five times longer than they work.
+    """
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Squared error of a map as a share of the energy of the wanted one; both (n, C, h, w)."""
+    wanted = theirs.float()
+    return (ours.float() - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12)

@@ -1,0 +1,265 @@
+"""From scores to what is kept: how much goes, and in blocks of how many channels.
+
+By default one threshold over all layers, as in Liu et al. 2017, section 3. Departures: each layer
+keeps at least a floor of channels; what the floor holds back is cut elsewhere, so that what was
+asked for is reached wherever it can be; and what is kept is a multiple of `round_to` where the
+layer is wide enough, since a runtime works in blocks of channels and pays for a begun one as for a
+whole. A share, MACs or a size is met all the same: if blocks of this step do not do, narrower
+layers follow, with half of the step, and so on down to single channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.errors import InputError
+from yolo_slim.pruning.budget.blocks import Block, Blocks
+from yolo_slim.pruning.budget.spread import Spread, ranked
+from yolo_slim.pruning.masks import Masks
+
+DEFAULT = 0.6  # percent
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a cut comes down to.
+
+    Attributes:
+        name: the option that asks for it, such as "--macs".
+        left: keep vector (ids + 1,) bool, see `keep_vector`, to what is left.
+        value: what is to be left, in the unit of `left`.
+        slack: how far from it may remain, in the same unit.
+        unit: `left` of the model as it is, to give shares of it in messages; 1 for absolute values.
+    """
+
+    name: str
+    left: Callable[[np.ndarray], float]
+    value: float
+    slack: float
+    unit: float = 1.0
+
+
+def check_percent(percent: object) -> float:
+    """A share to remove.
+
+    Raises:
+        InputError: not a number in [0, 1).
+    """
+    if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent < 1:
+        raise InputError("--percent", repr(percent), "a share in [0, 1)")
+    return float(percent)
+
+
+def choose_masks(
+    graph: ChannelGraph,
+    scores: Mapping[str, torch.Tensor],
+    percent: float | Goal | None = None,
+    *,
+    min_channels: int = 1,
+    keep: Collection[str] = (),
+    ratios: Mapping[str, float] | None = None,
+    round_to: int = 1,
+    spread: Spread = "global",
+) -> Masks:
+    """Cut the channels with the smallest scores, over all layers.
+
+    Args:
+        graph: which channels there are and which go together.
+        scores: BN name to (C,), for all prunable BNs of the graph.
+        percent: share of the prunable channels to cut, in [0, 1), those of `keep` and `ratios`
+            counted too; or another goal. None: 0.6, or what `ratios` add up to where they name
+            every layer.
+        min_channels: each BN keeps at least so many, all where it has fewer.
+        keep: BNs that are not cut.
+        ratios: BN name to the share of its channels to cut; the other layers make up the rest.
+        round_to: what a layer keeps is a multiple of it, where it has at least twice as many and
+            the goal can be met so.
+        spread: how the cut spreads over the layers, see `ranked`.
+
+    Returns:
+        Masks of the prunable BNs. Of a percent fewer channels are cut than asked for where the
+        floor or a group does not let more go; compare with `achieved`. With round_to > 1 a percent
+        is met to 1% of the channels.
+
+    Raises:
+        InputError: percent, min_channels or round_to out of range; keep and ratios make the percent
+            impossible, or tied BNs have different ratios; another goal cannot be reached.
+    """
+    ratios = {name: share for name, share in (ratios or {}).items() if name not in keep}
+    for name, value in (("min_channels", min_channels), ("round_to", round_to)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(name, value, "1 or more")
+    goal = percent if isinstance(percent, Goal) else percent_goal(graph, percent, round_to)
+    cut = Blocks(graph, scores, min_channels)
+    held = {g for name in keep for g in cut.groups(name)}
+    own = {g for name in ratios for g in cut.groups(name)} - held
+    for name, part in ratios.items():
+        if any(ratios.get(other, part) != part for other in cut.tied(name)):
+            raise InputError(f"--ratio {name}", part, "one share for BatchNorms that are tied")
+        cut_layer_(cut, name, part, held, round_to)
+    whole = bool(ratios) and len(held | own) == len(cut.size)
+    wide = sum(graph.norms[name].channels >= 2 * round_to for name in ratios)
+    slack = len(ratios) + wide * (round_to // 2)  # each ratio is rounded
+    if not isinstance(percent, Goal):
+        wanted, gone = graph.prunable_channels - goal.value, cut.gone()
+        if ratios and gone > wanted + slack and not (whole and percent is None):
+            least = math.ceil(1000 * gone / graph.prunable_channels) / 1000
+            share = check_percent(DEFAULT if percent is None else percent)
+            raise InputError(
+                "--percent", f"{share:g}, less than --ratio cuts", f"{least:g} or more"
+            )
+        if whole and (percent is None or abs(gone - wanted) <= slack):
+            return cut.masks()
+    most = goal.left(cut.keep(graph))
+    too_much = isinstance(percent, Goal) and most < goal.value - goal.slack
+    if too_much or not come_down_(cut, graph, goal, held | own, round_to, spread):
+        for block in cut.blocks(1, held | own):
+            cut.cut(block.groups)
+        _refuse(graph, cut, goal, percent, most, bool(keep or ratios))
+    return cut.masks()
+
+
+def percent_goal(graph: ChannelGraph, percent: float | None, round_to: int = 1) -> Goal:
+    """The goal of a share of the prunable channels, counted in channels."""
+    share = check_percent(DEFAULT if percent is None else percent)
+    total, fixed = graph.prunable_channels, graph.channels + 1 - graph.prunable_channels
+    slack = 0.0 if round_to == 1 else 0.01 * total
+    return Goal(
+        "--percent",
+        lambda keep: int(keep.sum()) - fixed,
+        total - round(share * total),
+        slack,
+        total,
+    )
+
+
+def cut_layer_(cut: Blocks, name: str, share: float, held: Collection[int], round_to: int) -> None:
+    """Cut a share of one BN, lowest scores first; what is kept is rounded as elsewhere."""
+    if name not in cut.place:
+        return
+    channels = cut.norms[cut.place[name]].channels
+    kept = channels - round(share * channels)
+    if channels >= 2 * round_to and kept % round_to:
+        kept = min(max(round(kept / round_to), 1) * round_to, channels)
+    for group in sorted(cut.groups(name) - set(held), key=lambda g: (cut.score[g], g)):
+        if cut.gone(name) >= channels - kept:
+            break
+        if not cut.taken[group] and cut.cut((group,)) and cut.gone(name) > channels - kept:
+            cut.restore((group,))
+
+
+def come_down_(
+    cut: Blocks,
+    graph: ChannelGraph,
+    goal: Goal,
+    held: Collection[int],
+    round_to: int = 1,
+    spread: Spread = "global",
+) -> bool:
+    """Cut blocks in their order until the goal is met.
+
+    What would go below the goal is passed over, and others further on are tried; if none of them
+    meets it, what comes nearest stays.
+
+    Returns:
+        False if it is out of reach: all that may go is gone.
+    """
+
+    def left() -> float:
+        return goal.left(cut.keep(graph))
+
+    slack, step = 0.0 if round_to == 1 else goal.slack, round_to  # single channels come nearest
+    least, most = goal.value - slack, goal.value + slack
+    while left() > most:
+        queue = ranked(cut, cut.blocks(step, held), spread)
+        for block in queue[_prefix_(cut, queue, lambda: left() >= goal.value) :]:
+            if left() <= most:
+                break
+            if cut.cut(block.groups) and left() < least:
+                cut.restore(block.groups)
+        if step == 1:
+            break
+        step //= 2
+    if left() <= most:
+        return True
+    further = {}  # what the floor lets go, but would go below the goal
+    for group in cut.next_of_each(held):
+        if cut.cut((group,)):
+            further[group] = abs(left() - goal.value)
+            cut.restore((group,))
+    nearest = min(further, key=further.__getitem__, default=None)
+    if nearest is not None and further[nearest] < abs(left() - goal.value):
+        cut.cut((nearest,))
+    return bool(further) or left() <= goal.value + goal.slack
+
+
+def _prefix_(cut: Blocks, queue: list[Block], holds: Callable[[], bool]) -> int:
+    """Cut as many blocks from the front as a condition allows, found by bisection.
+
+    Args:
+        cut: cut in place.
+        queue: the blocks; those that the floor does not let go are passed over.
+        holds: true at first, and false from some length on.
+
+    Returns:
+        How many of the queue were tried.
+    """
+    tried = [i for i, block in enumerate(queue) if cut.cut(block.groups)]
+    low, high, at = 0, len(tried), len(tried)
+    while True:
+        if holds():
+            low = at
+        else:
+            high = at - 1
+        middle = low if low >= high else (low + high + 1) // 2
+        for i in tried[middle:at]:
+            cut.restore(queue[i].groups)
+        for i in tried[at:middle]:
+            assert cut.cut(queue[i].groups)
+        at = middle
+        if low >= high:
+            return tried[at - 1] + 1 if at else 0
+
+
+def _refuse(
+    graph: ChannelGraph,
+    cut: Blocks,
+    goal: Goal,
+    percent: float | Goal | None,
+    most: float,
+    chosen: bool,
+) -> None:
+    """Say that a goal is out of reach; of a percent only if it is not the floor that forbids it.
+
+    Args:
+        graph, goal, percent: see `choose_masks`.
+        cut: all that may go is gone.
+        most: what the goal is about, before.
+        chosen: there are --keep or --ratio.
+    """
+    if not isinstance(percent, Goal):
+        wanted, gone = graph.prunable_channels - goal.value, cut.gone()
+        if chosen and wanted - gone >= cut.size.max(initial=1):
+            share = check_percent(DEFAULT if percent is None else percent)
+            got = f"{share:g}, more than --keep, --ratio and the floor leave"
+            most = math.floor(1000 * gone / graph.prunable_channels) / 1000
+            raise InputError("--percent", got, f"at most {most:g}")
+        return
+    least = goal.left(cut.keep(graph)) / goal.unit
+    expected = f"{math.ceil(1000 * least) / 1000:g} to {most / goal.unit:.3g}, what can be reached"
+    raise InputError(goal.name, f"{goal.value / goal.unit:g}", expected)
+
+
+def achieved(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> float:
+    """The share of the prunable channels that masks cut."""
+    cut = sum(int((~masks[n.name]).sum()) for n in graph.prunable if n.name in masks)
+    return cut / max(graph.prunable_channels, 1)
+
+
+ROUND_TO = 32

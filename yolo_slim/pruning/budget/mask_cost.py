@@ -1,0 +1,140 @@
+"""What a model costs once it is cut, worked out from the masks alone: nothing is rebuilt.
+
+The weights of a conv are as many as kept inputs times kept outputs times the kernel, and its MACs
+are that times the positions that it is applied at, which no cut changes. A search for a budget so
+needs one look at the dense model, then a sum over its convs a try. The figures are those of
+`cost(rebuild(model, graph, masks))`, to the last MAC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_slim.channels.graph import ChannelGraph, Ids
+from yolo_slim.host.checkpoint import finished, packed
+from yolo_slim.measure.cost import module_macs, whole_strides
+from yolo_slim.numerics import survives_half
+from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.weight_masks import masks_of
+
+ALIGNMENT = 64  # each tensor in a checkpoint begins at a multiple of it, bytes
+HEADERS = 65  # of the zip format, from the end of a tensor to where the next may begin, bytes
+
+
+class MaskCost:
+    """Parameters, MACs and bytes of a model under masks.
+
+    Args:
+        model: the dense model; left untouched.
+        graph: its channel graph.
+        imgsz: side of the square image, px, that MACs are counted for (see `cost`).
+
+    Attributes:
+        imgsz: the same, rounded up to a multiple of the stride.
+        positions: conv name to the times that it applies its weights to one image; its MACs are
+            positions * elements of its weight, whatever is cut.
+        everything: (ids + 1,) bool, True: the `keep` of the model as it is.
+
+    Raises:
+        InputError: see `cost`.
+    """
+
+    def __init__(self, model: nn.Module, graph: ChannelGraph, imgsz: int = 640) -> None:
+        self._model, self._graph = model, graph
+        self.imgsz = whole_strides(model, imgsz)
+        macs = module_macs(model, self.imgsz)
+        names = {id(module): name for name, module in model.named_modules()}
+        modules = dict(model.named_modules(remove_duplicate=False))
+        # A module that stands at several places is one: it is counted once, with all its positions.
+        nodes = list({id(modules[node.name]): node for node in graph.convs.values()}.values())
+        convs = [modules[node.name] for node in nodes]
+        norms = [modules[name] for name in graph.norms]
+        groups = [getattr(conv, "groups", 1) for conv in convs]
+        depthwise = [node.depthwise for node in nodes]
+
+        self._inputs = _Counts([node.inputs for node in nodes])
+        self._outputs = _Counts([node.outputs for node in nodes])
+        self._kept = _Counts([norm.ids for norm in graph.norms.values()])
+        self.everything = np.ones(graph.channels + 1, dtype=bool)
+        # A depthwise conv shrinks with its outputs alone; another grouped one is not cut at all.
+        self._by_input = np.array([n == 1 for n in groups], dtype=bool)
+        self._by_output = self._by_input | np.array(depthwise, dtype=bool)
+        self._unit = np.ones(len(convs), dtype=np.int64)  # weights of one input and one output
+        self._unit = _array(c.weight.numel() for c in convs) // self._weights(self.everything)
+        self._bias = _array(c.bias is not None for c in convs)
+        self._affine = _array(2 * bool(n.affine) for n in norms)
+        self._stored = _array(2 * n.affine + 2 * n.track_running_stats for n in norms)
+        masked = masks_of(model)
+        self._masked = _array(f"{node.name}.weight" in masked for node in nodes)
+        self._positions = _array(macs[names[id(c)]] // c.weight.numel() for c in convs)
+        self.positions = {n.name: int(p) for n, p in zip(nodes, self._positions, strict=True)}
+        self._fixed_params = self._fixed_macs = 0  # what no cut changes
+        params = sum(p.numel() for p in model.parameters())
+        self._fixed_params = params - self.params(self.everything)
+        self._fixed_macs = sum(macs.values()) - self.macs(self.everything)
+
+    def _weights(self, keep: np.ndarray) -> np.ndarray:
+        """(convs,) elements of each weight."""
+        inputs = np.where(self._by_input, self._inputs(keep), 1)
+        return self._unit * inputs * np.where(self._by_output, self._outputs(keep), 1)
+
+    def macs(self, keep: np.ndarray) -> int:
+        """MACs of one image.
+
+        Args:
+            keep: (ids + 1,) bool, see `keep_vector`.
+        """
+        return self._fixed_macs + int(self._positions @ self._weights(keep))
+
+    def params(self, keep: np.ndarray) -> int:
+        """Number of parameters; `keep` as in `macs`."""
+        biases = self._bias @ self._outputs(keep) + self._affine @ self._kept(keep)
+        return self._fixed_params + int(self._weights(keep).sum() + biases)
+
+    def size(self, keep: np.ndarray) -> int:
+        """Bytes of the checkpoint file, to about 0.1%: its tensors, and what a save of the uncut
+        model has besides; `keep` as in `macs`.
+        """
+        return self._overhead + self._records(keep)
+
+    def _records(self, keep: np.ndarray) -> int:
+        """Bytes of convs, BatchNorms and masks over single weights (bits) in the file."""
+        weights, outputs, kept = self._weights(keep), self._outputs(keep), self._kept(keep)
+        elements = np.concatenate([weights, outputs, kept])
+        times = np.concatenate([np.ones_like(outputs), self._bias, self._stored])
+        used = self._float_size * elements + HEADERS
+        return int(times @ (-(-used // ALIGNMENT) * ALIGNMENT) + self._masked @ weights // 8)
+
+    @cached_property
+    def _float_size(self) -> int:
+        return 2 if survives_half(self._model) else 4
+
+    @cached_property
+    def _overhead(self) -> int:
+        """Bytes of all else in the file, from the save of a cut that keeps everything."""
+        norms = self._graph.prunable
+        masks = {norm.name: torch.ones(norm.channels, dtype=torch.bool) for norm in norms}
+        whole = finished(rebuild(self._model, self._graph, masks))
+        return len(packed(whole)) - self._records(self.everything)
+
+
+def _array(values: Iterable[int]) -> np.ndarray:
+    return np.fromiter(values, dtype=np.int64)
+
+
+class _Counts:
+    """Counts the kept channels of many vectors of ids at once: keep (ids + 1,) -> (vectors,)."""
+
+    def __init__(self, vectors: Sequence[Ids]) -> None:
+        self._ids = np.concatenate([np.zeros(0, int), *vectors])
+        self._starts = np.cumsum([0, *map(len, vectors)])[:-1]
+
+    def __call__(self, keep: np.ndarray) -> np.ndarray:
+        if not len(self._starts):
+            return np.zeros(0, dtype=np.int64)
+        return np.add.reduceat(keep[self._ids], self._starts, dtype=np.int64)

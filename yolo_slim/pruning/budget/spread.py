@@ -1,0 +1,111 @@
+"""How a cut spreads over the layers: the order in which blocks go.
+
+Within a layer the scores decide which channels go; between layers they do (global), or the scores
+over the MACs that a channel takes (per-mac: most MACs for the least score), or each layer loses the
+same share (uniform), or each layer loses as much as costs the same accuracy (sensitivity,
+as in the lab of MIT 6.5940 and Li et al. 2017, section 3.2, but with one bound for all layers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_slim.errors import InputError
+from yolo_slim.pruning.budget.blocks import Block, Blocks
+
+if TYPE_CHECKING:
+    from yolo_slim.channels.graph import ChannelGraph
+    from yolo_slim.pruning.budget.mask_cost import MaskCost
+
+Curve = Sequence[tuple[float, float]]  # (share cut, loss) in rising order, from (0, 0)
+Spread = Literal["global", "uniform"] | Mapping[str, Curve]  # or BN name to its curve
+SPREADS = ("global", "uniform")
+BUDGETS = (*SPREADS, "per-mac")
+
+
+class Losses(Protocol):
+    """What knows how much accuracy the layers of a model cost, such as a sensitivity scan."""
+
+    def losses(self, graph: ChannelGraph, model: nn.Module) -> Mapping[str, Curve]:
+        """Name of each prunable BN to its curve.
+
+        Raises:
+            InputError: it is of another model.
+        """
+        ...
+
+
+GONE = -1e12  # the score of a channel that is cut already
+
+
+def ranked(cut: Blocks, blocks: Sequence[Block], spread: Spread = "global") -> list[Block]:
+    """Blocks in the order in which they go.
+
+    Args:
+        cut: what they are blocks of.
+        blocks: those of each stack in order.
+        spread: "global": by score; "uniform": by the share of their stack that is then gone; curves
+            of loss, BN name to [(share, loss)]: by the loss that this layer alone then causes.
+
+    Raises:
+        InputError: `spread` is none of these, or a BN has no curve.
+    """
+    if spread == "global":
+        keys = np.array([block.score for block in blocks])
+    elif spread == "uniform":
+        keys = np.array([block.cut for block in blocks])
+    elif isinstance(spread, Mapping):
+        missing = [n.name for n in cut.norms if n.name not in spread]
+        if missing:
+            raise InputError("budget", f"no curve for {missing[0]}", "one for each prunable BN")
+        keys = np.array([loss(cut, block, spread) for block in blocks])
+    else:
+        raise InputError("budget", repr(spread), f"{', '.join(BUDGETS)} or curves of loss")
+    # equal keys: the layer that has lost less goes first
+    cuts = np.array([block.cut for block in blocks])
+    first = np.array([block.groups[0] for block in blocks])
+    return [blocks[i] for i in np.lexsort((first, cuts, keys))]
+
+
+def loss(cut: Blocks, block: Block, curves: Mapping[str, Curve]) -> float:
+    """The largest loss that one of the BNs of a block causes when the block is gone."""
+    found = []
+    for owner in block.owners:
+        shares, losses = zip(*curves[cut.norms[owner].name], strict=True)
+        found.append(float(np.interp(block.cut, shares, losses)))
+    return max(found)
+
+
+def spending(graph: ChannelGraph, counted: MaskCost) -> dict[str, float]:
+    """What one channel of each prunable BN takes, those that are tied to it included.
+
+    Args:
+        graph: of the model.
+        counted: its costs.
+
+    Returns:
+        BN name to its share of the model's MACs.
+    """
+    found, whole = {}, counted.macs(counted.everything)
+    for norm in graph.prunable:
+        keep = counted.everything.copy()
+        keep[:-1][graph.group == graph.group[norm.offset]] = False
+        found[norm.name] = max((whole - counted.macs(keep)) / whole, np.finfo(float).tiny)
+    return found
+
+
+def spread_out(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Scores of the channels that are left, (kept,), as scores of all, (C,): the others go first.
+
+    Args:
+        scores: of the channels that `mask` keeps.
+        mask: (C,) bool, True = kept.
+    """
+    found = torch.full(mask.shape, GONE, dtype=torch.float64)
+    found[mask] = scores.double()
+    return found

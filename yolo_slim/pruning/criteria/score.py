@@ -1,0 +1,103 @@
+"""Scores of a model's channels, by one of the criteria in the table.
+
+A criterion gets the model, its channel graph and calibration images, and returns scores (C,) for
+each prunable BN: high is kept. Scores of different layers are compared with each other, so raw
+ones whose size is a matter of their layer are divided by the layer's mean or L2 norm (the latter
+after Molchanov et al. 2017, section 2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.calibration import Calibration
+from yolo_slim.channels.graph import ChannelGraph, Norm
+from yolo_slim.errors import InputError
+from yolo_slim.pruning.criteria.table import Criterion, find
+from yolo_slim.pruning.masks import Scores
+
+SCALES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda scores: scores.new_ones(()),
+    "mean": lambda scores: scores.abs().mean(),
+    "l2": lambda scores: scores.norm(),
+}
+
+
+def score(
+    model: nn.Module,
+    graph: ChannelGraph,
+    name: str = "bn",
+    calibration: Calibration | None = None,
+    seed: int = 0,
+) -> Scores:
+    """Score the channels of a model.
+
+    Args:
+        model: left untouched, with its gradients, modes and BN statistics.
+        graph: its channel graph.
+        name: of the criterion.
+        calibration: images, for a criterion that needs them.
+        seed: of torch's generators while the criterion runs; they are put back.
+
+    Returns:
+        BN name to scores (C,), float64 on the CPU, for the prunable BNs, divided by the scale.
+
+    Raises:
+        InputError: an unknown criterion, no calibration images where it needs them, or a criterion
+            that fails or does not return finite scores for all prunable BNs.
+    """
+    found = find(name)
+    if found.data and (calibration is None or not calibration.images):
+        raise InputError(f"--criterion {name}", "no calibration images", "a data yaml with --data")
+    copy = deepcopy(model).float().eval().requires_grad_()
+    with torch.random.fork_rng(range(torch.cuda.device_count())), torch.enable_grad():
+        torch.manual_seed(seed)
+        raw = _run(found, copy, graph, calibration)
+    scores = {}
+    for norm in graph.prunable:
+        value = _checked(found, raw, norm)
+        scale = SCALES[found.scale](value).clamp(min=torch.finfo(value.dtype).tiny)
+        scores[norm.name] = value / scale
+    return scores
+
+
+def _run(
+    found: Criterion, model: nn.Module, graph: ChannelGraph, calibration: Calibration | None
+) -> Any:
+    try:
+        return function_of(found)(model, graph, calibration)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's criterion does
+        if found.ours:
+            raise
+        got = f"{type(error).__name__} ({str(error)[:120]})"
+        raise InputError(f"criterion {found.name}", got, "scores (C,) by BatchNorm") from error
+
+
+def _checked(found: Criterion, raw: Any, norm: Norm) -> torch.Tensor:
+    """The scores of one BN, float64 on the CPU."""
+    where, expected = f"criterion {found.name}, {norm.name}", f"({norm.channels},) finite scores"
+    value = raw.get(norm.name) if isinstance(raw, Mapping) else None
+    if not isinstance(value, torch.Tensor) or value.shape != (norm.channels,):
+        got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        raise InputError(where, got, expected)
+    value = value.detach().double().cpu()
+    if not value.isfinite().all():
+        raise InputError(where, f"{value[~value.isfinite()][0]:g} among them", expected)
+    return value
+
+
+def function_of(criterion: Criterion) -> Callable[[nn.Module, ChannelGraph, Any], Scores]:
+    """The function of a criterion; one of ours is imported now."""
+    if not isinstance(criterion.home, str):
+        return criterion.home
+    module, _, name = criterion.home.partition(".")
+    function: Callable[..., Scores] = getattr(import_module(f"{__package__}.{module}"), name)
+    return function

@@ -1,0 +1,155 @@
+"""The table of criteria: how channels can be scored, and what goes with each way.
+
+A row here and a function are a criterion; --help, messages and the docs' tables read the rows.
+Nothing heavy is imported for them: a row of ours names its function, which is imported when a model
+is scored (see `score`). A user's own criterion is added by the decorator `criterion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from yolo_slim.channels.residual import Residual
+from yolo_slim.errors import InputError
+
+Spread = Literal["global", "uniform", "per-mac"]
+SCALES = ("none", "mean", "l2")
+FITTED = ("constants", "weights")
+AUTO = "auto"  # of --criterion: the command chooses a row, see `automatic`
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A way to score channels.
+
+    Attributes:
+        name: of --criterion.
+        home: the function (model, graph, calibration) to raw scores, BN name to (C,), see
+            `criterion`; of ours its module and its name, such as "filters.l2_scores".
+        help: what the score of a channel is, in a few words.
+        data: it looks at calibration images.
+        labels: it looks at their labels, too, which have to be of the model's classes.
+        scale: what raw scores are divided by, layer by layer: "none", "mean" or "l2".
+        residual: what may be cut around residual adds where the user does not say.
+        recover: what is done after the cut where the user does not say.
+        spread: how the cut spreads over the layers where the user does not say, see `prune`.
+        batch: calibration images a batch.
+    """
+
+    name: str
+    home: str | Callable[..., Any]
+    help: str = ""
+    data: bool = False
+    labels: bool = False
+    scale: str = "none"
+    residual: Residual = "skip"
+    recover: tuple[str, ...] = ("constants",)
+    spread: Spread = "global"
+    batch: int = 8
+
+    @property
+    def ours(self) -> bool:
+        """True for a criterion of this package."""
+        return isinstance(self.home, str)
+
+
+def _fitted(name: str, home: str, help: str, **others: Any) -> Criterion:
+    """A criterion that looks at images; the convs are fitted after its cut."""
+    return Criterion(name, home, help, data=True, residual="inner", recover=FITTED, **others)
+
+
+_ROWS = (
+    Criterion("bn", "plain.bn_scores", "|gamma|"),
+    Criterion("l1", "filters.l1_scores", "L1 norm of its filter", scale="mean"),
+    Criterion("l2", "filters.l2_scores", "L2 norm of its filter", scale="mean"),
+    Criterion(
+        "next-l2", "filters.next_scores", "L2 norm of the weights that read it", scale="mean"
+    ),
+    _fitted(
+        "taylor",
+        "taylor.taylor_scores",
+        "what the loss changes by without it, to first order",
+        labels=True,
+        spread="per-mac",
+        batch=1,
+    ),
+    _fitted("thinet", "thinet.thinet", "what the next convs cannot make up for", spread="uniform"),
+    _fitted(
+        "obs",
+        "obs.obs",
+        "what the loss rises by once other channels stand in for it",
+        labels=True,
+        spread="uniform",
+    ),
+    Criterion("random", "plain.random_scores", "drawn from [0, 1)"),
+    Criterion("first", "plain.first_scores", "the first channels of a layer are kept"),
+)
+CRITERIA: dict[str, Criterion] = {row.name: row for row in _ROWS}  # and a user's own
+
+
+def criterion(
+    name: str,
+    *,
+    data: bool = False,
+    labels: bool | None = None,
+    scale: str = "none",
+    residual: Residual = "skip",
+    recover: tuple[str, ...] = ("constants",),
+    spread: Spread = "global",
+    batch: int = 8,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: the function is the criterion of this name.
+
+    The function is called with a copy of the model (float32, eval mode, every parameter with
+    requires_grad), the graph, and the calibration images (None where `data` is not set and the user
+    gave none). It may do to the copy what it likes. It returns a float tensor (C,) for each BN of
+    `graph.prunable`.
+
+    Args:
+        name, data, scale, residual, recover, spread, batch: see `Criterion`.
+        labels: see `Criterion`; None: as `data`.
+
+    Raises:
+        InputError: the name is one of ours, or `scale` is unknown.
+    """
+    if scale not in SCALES:
+        raise InputError(f"criterion {name}", f"scale={scale!r}", ", ".join(SCALES))
+    if name == AUTO or (name in CRITERIA and CRITERIA[name].ours):
+        raise InputError(f"criterion {name}", "a name that is taken", "a name of its own")
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        CRITERIA[name] = Criterion(
+            name,
+            function,
+            data=data,
+            labels=data if labels is None else labels,
+            scale=scale,
+            residual=residual,
+            recover=recover,
+            spread=spread,
+            batch=batch,
+        )
+        return function
+
+    return register
+
+
+def find(name: str, *, also: tuple[str, ...] = ()) -> Criterion:
+    """The criterion of a name.
+
+    Args:
+        name: of --criterion.
+        also: names that the caller takes besides, for the message.
+
+    Raises:
+        InputError: there is none; all that there are, are in the message.
+    """
+    if name not in CRITERIA:
+        known = [*also, *CRITERIA]
+        near = get_close_matches(str(name), known, n=1, cutoff=0.7)
+        text = f"{near[0]}? All: " if near else ""
+        raise InputError("--criterion", repr(name), text + ", ".join(known))
+    return CRITERIA[name]

@@ -1,0 +1,109 @@
+"""What cut channels still send: constants, moved into what comes after the next convs.
+
+A channel with gamma 0 is not silent: through its activation it sends act(beta), everywhere. A cut
+takes that away, and the convs that read it are off by a constant. It goes into the running mean of
+the BatchNorm that follows them, or into their bias where there is none: exact for 1x1 convs; for a
+padded conv exact inside the border, where each tap reads the image.
+
+A cut channel whose gamma is not 0 sends no constant. In its place stands its mean, if what its
+BatchNorm normalises is normal with the running statistics: E act(gamma z + beta), z ~ N(0, 1), by
+Gauss-Hermite quadrature. With gamma 0 that is act(beta).
+
+The constants are read off the model as it runs, where each conv reads its input: so they have gone
+through every Concat, pool, upsampling and sum that there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.host.image import is_detector, smallest_image
+from yolo_slim.numerics import one_thread
+from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.rebuild.parity import in_double
+from yolo_slim.pruning.recover.shift import Shifts
+
+NODES = 15  # of the quadrature
+
+
+@one_thread()
+@torch.no_grad()
+def sent(
+    model: nn.Module, graph: ChannelGraph, masks: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """What the cut channels send to the convs that read them.
+
+    Args:
+        model: the dense model; left untouched.
+        graph: its channel graph.
+        masks: BN name to bool (C,), True = kept.
+
+    Returns:
+        Name of each conv that loses inputs, to (C_in,) float64: 0 where the channel is kept.
+    """
+    keep = keep_vector(graph, masks)
+    points, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    normal = torch.from_numpy(points)
+    share = torch.from_numpy(weights / weights.sum())
+    copy, found = in_double(model), dict[str, torch.Tensor]()
+    if is_detector(copy):
+        copy.model[-1].training = True  # it decodes no boxes
+
+    def silence(cut: torch.Tensor, bn: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        level = bn.weight[cut] * normal[:, None] + bn.bias[cut]
+        output[:, cut] = level.view(*level.shape, *[1] * (output.ndim - 2))
+        return output
+
+    def look(name: str, gone: torch.Tensor, conv: Any, inputs: tuple[torch.Tensor]) -> None:
+        x = inputs[0]
+        middle = x[..., x.shape[2] // 2, x.shape[3] // 2] if x.ndim == 4 else x
+        found[name] = torch.where(gone, (share @ middle).squeeze(), 0.0)
+
+    for name, mask in masks.items():
+        if not mask.all():
+            copy.get_submodule(name).register_forward_hook(partial(silence, ~mask))
+    for node in graph.convs.values():
+        gone = torch.from_numpy(~keep[node.inputs])
+        if gone.any() and not node.depthwise:
+            copy.get_submodule(node.name).register_forward_pre_hook(partial(look, node.name, gone))
+    channels, *sides = smallest_image(model)
+    cells = 3 if is_detector(model) else 1  # of the coarsest map: one is inside its border
+    copy(torch.zeros(NODES, channels, *(cells * side for side in sides), dtype=torch.float64))
+    return found
+
+
+@torch.no_grad()
+def move_constants_(
+    pruned: nn.Module, model: nn.Module, graph: ChannelGraph, masks: Mapping[str, torch.Tensor]
+) -> int:
+    """Give the convs that lost inputs what those sent, in place.
+
+    Of the pruned model running means and biases change, nothing else.
+
+    Args:
+        pruned: what `rebuild` made of model, graph and masks.
+        model: the dense model; left untouched.
+        graph, masks: see `rebuild`.
+
+    Returns:
+        The number of convs whose outputs were shifted.
+    """
+    shifts, keep = Shifts(pruned, model, graph, masks), keep_vector(graph, masks)
+    moved = 0
+    for name, constants in sent(model, graph, masks).items():
+        conv = model.get_submodule(name)
+        weight = conv.weight.detach().cpu().double()
+        if getattr(conv, "transposed", False):  # each output pixel sees its share of the taps
+            weight = weight.transpose(0, 1) / np.prod(conv.stride)
+        effect = weight.flatten(2).sum(2) @ constants if weight.ndim > 2 else weight @ constants
+        if shifts.takes(name) and effect.any():
+            shifts.set_(name, effect[torch.from_numpy(keep[graph.convs[name].outputs])])
+            moved += 1
+    return moved
