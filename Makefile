@@ -19,6 +19,7 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	if [ -x $(BIN)/lint-imports ]; then $(BIN)/lint-imports --no-logo; fi  # needs Python 3.11
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 clean:
