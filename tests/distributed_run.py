@@ -21,14 +21,14 @@ import torch.distributed as dist
 from torch import nn
 
 from yolo_slim.cli import run
-from yolo_slim.host import training
+from yolo_slim.host import hooks
 from yolo_slim.sparsify.session import SparseSession
 
 torch.set_num_threads(1)
 dist.init_process_group("gloo", timeout=timedelta(seconds=60))
 RANK, RANKS = dist.get_rank(), dist.get_world_size()
 POISON = [int(part) for part in os.environ.get("POISON", "").split(",") if part]
-host, barrier = training.host, dist.barrier
+host, barrier = hooks.host, dist.barrier
 train, smart_optimizer = host.train, host.smart_optimizer
 models: list[nn.Module] = []
 

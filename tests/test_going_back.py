@@ -24,7 +24,7 @@ from sparse_runs import (
 from yolo_slim import load
 from yolo_slim.cli import run
 from yolo_slim.commands import sparse
-from yolo_slim.host import checkpoint, training
+from yolo_slim.host import checkpoint, hooks
 from yolo_slim.sparsify.trained import kept_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -171,13 +171,13 @@ def test_the_fourth_time_is_the_end(
 
 def report_(monkeypatch: pytest.MonkeyPatch, map50s: list[float]) -> None:
     """Let the host's validation, which runs, report these mAP50s; at the end the last one again."""
-    original, left = training.host.validate.run, iter(map50s)
+    original, left = hooks.host.validate.run, iter(map50s)
 
     def validate(*args: Any, **kwargs: Any) -> Any:
         (precision, recall, _, *rest), *others = original(*args, **kwargs)
         return (precision, recall, next(left, map50s[-1]), *rest), *others
 
-    monkeypatch.setattr(training.host.validate, "run", validate)
+    monkeypatch.setattr(hooks.host.validate, "run", validate)
 
 
 @pytest.mark.parametrize(

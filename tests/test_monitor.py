@@ -282,7 +282,7 @@ def test_the_picture_is_legible(tmp_path: Path, epochs: int) -> None:
         row(e, 1 - e / epochs, e / epochs, now=Kept(0.3, 0.9), aim=Kept(0.6, 0.5))
         for e in range(epochs)
     ]
-    told = {"aim": 0.6, "held": epochs // 2, "backs": (-1, epochs // 3 - 1)}
+    told = {"aim": 0.6, "held_from": epochs // 2, "backs": (-1, epochs // 3 - 1)}
     file = plot_sparsity(history, tmp_path / "sparsity.png", **told)
     with Image.open(file) as picture:
         assert picture.size == (960, 780)
@@ -417,7 +417,7 @@ def test_the_end_in_words(
     assert monitor.finish() == "Not ready: no epoch has ended."
     assert not (tmp_path / "sparsity.png").exists()
     monitor.record(run_of(tiny_model, 0), sr=0.1)
-    text = monitor.finish(held=0, backs=(0,))
+    text = monitor.finish(held_from=0, backs=(0,))
     assert text.startswith("Not ready: 0% of the prunable channels have |gamma| near zero; ")
     assert text.endswith(MORE_EPOCHS if auto else AUTO)
     assert (tmp_path / "sparsity.png").is_file()

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from yolo_slim import InputError, SparsityPenalty
-from yolo_slim.sparsify.lasso import add_l1_
-from yolo_slim.sparsify.pace import Pace
+from yolo_slim.sparsify.lasso import FixedL1, add_l1_
+from yolo_slim.sparsify.pace import PacedL1
+from yolo_slim.sparsify.proximal import FixedProx
 from yolo_slim.sparsify.thinning import Thinning
 
 
@@ -165,13 +166,14 @@ def test_strength_out_of_range(tiny_model: nn.Module, sr: float) -> None:
 def test_what_is_on_by_default(tiny_model: nn.Module) -> None:
     """auto thins; a number is the literal, decaying L1, with or without penalty="l1"."""
     auto = SparsityPenalty(tiny_model)
-    assert (auto.sr, auto.method, type(auto.auto)) == ("auto", "prox", Thinning)
-    assert type(SparsityPenalty(tiny_model, penalty="l1").auto) is Pace
+    assert (auto.sr, type(auto.strategy)) == ("auto", Thinning)
+    assert type(SparsityPenalty(tiny_model, penalty="l1").strategy) is PacedL1
+    assert type(SparsityPenalty(tiny_model, 2e-4, penalty="prox").strategy) is FixedProx
     for number in (
         SparsityPenalty(tiny_model, 2e-4),
         SparsityPenalty(tiny_model, 2e-4, penalty="l1"),
     ):
-        assert (number.method, number.auto, number.due, number.holds) == ("l1", None, None, False)
+        assert (type(number.strategy), number.due, number.holds) == (FixedL1, None, False)
         for progress, decay in ((0.0, 1.0), (0.5, 0.55), (1.0, 0.1)):
             number.progress = progress
             assert number.strength == pytest.approx(2e-4 * decay)
@@ -195,7 +197,7 @@ def test_weaker_after_failures_and_when_resumed(tiny_model: nn.Module) -> None:
     penalty = SparsityPenalty(tiny_model, sr=0.5)
     assert penalty.weaken_(2) == "with sr 0.045, and as much less on beta"
     assert penalty.strength == pytest.approx(0.045)
-    assert penalty.bias_strength == pytest.approx(0.45)
+    assert penalty.strategy.bias_strength == pytest.approx(0.45)
     other = SparsityPenalty(tiny_model, sr=0.5)
     with torch.no_grad():  # what near zero means is what it meant at the start
         norms(tiny_model, other)[0].weight.mul_(0.1)
@@ -206,7 +208,7 @@ def test_weaker_after_failures_and_when_resumed(tiny_model: nn.Module) -> None:
     assert torch.equal(fresh.norms.unit, penalty.norms.unit)
     auto = SparsityPenalty(tiny_model, percent=0.6)
     assert auto.weaken_(1) == "aiming at 45% of the channels"
-    assert auto.auto.percent == pytest.approx(0.45)
+    assert auto.strategy.percent == pytest.approx(0.45)
 
 
 def test_silence_zeroes_the_average_where_the_model_is_zero(tiny_model: nn.Module) -> None:

@@ -97,7 +97,7 @@ def test_what_is_held_is_not_cut(eager: tuple[nn.Module, dict[str, Any]]) -> Non
     model, data = eager
     graph: ChannelGraph = channel_graph(model, "inner")
     held = kept_by(graph, ["model.5", "model.11"])
-    probe = probe_of(model, data, graph=graph, held=held)
+    probe = probe_of(model, data, graph=graph, keep=held)
     _, aim = probe.look(run_of(model), near_zero=0.0)
     cut = prune(model, 0.3, imgsz=IMGSZ, residual="inner", keep=["model.5", "model.11"]).model
     expected = evaluate(cut, data, imgsz=IMGSZ, workers=0, device="cpu").map50
@@ -105,7 +105,7 @@ def test_what_is_held_is_not_cut(eager: tuple[nn.Module, dict[str, Any]]) -> Non
     assert aim.kept == pytest.approx(expected / dense, rel=1e-3)
     free = 1 - sum(graph.norms[n].channels for n in held) / graph.prunable_channels
     assert probe.shares(1.0)[0] == pytest.approx(np.floor(free * 20) / 20)
-    beyond = probe_of(model, data, graph=graph, held=held, percent=0.95)
+    beyond = probe_of(model, data, graph=graph, keep=held, percent=0.95)
     assert beyond.look(run_of(model), near_zero=0.0) == (None, None)  # prune refuses it
 
 

@@ -20,7 +20,7 @@ from yolo_slim.cli import run
 from yolo_slim.commands import export, finetune, sparse
 from yolo_slim.commands import prune as prune_command
 from yolo_slim.errors import CheckFailed
-from yolo_slim.host import training
+from yolo_slim.host import hooks, training
 from yolo_slim.host.options import HYP
 from yolo_slim.models.pruned_yaml import write_yaml
 
@@ -70,11 +70,9 @@ def test_without_penalty_it_is_the_hosts_training_bit_for_bit(
         "seed": 3,
         "hyp": str(HYP),
     }
-    options = argparse.Namespace(
-        **{**vars(training.host.parse_opt(True)), **common, "name": "host"}
-    )
+    options = argparse.Namespace(**{**vars(hooks.host.parse_opt(True)), **common, "name": "host"})
     with training.checkpoint.safe_loading():
-        training.host.main(options)
+        hooks.host.main(options)
     expected = weights_of(here / "runs" / "train" / "host" / "weights" / "last.pt")
     argv = ["--cfg", str(cfg), "--data", str(shapes_yaml), "--epochs", "2", "--seed", "3", *SMALL]
     plain = weights_of(sparse.main(argv) / "weights" / "last.pt")

@@ -152,9 +152,9 @@ def test_pace_goes_on_from_its_state(tiny_model: nn.Module) -> None:
     for step in pulled(penalty, 60):
         if step == 30:
             other = SparsityPenalty(tiny_model, penalty="l1", percent=0.5)
-            assert other.auto.start < penalty.auto.start
+            assert other.strategy.start < penalty.strategy.start
             other.load_state(penalty.state())
             for each in (penalty, other):
-                each.auto.set_(0.6, 0.01)
-            assert other.auto.strength == penalty.auto.strength > 0
-            assert other.auto.gone == penalty.auto.gone
+                each.strategy.set_(0.6, 0.01)
+            assert other.strategy.sr == penalty.strategy.sr > 0
+            assert other.strategy.gone == penalty.strategy.gone

@@ -83,10 +83,10 @@ def test_the_largest_share_that_is_named_can_be_had(refused, options, tiny_model
     most = float(re.search(r"at most ([\d.]+)", line).group(1))
     penalty = SparsityPenalty(tiny_model, percent=most, keep=["model.[4-7]"])
     sparse.freeze_(tiny_model, [2])
-    gone = sum(int((~mask).sum()) for mask in penalty.auto.masks().values())
+    gone = sum(int((~mask).sum()) for mask in penalty.strategy.masks().values())
     assert abs(gone - most * penalty.norms.graph.prunable_channels) <= 1
     with pytest.raises(InputError, match="--percent"):
-        penalty.auto.masks(1 + 0.02 / most)
+        penalty.strategy.masks(1 + 0.02 / most)
 
 
 def checked(argv) -> Namespace:
@@ -211,6 +211,6 @@ def test_every_option_of_ours_is_named():
 def test_auto_is_the_default_of_the_command(options, tiny_model):
     opt = checked([*options["sparse"], "--st"])
     assert (opt.sr, opt.penalty, opt.residual, opt.percent) == ("auto", None, "skip", DEFAULT)
-    auto = sparse.penalty_of(tiny_model, opt).auto
+    auto = sparse.penalty_of(tiny_model, opt).strategy
     assert isinstance(auto, Thinning)
-    assert (auto.percent, auto.round_to, auto.bias) == (DEFAULT, ROUND_TO, True)
+    assert (auto.percent, auto.round_to, auto.with_gamma) == (DEFAULT, ROUND_TO, True)

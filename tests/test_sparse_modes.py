@@ -15,7 +15,7 @@ from torch import nn
 
 from yolo_slim.cli import run
 from yolo_slim.commands import prune, sparse
-from yolo_slim.host import checkpoint, training
+from yolo_slim.host import checkpoint, hooks, training
 from yolo_slim.host.training import Run
 from yolo_slim.runs import to_cut
 from yolo_slim.sparsify.schedule import learning_rates
@@ -147,11 +147,11 @@ def test_the_average_is_as_sparse_as_the_model(
 ) -> None:
     """Of an average so slow that by itself it would not have a single zero."""
 
-    class Slow(training.host.ModelEMA):
+    class Slow(hooks.host.ModelEMA):
         def __init__(self, model: nn.Module) -> None:
             super().__init__(model, updates=10**6)
 
-    monkeypatch.setattr(training.host, "ModelEMA", Slow)
+    monkeypatch.setattr(hooks.host, "ModelEMA", Slow)
     watch = Watch(monkeypatch)
     before: list[float] = []
 
@@ -219,7 +219,7 @@ def test_best_is_as_sparse_as_last(
         original(data, file, *args)
 
     original = training.save_aside
-    monkeypatch.setattr(training.host, "fitness", fitness)
+    monkeypatch.setattr(hooks.host, "fitness", fitness)
     monkeypatch.setattr(training, "save_aside", save)
     watch = Watch(monkeypatch)
     folder = sparse.main([*argv, "--sr", sr, "--patience", "2"])

@@ -164,7 +164,7 @@ def test_what_is_not_chosen_is_left_alone(tiny_model: nn.Module, kind: str) -> N
         each.attach(optimizer)
         for _ in given(each, 60):
             optimizer.step()
-            ever |= penalty.auto.chosen
+            ever |= penalty.strategy.chosen
         runs.append((each.norms.flat("weight"), each.norms.flat("bias")))
     assert 0.3 < (~ever).float().mean() < 0.51
     for ours, theirs in zip(*runs, strict=True):
@@ -192,18 +192,18 @@ def test_nan_gradients_do_not_poison_the_scores(tiny_model: nn.Module) -> None:
     due = given(penalty, 8)
     for _ in range(3):
         next(due)
-        penalty.auto.learn_()
-    order = penalty.auto.score.argsort()
+        penalty.strategy.learn_()
+    order = penalty.strategy.score.argsort()
     for norm in penalty.norms.modules:
         norm.weight.grad.fill_(torch.nan)
         norm.bias.grad.fill_(torch.inf)
-    penalty.auto.learn_()
-    assert torch.equal(penalty.auto.score.argsort(), order)
+    penalty.strategy.learn_()
+    assert torch.equal(penalty.strategy.score.argsort(), order)
     next(due)
     penalty.norms.modules[0].weight.grad[0] = torch.nan
-    penalty.auto.learn_()
-    assert penalty.auto.score.isfinite().all()
-    assert (penalty.auto.score > 0).all()
+    penalty.strategy.learn_()
+    assert penalty.strategy.score.isfinite().all()
+    assert (penalty.strategy.score > 0).all()
 
 
 CUTS = [
@@ -279,7 +279,7 @@ def test_frozen_layers_stay_and_others_go_for_them(tiny_model: nn.Module) -> Non
     assert same(tiny_model.model[:4], start.model[:4])
     assert reached(penalty)
     with pytest.raises(InputError, match=r"--percent: 0\.9"):
-        penalty.auto.masks(0.9 / 0.5)
+        penalty.strategy.masks(0.9 / 0.5)
 
 
 @pytest.mark.parametrize("macs", [0.3, 0.6])
@@ -292,12 +292,12 @@ def test_a_failure_asks_for_less(net: nn.Module, macs: float) -> None:
     assert penalty.holds and reached(penalty)
     assert "aiming at" in penalty.weaken_(1)
     assert penalty.target < more
-    counted, masks = penalty.auto.counted, penalty.auto.masks()
+    counted, masks = penalty.strategy.counted, penalty.strategy.masks()
     left = counted.macs(keep_vector(penalty.norms.graph, masks)) / counted.macs(counted.everything)
     assert left == pytest.approx(1 - 0.75 * (1 - macs), abs=0.03)
     again = SparsityPenalty(net, macs=macs, round_to=1)
     again.load_state(penalty.state())
-    assert again.target == penalty.target and again.auto.part == 0.75
+    assert again.target == penalty.target and again.strategy.part == 0.75
 
 
 @pytest.mark.parametrize("at", [10, 41, 45, 55])

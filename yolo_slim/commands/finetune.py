@@ -237,24 +237,27 @@ class Finetuning(training.Hooks):
     def remains(self, state: dict[str, Any]) -> dict[str, Any]:
         return {}  # the adapters have done their work
 
+    def finish(self, run: training.Run) -> None:
+        weights = run.folder / "weights"
+        for file in (weights / "last.pt", weights / "best.pt"):
+            if file.is_file():
+                trained = load(file).model
+                check_shapes(trained, self.shapes, str(file))
+                check_zeros(trained, self.masks, str(file))
+        if not run.is_main:
+            return
+        text = f"has the pruned shapes ({len(self.shapes)} tensors)"
+        print(f"\nChecked: {weights / 'best.pt'} {text}")
+        if self.masks:
+            zeros = sum(int((~mask).sum()) for mask in self.masks.values())
+            print(f"Checked: all {zeros:,} masked weights are zero")
+
 
 def run(opt: argparse.Namespace) -> Path:
     """Train with the options that `parse_options` returned."""
     weights = opt.resume or opt.weights
     hooks = Finetuning(load(weights).model if weights else None)
-    folder = training.train(opt, hooks, build=build_heir(hooks.source))
-    for name in ("last.pt", "best.pt"):
-        file = folder / "weights" / name
-        if file.is_file():
-            trained = load(file).model
-            check_shapes(trained, hooks.shapes, str(file))
-            check_zeros(trained, hooks.masks, str(file))
-    best = folder / "weights" / "best.pt"
-    print(f"\nChecked: {best} has the pruned shapes ({len(hooks.shapes)} tensors)")
-    if hooks.masks:
-        zeros = sum(int((~mask).sum()) for mask in hooks.masks.values())
-        print(f"Checked: all {zeros:,} masked weights are zero")
-    return folder
+    return training.train(opt, hooks, build=build_heir(hooks.source))
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

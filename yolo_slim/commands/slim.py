@@ -38,7 +38,6 @@ from yolo_slim.rounds.report import PICTURE, REPORT, write_report
 from yolo_slim.runs import new_run, newest, to_cut
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.penalty import AUTO
-from yolo_slim.sparsify.session import SparseSession
 from yolo_slim.sparsify.trained import kept_of
 from yolo_slim.text import giga
 
@@ -276,7 +275,7 @@ def train(
         if number:
             own.macs = share_of(folder, load(own.weights).model, leg.left, opt)
         sparse_options_(own)
-        sparse.train(own, SparseSession(sparse.penalty_of, sparse.probe_of, sparse.announce))
+        sparse.train(own, sparse.sparse_session(sparse.tell_verdict))
         return
     own.st = False
     if number:

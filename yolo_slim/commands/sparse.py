@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -21,11 +21,13 @@ from yolo_slim.pruning.budget.choose import DEFAULT, ROUND_TO, check_percent
 from yolo_slim.resume import resolve_resume_
 from yolo_slim.runs import to_cut
 from yolo_slim.sparsify import limits
-from yolo_slim.sparsify.monitor import CSV
+from yolo_slim.sparsify.monitor import CSV, PICTURE
 from yolo_slim.sparsify.penalty import AUTO, METHODS, SparsityPenalty, check_strengths
 from yolo_slim.sparsify.probe import Probe
-from yolo_slim.sparsify.schedule import REACHED
+from yolo_slim.sparsify.schedule import REACHED, gain
 from yolo_slim.sparsify.session import SparseSession, rates_of
+from yolo_slim.sparsify.strategy import Fixed
+from yolo_slim.sparsify.thinning import Thinning
 from yolo_slim.sparsify.verdict import ready
 from yolo_slim.weight_masks import hold_masks
 
@@ -188,7 +190,7 @@ def probe_of(penalty: SparsityPenalty, run: training.Run) -> Probe | None:
         penalty.norms.graph,
         imgsz=run.opt.imgsz,
         percent=penalty.target,
-        held=penalty.norms.held,
+        keep=penalty.norms.excluded,
         round_to=getattr(run.opt, "round_to", ROUND_TO),
     )
 
@@ -204,15 +206,27 @@ class Plain(training.Hooks):
 
 def run(opt: argparse.Namespace) -> Path:
     """Train with the options that `parse_options` returned."""
-    session = SparseSession(penalty_of, probe_of, announce) if opt.st else None
-    folder = train(opt, session or Plain())
-    words = session.finish() if session else ""
-    if session and words:
-        print(f"\n{words}")
-        print(f"The distribution of |gamma| over the epochs: {folder / 'sparsity.png'}")
-        step = next_step(session, folder)
-        print(f"Next: {step}" if step else "A cut of this model is not worth while yet.")
-    return folder
+    return train(opt, sparse_session(conclude) if opt.st else Plain())
+
+
+def sparse_session(
+    conclude: Callable[[training.Run, SparseSession, str], None],
+) -> SparseSession:
+    """The hooks of a training with the penalty that its options ask for."""
+    return SparseSession(penalty_of, probe_of, announce, conclude)
+
+
+def tell_verdict(run: training.Run, session: SparseSession, verdict: str) -> None:
+    """Say how sparse the model has become, and where its picture is."""
+    print(f"\n{verdict}")
+    print(f"The distribution of |gamma| over the epochs: {run.folder / PICTURE}")
+
+
+def conclude(run: training.Run, session: SparseSession, verdict: str) -> None:
+    """The last words of train_sparse.py: the verdict, and the step that follows."""
+    tell_verdict(run, session, verdict)
+    step = next_step(session, run.folder)
+    print(f"Next: {step}" if step else "A cut of this model is not worth while yet.")
 
 
 def train(opt: argparse.Namespace, hooks: training.Hooks) -> Path:
@@ -241,30 +255,34 @@ def next_step(session: SparseSession, folder: Path) -> str:
 
 def announce(run: training.Run, penalty: SparsityPenalty) -> None:
     """Say before the first epoch what this penalty will do in this run."""
-    channels = sum(penalty.norms.sizes)
+    channels, strategy = sum(penalty.norms.sizes), penalty.strategy
     text = f"\nsparsity: {len(penalty.names)} BatchNorms, {channels} channels, "
-    if penalty.sr == AUTO:
-        end = math.ceil(REACHED * run.epochs)
-        if getattr(run.opt, "macs", None) is None:
-            text += f"{penalty.target:.0%} of them at zero"
-        else:
-            text += f"as many of them at zero as leave {run.opt.macs:.0%} of the MACs"
-        text += f" by epoch {end} of {run.epochs}, then held"
-        training.LOGGER.info(f"{text} (sr auto, {penalty.method})")
+    if isinstance(strategy, Fixed):
+        announce_fixed(run, penalty, strategy, text)
         return
-    gain = limits.gain_of(run.opt.optimizer, run.hyp["momentum"])
-    way = limits.reach_of(penalty, rates_of(run), gain)
-    quantile = penalty.norms.flat("weight").abs().quantile(penalty.percent).item()
+    if isinstance(strategy, Thinning) and strategy.macs is not None:
+        text += f"as many of them at zero as leave {strategy.macs:.0%} of the MACs"
+    else:
+        text += f"{penalty.target:.0%} of them at zero"
+    text += f" by epoch {math.ceil(REACHED * run.epochs)} of {run.epochs}, then held"
+    training.LOGGER.info(f"{text} (sr auto, {strategy.method})")
+
+
+def announce_fixed(run: training.Run, penalty: SparsityPenalty, strategy: Fixed, text: str) -> None:
+    """Say what a strength that is a number will do, and warn if it is too small or too large."""
+    factor = gain(run.opt.optimizer, run.hyp["momentum"])
+    way = limits.reach_of(strategy, rates_of(run), factor)
+    quantile = penalty.norms.flat("weight").abs().quantile(strategy.percent).item()
     training.LOGGER.info(
-        f"{text}sr {penalty.sr:g} ({penalty.method}). In this run it alone moves a gamma by about "
-        f"{way:.2g}; the {penalty.percent:.0%} quantile of |gamma| is {quantile:.2g}."
+        f"{text}sr {strategy.sr:g} ({strategy.method}). In this run it alone moves a gamma by about "
+        f"{way:.2g}; the {strategy.percent:.0%} quantile of |gamma| is {quantile:.2g}."
     )
     if way < quantile:
         training.LOGGER.warning(
-            f"sparsity: too little to make {penalty.percent:.0%} of the channels sparse; --sr auto "
+            f"sparsity: too little to make {strategy.percent:.0%} of the channels sparse; --sr auto "
             f"finds a strength that does"
         )
-    step = limits.beta_step(penalty, run.hyp)
+    step = limits.beta_step(strategy, run.hyp)
     if step > limits.BETA_STEP:
         training.LOGGER.warning(
             f"sparsity: a step of the warm-up moves beta by up to {step:.2g}, which may break the "

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from yolo_slim.files import write_aside
 
 
@@ -56,6 +58,27 @@ def announced(
         return loader, dataset
 
     return create_dataloader
+
+
+class HookedLoss:
+    """A ComputeLoss of the host's to whose training loss something is added.
+
+    Args:
+        loss: the host's: (outputs, targets, ...) to the loss (1,) and its parts.
+        add: (outputs, loss) to the loss that is trained on; the validation's is left as it is.
+    """
+
+    def __init__(self, loss: Any, add: Callable[[Any, torch.Tensor], torch.Tensor]) -> None:
+        self.inner, self.add = loss, add
+
+    def __call__(self, outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        loss, items = self.inner(outputs, *args, **kwargs)
+        if torch.is_grad_enabled():
+            loss = self.add(outputs, loss)
+        return loss, items
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
 
 class AnnouncedBroadcast:

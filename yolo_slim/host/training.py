@@ -9,9 +9,9 @@ again as the host resumes an interrupted run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,167 +22,26 @@ from torch import save as torch_save
 
 from yolo_slim.errors import InputError
 from yolo_slim.host import checkpoint, data
-from yolo_slim.host.compat import mend, replaced
-from yolo_slim.host.loops import AnnouncedBroadcast, announced, keep_rows, segment_logger
+from yolo_slim.host.classes import yolo
+from yolo_slim.host.compat import replaced
+from yolo_slim.host.hooks import LOGGER, GoBack, Hooks, Run, of_main
+from yolo_slim.host.loops import (
+    AnnouncedBroadcast,
+    HookedLoss,
+    announced,
+    keep_rows,
+    segment_logger,
+)
 from yolo_slim.host.options import task_of
 from yolo_slim.host.tasks import SEGMENTATION
 
-mend()
+from yolov5.utils import loggers  # isort: skip
+from yolov5.utils.callbacks import Callbacks  # isort: skip
 
-from yolov5 import train as host  # noqa: E402
-from yolov5.models import yolo  # noqa: E402
-from yolov5.utils import loggers  # noqa: E402
-from yolov5.utils.callbacks import Callbacks  # noqa: E402
+__all__ = ["LOGGER", "RESULTS", "Callbacks", "Hooks", "Run", "train"]
 
-LOGGER = host.LOGGER
 BuildModel = Callable[..., nn.Module]
 RESULTS = "results.csv"  # the host's, one row an epoch
-
-
-class GoBack(Exception):
-    """Leaves the host's loop; the run goes on from its last checkpoint. Holds the reason."""
-
-
-@dataclass
-class Run:
-    """A training as it goes: what the hooks are told.
-
-    Attributes:
-        opt: the host's options; on resume, those of the run that is resumed.
-        epoch, epochs: counted from 0; the epoch that runs, or has just ended.
-        batch, batches: of the epoch; the batch, from 0, that is trained on.
-        batch_size: images a batch, of all processes.
-        ema: the host's moving average of the model, None on ranks other than 0.
-        losses: means over the epoch so far, as the host prints them; empty before the first.
-        map50, map: of the boxes at the end of the last epoch, as the host validated it.
-        hyp: the hyperparameters.
-        board: the host's TensorBoard writer, None where it has none.
-        saved: the epoch of `last`, -1 where there is none yet.
-        doubtful: set by a hook: the epoch is not saved, unless it is the last one.
-    """
-
-    opt: argparse.Namespace
-    epoch: int = 0
-    epochs: int = 0
-    batch: int = 0
-    batches: int = 1
-    batch_size: int = 1
-    ema: Any = None
-    losses: tuple[float, ...] = ()
-    map50: float = 0.0
-    map: float = 0.0
-    hyp: dict[str, Any] = field(default_factory=dict)
-    board: Any = None
-    saved: int = -1
-    doubtful: bool = False
-    _back: str = ""
-
-    @property
-    def folder(self) -> Path:
-        """Where the run writes."""
-        return Path(self.opt.save_dir)
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint of the last epoch that was saved, which the host resumes from."""
-        return self.folder / "weights" / "last.pt"
-
-    @property
-    def progress(self) -> float:
-        """Share of the run's batches that are done, in [0, 1)."""
-        return (self.epoch + self.batch / self.batches) / self.epochs
-
-    @property
-    def resumed(self) -> bool:
-        """True if an interrupted run is gone on with."""
-        return bool(self.opt.resume)
-
-    @property
-    def is_main(self) -> bool:
-        """True in the process that logs and saves."""
-        return host.RANK in {-1, 0}
-
-    @property
-    def going_back(self) -> bool:
-        """True from `go_back` on, until the run has gone."""
-        return bool(self._back)
-
-    def go_back(self, why: str) -> None:
-        """Go back to `last`, or to the start where there is none; to be called on the main rank.
-
-        One process goes at once. Several go together when the epoch has ended; until then nothing
-        is saved.
-        """
-        self._back = why
-        if host.RANK == -1:
-            self._leave()
-
-    def _leave(self) -> None:
-        """Raise GoBack on every rank, if the main one has asked for it."""
-        self._back, self.saved = of_main((self._back, self.saved))  # it alone saves
-        if self._back:
-            raise GoBack(self._back)
-
-
-class Hooks:
-    """What a training calls as it goes. Each does nothing until it is overridden."""
-
-    def hyperparameters(self, run: Run, hyp: dict[str, Any]) -> dict[str, Any]:
-        """What a new training is to go by, once, on each rank; a resumed one has what it had."""
-        return hyp
-
-    def on_optimizer(self, run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Model and optimizer exist; the weights are loaded, not yet those of a resumed optimizer.
-
-        Called on each rank, and again when the run has gone back.
-        """
-
-    def on_resume(self, run: Run, state: dict[str, Any]) -> None:
-        """The run goes on from a checkpoint: what `state` returned when that was saved."""
-
-    def on_epoch_start(self, run: Run) -> None:
-        """Before each epoch, on each rank."""
-
-    def on_batch_start(self, run: Run) -> None:
-        """Before each batch, on each rank."""
-
-    def on_batch_end(self, run: Run) -> None:
-        """After each batch, on the main rank, in the detection loop alone: the losses are new."""
-
-    def loss(self, run: Run, outputs: Any, loss: torch.Tensor) -> torch.Tensor:
-        """What a batch is trained on, on each rank, under the host's autocast.
-
-        Args:
-            run: as it goes.
-            outputs: what the model made of the batch: raw maps, with masks if it has any.
-            loss: the host's, (1,), scaled by the batch.
-        """
-        return loss
-
-    def on_validation(self, run: Run) -> None:
-        """Before the epoch's validation, on the main rank: the moving average may be changed."""
-
-    def fitness(self, run: Run, fitness: Any) -> Any:
-        """What the epoch is worth, after its validation, on the main rank.
-
-        best.pt is of the epoch where this is largest, and an early stop goes by it. `fitness` is
-        the host's: mostly mAP50-95; (1,) or a number.
-        """
-        return fitness
-
-    def on_epoch_end(self, run: Run) -> None:
-        """After the epoch's validation, before it is saved, on the main rank."""
-
-    def on_back(self, run: Run, why: str) -> None:
-        """The run goes back, on each rank. May raise, which ends it."""
-
-    def state(self) -> dict[str, Any]:
-        """What is saved in each checkpoint: plain values and tensors."""
-        return {}
-
-    def remains(self, state: dict[str, Any]) -> dict[str, Any]:
-        """What of the `state` of a checkpoint is left in it when the training is over."""
-        return state
 
 
 def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Model) -> Path:
@@ -190,35 +49,98 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
 
     Args:
         opt: what `parse_options` returned; the loop follows from the model (see `task_of`).
-        hooks: called as the run goes.
+        hooks: called as the run goes, `finish` when it is over.
         build: called as the host calls Model(cfg, ch=, nc=, anchors=).
 
     Returns:
         The run's folder.
     """
-    task = task_of(opt)
-    loop = task.script("train")
-    run, ended = Run(opt), set[int]()
-    make_optimizer, host_train, resume = loop.smart_optimizer, loop.train, loop.smart_resume
-    fitness, make_board = loop.fitness, loggers.SummaryWriter
-    purged: int | None = None  # from this epoch on, the board drops what it was told before
+    training = Training(opt, hooks, build)
+    with checkpoint.safe_loading(), training.patched():
+        try:
+            training.loop.main(opt, Callbacks())
+        except AssertionError as error:  # how the host says that labels and classes do not fit
+            raise InputError("YOLOv5's training", str(error), "what it asks for") from error
+    hooks.finish(training.run)
+    return training.run.folder
 
-    def start(hyp: Any, opt: argparse.Namespace, device: torch.device, _: Any) -> Any:
-        nonlocal purged
+
+class Training:
+    """A run of one of the host's loops: each patched name of the host is a method here.
+
+    Args:
+        opt, hooks, build: see `train`.
+
+    Attributes:
+        loop: the host's module.
+        names: what is patched in it, and what stands in its place.
+        host: what stood there.
+        run: how far it is.
+        ended: the epochs that have ended.
+        purged: from this epoch on, TensorBoard drops what it was told before; None: it keeps all.
+    """
+
+    def __init__(self, opt: argparse.Namespace, hooks: Hooks, build: BuildModel) -> None:
+        self.hooks, self.build = hooks, build
+        self.segments = task_of(opt) is SEGMENTATION
+        self.loop = task_of(opt).script("train")
+        self.run, self.ended = Run(opt), set[int]()
+        self.purged: int | None = None
+        self.names = self.replacements()
+        self.host = {name: getattr(self.loop, name) for name in self.names}
+        self.make_board = loggers.SummaryWriter
+
+    def replacements(self) -> dict[str, Any]:
+        """The names of the loop's module that are patched, and what stands in their place."""
+        model = "SegmentationModel" if self.segments else "Model"
+        names = {
+            model: self.build,
+            "ModelEMA": self.moving_average,
+            "ComputeLoss": self.compute_loss,
+            "smart_optimizer": self.smart_optimizer,
+            "smart_resume": self.smart_resume,
+            "fitness": self.fitness,
+            "create_dataloader": announced(self.loop, self.begin_epoch, self.begin_batch),
+            "check_dataset": data.read_data,
+            "attempt_load": checkpoint.attempt_load,
+            "check_requirements": lambda *args, **kwargs: None,
+            "dist": AnnouncedBroadcast(dist, self.run.leave),
+            "train": self.train,
+        }
+        if self.segments:
+            # check_git_status asks GitHub, and leaves us in the folder of the host's first import
+            names["check_git_status"] = lambda: None
+            names["GenericLogger"] = segment_logger(self.loop, self.end_segment_epoch)
+        return names
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """The host's names point to our methods in the block."""
+        with ExitStack() as patches:
+            patches.enter_context(replaced(torch, save=self.save))
+            patches.enter_context(replaced(loggers, SummaryWriter=self.board))
+            patches.enter_context(replaced(self.loop, **self.names))
+            yield
+
+    def train(self, hyp: Any, opt: argparse.Namespace, device: torch.device, _: Any) -> Any:
+        """The host's train, begun again from the last checkpoint each time that the run goes back.
+
+        In the place of the loop's train(hyp, opt, device, callbacks).
+        """
+        run, hooks = self.run, self.hooks
         opt.save_dir = of_main(opt.save_dir)  # each rank looked for a free name
         if not opt.resume:
             content = data.read_mapping(hyp, "hyperparameters") if isinstance(hyp, str) else hyp
             hyp = hooks.hyperparameters(run, content)
         given = deepcopy(opt)  # the host changes both as it goes
         while True:
-            run.opt, run.epoch, run.epochs, run.saved = opt, -1, opt.epochs, -1
-            run.doubtful, run._back = False, ""
-            ended.clear()
+            run.begin(opt)
+            self.ended.clear()
             try:
-                return host_train(deepcopy(hyp), opt, device, callbacks())
+                return self.host["train"](deepcopy(hyp), opt, device, self.callbacks())
             except GoBack as back:
                 why = str(back)
-            purged = run.saved + 1
+            self.purged = run.saved + 1
             if run.board:
                 run.board.close()
             hooks.on_back(run, why)
@@ -228,122 +150,105 @@ def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Mod
             elif run.is_main:
                 keep_rows(run.folder / RESULTS, 0)
 
-    def smart_optimizer(model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        optimizer = make_optimizer(model, *args, **kwargs)
-        run.hyp = dict(run.opt.hyp)
-        hooks.on_optimizer(run, model, optimizer)
+    def smart_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The host's optimizer, which the hooks are told of."""
+        optimizer = self.host["smart_optimizer"](model, *args, **kwargs)
+        self.run.hyp = dict(self.run.opt.hyp)
+        self.hooks.on_optimizer(self.run, model, optimizer)
         return optimizer
 
-    def smart_resume(ckpt: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[float, int, int]:
-        best, first, run.epochs = resume(ckpt, *args, **kwargs)
+    def smart_resume(
+        self, ckpt: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> tuple[float, int, int]:
+        """The host's resuming of an optimizer, and that of the hooks."""
+        run = self.run
+        best, first, run.epochs = self.host["smart_resume"](ckpt, *args, **kwargs)
         run.epoch = run.saved = first - 1
         if run.is_main:
             keep_rows(run.folder / RESULTS, first)
-        hooks.on_resume(run, ckpt.get(checkpoint.STATE) or {})
+        self.hooks.on_resume(run, ckpt.get(checkpoint.STATE) or {})
         return best, first, run.epochs
 
-    class ModelEMA(loop.ModelEMA):  # type: ignore[misc, name-defined]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            run.ema = self.ema
+    def moving_average(self, *args: Any, **kwargs: Any) -> Any:
+        """The host's ModelEMA, whose update_attr, the last thing before a validation, is told."""
+        average = self.host["ModelEMA"](*args, **kwargs)
+        self.run.ema, update = average.ema, average.update_attr
 
-        def update_attr(self, *args: Any, **kwargs: Any) -> None:  # what the host does just before
-            super().update_attr(*args, **kwargs)
-            hooks.on_validation(run)
+        def update_attr(*args: Any, **kwargs: Any) -> None:
+            update(*args, **kwargs)
+            self.hooks.on_validation(self.run)
 
-    class ComputeLoss(loop.ComputeLoss):  # type: ignore[misc, name-defined]
-        def __call__(self, outputs: Any, *args: Any, **kwargs: Any) -> Any:
-            loss, items = super().__call__(outputs, *args, **kwargs)
-            if torch.is_grad_enabled():  # the validation asks for it too
-                loss = hooks.loss(run, outputs, loss)
-            return loss, items
+        average.update_attr = update_attr
+        return average
 
-    def board(*args: Any) -> Any:
-        run.board = make_board(*args, "", purged)
-        return run.board
+    def compute_loss(self, *args: Any, **kwargs: Any) -> HookedLoss:
+        """The host's ComputeLoss, to which the hooks add."""
+        loss = self.host["ComputeLoss"](*args, **kwargs)
+        return HookedLoss(loss, lambda outputs, value: self.hooks.loss(self.run, outputs, value))
 
-    def save(data: Any, file: Any, *args: Any, **kwargs: Any) -> None:
-        if isinstance(data, dict) and "ema" in data and data.get("epoch", -1) >= 0:
+    def fitness(self, results: Any) -> Any:
+        """What an epoch is worth: the host's opinion, or that of the hooks."""
+        return self.hooks.fitness(self.run, self.host["fitness"](results))
+
+    def board(self, *args: Any) -> Any:
+        """The host's TensorBoard writer, in the place of SummaryWriter(folder)."""
+        self.run.board = self.make_board(*args, "", self.purged)
+        return self.run.board
+
+    def save(self, content: Any, file: Any, *args: Any, **kwargs: Any) -> None:
+        """torch.save of the host's checkpoints, with the state of the hooks in them."""
+        run = self.run
+        if isinstance(content, dict) and "ema" in content and content.get("epoch", -1) >= 0:
             in_doubt = run.doubtful and run.epoch + 1 < run.epochs
-            if run._back or in_doubt:  # what was saved last is what the run goes back to
+            if run.going_back or in_doubt:  # what was saved last is what the run goes back to
                 return
-            data = {**data, checkpoint.STATE: hooks.state()}
-            run.saved = data["epoch"]
-        elif isinstance(data, dict) and checkpoint.STATE in data:  # stripped at the end
-            data = {**data, checkpoint.STATE: hooks.remains(data[checkpoint.STATE])}
-        save_aside(data, file, *args, **kwargs)
+            content = {**content, checkpoint.STATE: self.hooks.state()}
+            run.saved = content["epoch"]
+        elif isinstance(content, dict) and checkpoint.STATE in content:  # stripped at the end
+            kept = self.hooks.remains(content[checkpoint.STATE])
+            content = {**content, checkpoint.STATE: kept}
+        save_aside(content, file, *args, **kwargs)
 
-    def begin_epoch(loader: Any) -> None:
+    def begin_epoch(self, loader: Any) -> None:
+        """Called by the training loader before an epoch's first batch."""
+        run, size = self.run, self.run.opt.batch_size
         run.epoch, run.batch, run.batches = run.epoch + 1, 0, len(loader)
-        size = run.opt.batch_size
         run.batch_size = size if size > 0 else loader.batch_size  # -1: the host found one
-        hooks.on_epoch_start(run)
+        self.hooks.on_epoch_start(run)
 
-    def begin_batch(batch: int) -> None:
-        run.batch = batch
-        hooks.on_batch_start(run)
+    def begin_batch(self, batch: int) -> None:
+        """Called by the training loader before each batch."""
+        self.run.batch = batch
+        self.hooks.on_batch_start(self.run)
 
-    def end_batch(*args: Any) -> None:
-        run.losses = tuple(map(float, args[-1]))
-        hooks.on_batch_end(run)
+    def end_batch(self, *args: Any) -> None:
+        """The host's callback on_train_batch_end."""
+        self.run.losses = tuple(map(float, args[-1]))
+        self.hooks.on_batch_end(self.run)
 
-    def end_epoch(epoch: int, losses: Any, accuracy: Any) -> None:
-        if epoch == run.epoch and epoch not in ended:  # COCO's last comes twice
-            ended.add(epoch)
-            run.losses = tuple(map(float, losses))
-            run.map50, run.map = map(float, accuracy)
-            hooks.on_epoch_end(run)
+    def end_epoch(self, epoch: int, losses: Any, accuracy: Any) -> None:
+        """An epoch has been validated: its losses, and mAP50 and mAP50-95 of the boxes."""
+        if epoch == self.run.epoch and epoch not in self.ended:  # COCO's last comes twice
+            self.ended.add(epoch)
+            self.run.losses = tuple(map(float, losses))
+            self.run.map50, self.run.map = map(float, accuracy)
+            self.hooks.on_epoch_end(self.run)
 
-    def end_segment_epoch(epoch: int, metrics: dict[str, Any]) -> None:
+    def end_segment_epoch(self, epoch: int, metrics: dict[str, Any]) -> None:
+        """The same, from what the segmentation loop logs."""
         losses = [v for k, v in metrics.items() if k.startswith("train/")]
-        end_epoch(epoch, losses, [metrics[f"metrics/mAP_{k}(B)"] for k in ("0.5", "0.5:0.95")])
+        accuracy = [metrics[f"metrics/mAP_{k}(B)"] for k in ("0.5", "0.5:0.95")]
+        self.end_epoch(epoch, losses, accuracy)
 
-    def callbacks() -> Callbacks:
+    def callbacks(self) -> Callbacks:
+        """The host's callbacks, of the detection loop alone."""
         made = Callbacks()
-        add = made.register_action
-        add("on_train_batch_end", callback=end_batch)
-        add("on_fit_epoch_end", callback=lambda v, epoch, *_: end_epoch(epoch, v[:3], v[5:7]))
+        made.register_action("on_train_batch_end", callback=self.end_batch)
+        made.register_action(
+            "on_fit_epoch_end",
+            callback=lambda values, epoch, *_: self.end_epoch(epoch, values[:3], values[5:7]),
+        )
         return made
-
-    names: dict[str, Any] = {"create_dataloader": announced(loop, begin_epoch, begin_batch)}
-    if task is SEGMENTATION:
-        # check_git_status asks GitHub, and leaves us in the folder of the host's first import
-        names |= {"SegmentationModel": build, "check_git_status": lambda: None}
-        names |= {"GenericLogger": segment_logger(loop, end_segment_epoch)}
-    else:
-        names |= {"Model": build}
-    with (
-        checkpoint.safe_loading(),
-        replaced(torch, save=save),
-        replaced(loggers, SummaryWriter=board),
-        replaced(
-            loop,
-            ModelEMA=ModelEMA,
-            ComputeLoss=ComputeLoss,
-            smart_optimizer=smart_optimizer,
-            smart_resume=smart_resume,
-            fitness=lambda results: hooks.fitness(run, fitness(results)),
-            check_dataset=data.read_data,
-            attempt_load=checkpoint.attempt_load,
-            dist=AnnouncedBroadcast(dist, run._leave),
-            check_requirements=lambda *args, **kwargs: None,
-            train=start,
-            **names,
-        ),
-    ):
-        try:
-            loop.main(opt, Callbacks())
-        except AssertionError as error:  # how the host says that labels and classes do not fit
-            raise InputError("YOLOv5's training", str(error), "what it asks for") from error
-    return run.folder
-
-
-def of_main(value: Any) -> Any:
-    """The main rank's value, on each rank; all have to call it."""
-    told = [value]
-    if host.RANK != -1:
-        dist.broadcast_object_list(told, 0)
-    return told[0]
 
 
 def save_aside(data: Any, file: Any, *args: Any, **kwargs: Any) -> None:

@@ -19,6 +19,16 @@ from __future__ import annotations
 import torch
 
 from yolo_slim.sparsify.norms import PrunableNorms
+from yolo_slim.sparsify.strategy import Fixed, Rates
+
+
+class FixedL1(Fixed):
+    """The decaying L1 of network slimming, with a strength that is given; see the module."""
+
+    method = "l1"
+
+    def before_step_(self, progress: float, rates: Rates) -> None:
+        add_l1_(self.norms, self.strength(progress), self.bias_strength)
 
 
 @torch.no_grad()
@@ -35,10 +45,10 @@ def add_l1_(norms: PrunableNorms, sr: float, bias_sr: float) -> None:
         pairs = [(i, p) for i, p in pairs if p.grad is not None]
         if not pairs or not strength:
             continue
-        ways = list(torch._foreach_sign([p for _, p in pairs]))
+        slopes = list(torch._foreach_sign([p for _, p in pairs]))
         if attribute == "weight" and norms.tied:
             gamma = norms.flat("weight")
             mean = norms.over_groups(gamma)
-            way = torch.where(mean > 0, gamma / mean.clamp_min(1e-30), 0.0).split(norms.sizes)
-            ways = [way[i] for i, _ in pairs]
-        torch._foreach_add_([p.grad for _, p in pairs], ways, alpha=strength)
+            slope = torch.where(mean > 0, gamma / mean.clamp_min(1e-30), 0.0).split(norms.sizes)
+            slopes = [slope[i] for i, _ in pairs]
+        torch._foreach_add_([p.grad for _, p in pairs], slopes, alpha=strength)

@@ -10,7 +10,8 @@ from yolo_slim.errors import InputError
 from yolo_slim.host import data
 from yolo_slim.pruning.budget.choose import achieved
 from yolo_slim.sparsify.penalty import SparsityPenalty
-from yolo_slim.sparsify.schedule import learning_rates, reach
+from yolo_slim.sparsify.schedule import gain, learning_rates, reach
+from yolo_slim.sparsify.strategy import Fixed
 from yolo_slim.sparsify.thinning import Thinning
 from yolo_slim.sparsify.verdict import SLACK
 
@@ -31,13 +32,16 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
     norms = penalty.norms
     if not any(norms.trained):
         raise InputError("--freeze", "given with --st for all prunable layers", "some that train")
-    if isinstance(penalty.auto, Thinning):
-        if penalty.auto.macs == 1:
+    strategy = penalty.strategy
+    if isinstance(strategy, Thinning):
+        if strategy.macs == 1:
             raise InputError("--macs", "1", "less than 1: what is to be left, for --sr auto")
         if not penalty.target:
             raise InputError("--percent", "0", "more than 0: what is to be cut, for --sr auto")
-        check_share(penalty.auto)
-    if penalty.auto or not penalty.sr or (penalty.method == "l1" and opt.optimizer != "SGD"):
+        check_share(strategy)
+    if not isinstance(strategy, Fixed) or not strategy.sr:
+        return
+    if strategy.method == "l1" and opt.optimizer != "SGD":
         return
     hyp = data.read_mapping(opt.hyp, "hyperparameters")
     size = opt.batch_size if opt.batch_size > 0 else 16
@@ -45,12 +49,12 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
     rates = learning_rates(
         hyp, epochs=opt.epochs, batches=-(-images // size), batch_size=size, cosine=opt.cos_lr
     )
-    way = reach(rates, gain_of(opt.optimizer, hyp["momentum"]))
+    way = reach(rates, gain(opt.optimizer, hyp["momentum"]))
     largest = norms.flat("weight").abs().max().item()
     most = largest / max(way, 1e-12)
-    if penalty.sr > most:
+    if strategy.sr > most:
         text = f"at most {floor(most):g}: in this run more takes every gamma to zero"
-        raise InputError("--sr", f"{penalty.sr:g}", text)
+        raise InputError("--sr", f"{strategy.sr:g}", text)
 
 
 def check_share(auto: Thinning) -> None:
@@ -70,13 +74,18 @@ def check_share(auto: Thinning) -> None:
         raise InputError("--percent", got, error.parts[2]) from error
 
 
-def reach_of(penalty: SparsityPenalty, rates: Iterable[tuple[float, float]], gain: float) -> float:
+def reach_of(strategy: Fixed, rates: Iterable[tuple[float, float]], factor: float) -> float:
     """How far a penalty with a fixed sr moves a gamma in a run, if nothing else does.
 
     Under Adam the L1's subgradient moves it by a learning rate a step, whatever sr is.
+
+    Args:
+        strategy: of the penalty.
+        rates: of the run, see `learning_rates`.
+        factor: see `gain`.
     """
-    way = reach(rates, gain)
-    return way if penalty.method == "l1" and gain == 1 else float(penalty.sr) * way
+    way = reach(rates, factor)
+    return way if strategy.method == "l1" and factor == 1 else strategy.sr * way
 
 
 def floor(value: float, digits: int = 2) -> float:
@@ -85,13 +94,6 @@ def floor(value: float, digits: int = 2) -> float:
     return math.floor(value / step) * step
 
 
-def beta_step(penalty: SparsityPenalty, hyp: Mapping[str, float]) -> float:
+def beta_step(strategy: Fixed, hyp: Mapping[str, float]) -> float:
     """How far a penalty with a fixed sr moves a beta in one step of the warm-up."""
-    if penalty.method == "prox" and penalty.bias_sr is None:  # it falls with gamma
-        return 0.0
-    return penalty.bias_strength * max(hyp["warmup_bias_lr"], hyp["lr0"])
-
-
-def gain_of(optimizer: str, momentum: float) -> float:
-    """What an optimizer of the host makes of a steady gradient, in units of its learning rate."""
-    return 1 / (1 - momentum) if optimizer == "SGD" else 1.0
+    return strategy.bias_strength * max(hyp["warmup_bias_lr"], hyp["lr0"])

@@ -17,7 +17,7 @@ from yolo_slim.sparsify.readiness import Sparsity, gamma_of, gammas
 from yolo_slim.sparsify.table import older_start, read_sparsity, write_sparsity
 from yolo_slim.sparsify.verdict import line, verdict
 
-CSV = "sparsity.csv"
+CSV, PICTURE = "sparsity.csv", "sparsity.png"
 HISTOGRAMS = 60  # layers that TensorBoard gets one each of
 MORE_EPOCHS = "Train for more epochs."
 AUTO = "With --sr auto the strength is found as the training goes."
@@ -118,11 +118,11 @@ class SparsityMonitor:
         elif older:
             self.start = dict.fromkeys(self.names, older)
 
-    def finish(self, held: int | None = None, backs: Sequence[int] = ()) -> str:
+    def finish(self, held_from: int | None = None, backs: Sequence[int] = ()) -> str:
         """Draw sparsity.png and say whether the model is ready to be cut.
 
         Args:
-            held: the epoch from which zeros are held, counted from 0.
+            held_from: the epoch from which zeros are held, counted from 0.
             backs: for each time that the run went back, the last epoch that it kept; -1: none.
 
         Raises:
@@ -131,7 +131,11 @@ class SparsityMonitor:
         if not self.history:
             return "Not ready: no epoch has ended."
         plot_sparsity(
-            self.history, self.file.with_suffix(".png"), aim=self.percent, held=held, backs=backs
+            self.history,
+            self.file.with_name(PICTURE),
+            aim=self.percent,
+            held_from=held_from,
+            backs=backs,
         )
         return verdict(self.history, self.percent, MORE_EPOCHS if self.auto else AUTO)
 

@@ -25,7 +25,7 @@ class PrunableNorms:
 
     Attributes:
         graph: of the model.
-        held: BNs that `keep` holds.
+        excluded: names of the BNs that `keep` leaves out.
         names, modules: the BNs.
         sizes: channels of each.
         layer: (channels,) index of each channel's BN.
@@ -37,10 +37,10 @@ class PrunableNorms:
 
     def __init__(self, model: nn.Module, residual: Residual, keep: Sequence[str]) -> None:
         self.graph = channel_graph(model, residual)
-        self.held = kept_by(self.graph, keep)
-        norms = [norm for norm in self.graph.prunable if norm.name not in self.held]
+        self.excluded = kept_by(self.graph, keep)
+        norms = [norm for norm in self.graph.prunable if norm.name not in self.excluded]
         if not norms:
-            what = "left by --keep" if self.held else "that may be pruned"
+            what = "left by --keep" if self.excluded else "that may be pruned"
             raise InputError("model", f"no BatchNorm {what}", "at least one")
         self.names = [norm.name for norm in norms]
         self.modules = [model.get_submodule(name) for name in self.names]

@@ -8,42 +8,46 @@ steps hardly depend on it. Then it may come too late, which thinning.py does not
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from yolo_slim.sparsify.lasso import add_l1_
 from yolo_slim.sparsify.norms import PrunableNorms
-from yolo_slim.sparsify.schedule import REACHED
+from yolo_slim.sparsify.strategy import Rates, Scheduled
 
 STEPS = 10  # in which the gap is to close
 
 
-class Pace:
-    """The state of it.
+class PacedL1(Scheduled):
+    """An L1 that is as strong as the schedule asks for.
 
     Args:
         norms: the BNs.
         percent: the quantile, a share of the channels.
+        bias_sr: strength on beta; None: that on gamma.
 
     Attributes:
-        descent: share of the way, from progress; to be set by who knows the learning rates.
-        strength: the sr of the last step.
+        sr: the strength of the last step.
+        start: the quantile of |gamma| when this was made.
     """
 
-    def __init__(self, norms: PrunableNorms, percent: float) -> None:
-        self.norms, self.percent, self.asked = norms, percent, percent
-        self.descent: Callable[[float], float] = lambda progress: min(progress / REACHED, 1.0)
-        self.strength, self.gone, self.start = 0.0, 0.0, self.quantile()
+    method = "l1"
 
-    @property
-    def due(self) -> float:
-        """How much of the way to zero should be done by now, in [0, 1]."""
-        return self.gone
+    def __init__(self, norms: PrunableNorms, percent: float, bias_sr: float | None = None) -> None:
+        super().__init__(norms, percent)
+        self.bias_sr, self.sr, self.start = bias_sr, 0.0, self.quantile()
+
+    def strength(self, progress: float) -> float:
+        return self.sr
 
     def quantile(self) -> float:
         """|gamma| that `percent` of the channels are under; 0 if that is none of them."""
         size = self.norms.over_groups(self.norms.flat("weight"))
         count = round(self.percent * len(size))
         return size.kthvalue(count).values.item() if count else 0.0
+
+    def before_step_(self, progress: float, rates: Rates) -> None:
+        sr = self.set_(progress, float(rates().max()))
+        add_l1_(self.norms, sr, sr if self.bias_sr is None else self.bias_sr)
 
     def set_(self, progress: float, rate: float) -> float:
         """Choose the strength of the next step.
@@ -54,17 +58,15 @@ class Pace:
         """
         self.gone = max(self.gone, self.descent(progress))
         gap = self.quantile() - (1 - self.gone) * self.start
-        self.strength = max(gap, 0.0) / (STEPS * rate) if rate > 0 else 0.0
-        return self.strength
+        self.sr = max(gap, 0.0) / (STEPS * rate) if rate > 0 else 0.0
+        return self.sr
 
-    def ask_(self, part: float) -> None:
-        """Be content with a part of what was asked for, in (0, 1]."""
+    def aim_at_part_(self, part: float) -> None:
         self.percent = self.asked * part
 
     def state(self) -> dict[str, Any]:
-        """What a resumed training needs to go on."""
-        return {"gone": self.gone, "start": self.start, "percent": self.percent}
+        return {"auto": {"gone": self.gone, "start": self.start, "percent": self.percent}}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        self.gone, self.start, self.percent = state["gone"], state["start"], state["percent"]
+        kept = state["auto"]
+        self.gone, self.start, self.percent = kept["gone"], kept["start"], kept["percent"]

@@ -2,8 +2,7 @@
 
 It hangs on the optimizer, not on a loop: it sees gradients that are unscaled, clipped and
 all-reduced, counts once a step with accumulation, and is not called when GradScaler skips a step.
-What it does there is in lasso.py (L1 by its subgradient, before the step), proximal.py (by soft
-thresholding, after it) and thinning.py (sr = "auto").
+What it does there is one of four strategies, see strategy.py.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.pruning.budget.choose import DEFAULT, ROUND_TO, check_percent
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.targets import check_target
-from yolo_slim.sparsify.lasso import add_l1_
+from yolo_slim.sparsify.lasso import FixedL1
 from yolo_slim.sparsify.norms import PrunableNorms
-from yolo_slim.sparsify.pace import Pace
-from yolo_slim.sparsify.proximal import gain, shrink_, shrink_biases_
+from yolo_slim.sparsify.pace import PacedL1
+from yolo_slim.sparsify.proximal import FixedProx
+from yolo_slim.sparsify.schedule import gain
+from yolo_slim.sparsify.strategy import Method, Strategy
 from yolo_slim.sparsify.thinning import Thinning
 
-Method = Literal["l1", "prox"]
 METHODS: tuple[Method, ...] = get_args(Method)
 AUTO: Literal["auto"] = "auto"
-WEAKER, WEAKER_SHARE = 0.3, 0.75  # of the strength, or the share, is left after a failure
 
 
 class SparsityPenalty:
@@ -60,6 +59,7 @@ class SparsityPenalty:
 
     Attributes:
         progress: share of the training that is done, in [0, 1]; to be set as it goes.
+        strategy: what is done at each step.
         names: the BNs that are penalised.
 
     Raises:
@@ -85,26 +85,29 @@ class SparsityPenalty:
             raise InputError("penalty", repr(penalty), " or ".join(METHODS))
         if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
             raise InputError("round_to", round_to, "1 or more")
-        self.method: Method = penalty or ("prox" if sr == AUTO else "l1")
+        method: Method = penalty or ("prox" if sr == AUTO else "l1")
         if macs is not None:
             if percent is not None:
                 raise InputError("--macs", "given besides --percent", "one target")
-            if sr != AUTO or self.method != "prox":
+            if sr != AUTO or method != "prox":
                 raise InputError("--macs", "given with another --sr or --penalty", "auto and prox")
             check_target("macs", macs)
+        percent = check_percent(DEFAULT if percent is None else percent)
         self.sr, self.bias_sr = sr, bias_sr
-        self.percent = check_percent(DEFAULT if percent is None else percent)
         self.norms = PrunableNorms(model, residual, keep)
-        self.names, self.progress, self.weaker = self.norms.names, 0.0, 1.0
+        self.names, self.progress = self.norms.names, 0.0
         self._handles: list[Any] = []
-        self.auto: Thinning | Pace | None = None
-        if sr == AUTO and self.method == "prox":
-            counted = None if macs is None else costs(model, self.norms.graph)
-            self.auto = Thinning(
-                self.norms, self.percent, round_to, bias_sr is None, macs=macs, counted=counted
-            )
-        elif sr == AUTO:
-            self.auto = Pace(self.norms, self.percent)
+        self.strategy: Strategy
+        if sr != AUTO and method == "l1":
+            beta = 10 * sr if bias_sr is None else bias_sr
+            self.strategy = FixedL1(self.norms, percent, sr, beta)
+        elif sr != AUTO:
+            self.strategy = FixedProx(self.norms, percent, sr, bias_sr)
+        elif method == "l1":
+            self.strategy = PacedL1(self.norms, percent, bias_sr)
+        else:
+            counted = None if macs is None else channel_costs(model, self.norms.graph)
+            self.strategy = Thinning(self.norms, percent, round_to, bias_sr, macs, counted)
 
     @property
     def strength(self) -> float:
@@ -112,42 +115,33 @@ class SparsityPenalty:
 
         Of soft thresholding by "auto" it is the mean threshold of a step, in units of gamma.
         """
-        if self.auto is not None:
-            return float(self.auto.strength)
-        return float(self.sr) * self.weaker * (1 - 0.9 * self.progress)
-
-    @property
-    def bias_strength(self) -> float:
-        """The strength on beta that belongs to a number: it does not decay."""
-        bias_sr = 10 * float(self.sr) if self.bias_sr is None else self.bias_sr
-        return bias_sr * self.weaker
+        return self.strategy.strength(self.progress)
 
     @property
     def due(self) -> float | None:
         """How much of the way should be done by now, in [0, 1]; None for an sr that is a number."""
-        return None if self.auto is None else self.auto.due
+        return self.strategy.due
 
     @property
     def target(self) -> float:
         """Share of the channels that is to be cut: `percent`, or less after a failure; with `macs`
         what it comes to, by what is known so far."""
-        return self.percent if self.auto is None else self.auto.percent
+        return self.strategy.percent
 
     @property
     def holds(self) -> bool:
         """True from the end of the way on, with "auto": what is zero is held at zero."""
-        return self.auto is not None and self.auto.gone == 1
+        return self.strategy.arrived
 
     def follow(self, descent: Callable[[float], float]) -> SparsityPenalty:
         """With "auto": go the way to zero as learning rates add up, see `schedule.descent`."""
-        if self.auto is not None:
-            self.auto.descent = descent
+        self.strategy.follow(descent)
         return self
 
     def attach(self, optimizer: torch.optim.Optimizer) -> SparsityPenalty:
         """Act before and after each step of this optimizer, until `detach`."""
         self.detach()
-        if self.auto is None and not self.sr and not self.bias_sr:
+        if not self.strategy.acts:
             return self
         groups = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
         if not any(id(norm.weight) in groups for norm in self.norms.modules):
@@ -167,32 +161,18 @@ class SparsityPenalty:
     @torch.no_grad()
     def before_step_(self, optimizer: torch.optim.Optimizer) -> None:
         """What is due before an optimizer's step: gradients are there."""
-        if isinstance(self.auto, Thinning):
-            self.auto.learn_()
-        elif self.method == "l1":
-            if isinstance(self.auto, Pace):
-                sr = self.auto.set_(self.progress, float(self.rates(optimizer).max()))
-                bias_sr = sr if self.bias_sr is None else self.bias_sr
-            else:
-                sr, bias_sr = self.strength, self.bias_strength
-            add_l1_(self.norms, sr, bias_sr)
+        self.strategy.before_step_(self.progress, lambda: self.rates(optimizer))
 
     @torch.no_grad()
     def after_step_(self, optimizer: torch.optim.Optimizer) -> None:
         """What is due after it."""
-        if self.method == "l1":
-            return
-        if isinstance(self.auto, Thinning):
-            self.auto.thin_(self.progress)
-        elif self.sr:
-            shrink_(self.norms, self.strength * self.rates(optimizer), self.bias_sr is None)
-        if self.bias_sr:
-            shrink_biases_(self.norms, self.bias_strength * self.rates(optimizer))
+        self.strategy.after_step_(self.progress, lambda: self.rates(optimizer))
 
     def rates(self, optimizer: torch.optim.Optimizer) -> torch.Tensor:
         """How far a strength of 1 moves each gamma in a step: () or (channels,)."""
+        kind = "SGD" if isinstance(optimizer, torch.optim.SGD) else type(optimizer).__name__
         groups = optimizer.param_groups  # other dicts after load_state_dict
-        rates = [groups[i]["lr"] * gain(optimizer, groups[i]) for i in self._groups]
+        rates = [groups[i]["lr"] * gain(kind, groups[i].get("momentum", 0.0)) for i in self._groups]
         if len(set(rates)) == 1:
             return torch.tensor(rates[0])
         return torch.tensor(rates, device=self.norms.layer.device)[self.norms.layer]
@@ -207,7 +187,7 @@ class SparsityPenalty:
         Args:
             other: the same model with other weights, such as YOLOv5's ema.
         """
-        if self.method == "l1":  # which leaves nothing at zero: what is, was before
+        if not self.strategy.leaves_zeros:
             return
         for name, norm in zip(self.names, self.norms.modules, strict=True):
             twin, gone = other.get_submodule(name), norm.weight == 0
@@ -216,28 +196,22 @@ class SparsityPenalty:
 
     def weaken_(self, times: int) -> str:
         """Be weaker after so many failures, and say how: a smaller sr, or share with "auto"."""
-        if self.auto is not None:
-            self.auto.ask_(WEAKER_SHARE**times)
-            return f"aiming at {self.auto.percent:.0%} of the channels"
-        self.weaker = WEAKER**times
-        return f"with sr {float(self.sr) * self.weaker:.3g}, and as much less on beta"
+        return self.strategy.weaken_(times)
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs to go on: plain values and tensors."""
-        auto = {} if self.auto is None else {"auto": self.auto.state()}
-        return {**auto, "unit": self.norms.unit.cpu(), "names": self.names, "weaker": self.weaker}
+        own = {"unit": self.norms.unit.cpu(), "names": self.names}
+        return {**own, **self.strategy.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         if not state:  # of a run that kept none
             return
         self.norms.unit = state["unit"].to(self.norms.unit.device)
-        self.weaker = state["weaker"]
-        if self.auto is not None:
-            self.auto.load_state(state["auto"])
+        self.strategy.load_state(state)
 
 
-def costs(model: nn.Module, graph: ChannelGraph) -> MaskCost:
+def channel_costs(model: nn.Module, graph: ChannelGraph) -> MaskCost:
     """What its channels cost, for shares of the MACs, which are the same at any image size."""
     return MaskCost(model, graph, 64 if is_detector(model) else smallest_image(model)[1])
 

@@ -17,7 +17,7 @@ def plot_sparsity(
     file: Path,
     *,
     aim: float,
-    held: int | None = None,
+    held_from: int | None = None,
     backs: Sequence[int] = (),
 ) -> Path:
     """Write the picture to a .png, aside and renamed; arguments as for `draw_sparsity`.
@@ -25,11 +25,15 @@ def plot_sparsity(
     Raises:
         InputError: the file cannot be written.
     """
-    return write_picture(draw_sparsity(history, aim=aim, held=held, backs=backs), file)
+    return write_picture(draw_sparsity(history, aim=aim, held_from=held_from, backs=backs), file)
 
 
 def draw_sparsity(
-    history: Sequence[Sparsity], *, aim: float, held: int | None = None, backs: Sequence[int] = ()
+    history: Sequence[Sparsity],
+    *,
+    aim: float,
+    held_from: int | None = None,
+    backs: Sequence[int] = (),
 ) -> Any:
     """Draw the distribution of |gamma| over the epochs; below it the share near zero and mAP.
 
@@ -38,7 +42,7 @@ def draw_sparsity(
     Args:
         history: one entry an epoch; quantiles at readiness.QUANTILES.
         aim: the share that is to be cut.
-        held: the epoch from which zeros are held, counted from 0.
+        held_from: the epoch from which zeros are held, counted from 0.
         backs: for each time that the run went back, the last epoch that it kept; -1: none.
 
     Returns:
@@ -53,7 +57,7 @@ def draw_sparsity(
     _gammas(top, epochs, history, dots)
     right = _shares(low, epochs, history, aim, dots)
     for axes in (top, low):
-        _moments(axes, held, backs, named=axes is top)
+        _moments(axes, held_from, backs, named=axes is top)
     low.set_xlabel("epochs done")
     low.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     low.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
@@ -113,14 +117,14 @@ def _shares(
     return right
 
 
-def _moments(axes: Any, held: int | None, backs: Sequence[int], named: bool) -> None:
+def _moments(axes: Any, held_from: int | None, backs: Sequence[int], named: bool) -> None:
     """Upright lines: where zeros began to be held, where the run went back to; named in one panel.
 
     They stand between the points of two epochs: at the beginning of the later one.
     """
-    if held is not None:
+    if held_from is not None:
         label = "zeros held from here" if named else None
-        axes.axvline(held + 0.5, color=GREY, lw=1.2, label=label)
+        axes.axvline(held_from + 0.5, color=GREY, lw=1.2, label=label)
     for number, back in enumerate(backs):
         label = "went back to here" if named and not number else None
         axes.axvline(back + 1.5, color=GREY, lw=1.2, ls="-.", label=label)

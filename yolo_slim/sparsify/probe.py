@@ -47,7 +47,7 @@ class Probe:
         imgsz: longest side of an image, px.
         percent: the share that is to be cut.
         graph: of the model that is trained.
-        held: BNs that are not to be cut.
+        keep: BNs that are not to be cut.
         round_to: as of prune.py.
         most: share of the training's seconds that it may take.
         clock: gives seconds.
@@ -64,12 +64,12 @@ class Probe:
         *,
         imgsz: int,
         percent: float,
-        held: Collection[str] = (),
+        keep: Collection[str] = (),
         round_to: int = ROUND_TO,
         most: float = MOST,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.data, self.graph, self.held, self.round_to = data, graph, held, round_to
+        self.data, self.graph, self.keep, self.round_to = data, graph, keep, round_to
         self.imgsz, self.percent, self.most = imgsz, percent, most
         self.spent = self.seconds = 0.0
         self._clock, self._began, self._epochs = clock, clock(), 0
@@ -82,7 +82,7 @@ class Probe:
 
         Args:
             run: its model, its generators and its modes are left as they are.
-            near_zero: share of the channels that are not held, and are near zero.
+            near_zero: share of the channels that may be cut, and are near zero.
 
         Returns:
             What the cuts keep; None for what was not measured. A failure is one warning and the
@@ -115,9 +115,9 @@ class Probe:
         """The two shares of all prunable channels to cut; 0 for one that would tell nothing.
 
         Args:
-            near_zero: share of those that are not held.
+            near_zero: share of those that may be cut.
         """
-        free = sum(n.channels for n in self.graph.prunable if n.name not in self.held)
+        free = sum(n.channels for n in self.graph.prunable if n.name not in self.keep)
         near_zero *= free / self.graph.prunable_channels
         now = min(twentieths(near_zero), 0.95)
         same = abs(now - self.percent) < 1e-9 or 0 <= self.percent - near_zero <= SLACK
@@ -158,7 +158,7 @@ class Probe:
             choose_masks,
             self.graph,
             score(model, self.graph),
-            keep=self.held,
+            keep=self.keep,
             round_to=self.round_to,
         )
         cuts: list[Kept | None] = [None, None]

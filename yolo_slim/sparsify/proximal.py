@@ -14,6 +14,30 @@ from __future__ import annotations
 import torch
 
 from yolo_slim.sparsify.norms import PrunableNorms
+from yolo_slim.sparsify.strategy import Fixed, Rates
+
+
+class FixedProx(Fixed):
+    """Soft thresholding with a decaying strength that is given.
+
+    Args:
+        norms, percent, sr: see `Fixed`.
+        bias_sr: strength on beta; None: beta shrinks by the factor of its gamma.
+    """
+
+    method = "prox"
+
+    def __init__(
+        self, norms: PrunableNorms, percent: float, sr: float, bias_sr: float | None
+    ) -> None:
+        super().__init__(norms, percent, sr, bias_sr or 0.0)
+        self.with_gamma = bias_sr is None
+
+    def after_step_(self, progress: float, rates: Rates) -> None:
+        if self.sr:
+            shrink_(self.norms, self.strength(progress) * rates(), self.with_gamma)
+        if self.bias_sr:
+            shrink_biases_(self.norms, self.bias_strength * rates())
 
 
 @torch.no_grad()
@@ -33,17 +57,7 @@ def shrink_(norms: PrunableNorms, threshold: torch.Tensor | float, bias: bool = 
 
 
 @torch.no_grad()
-def shrink_biases_(norms: PrunableNorms, threshold: float) -> None:
+def shrink_biases_(norms: PrunableNorms, threshold: torch.Tensor | float) -> None:
     """Soft-threshold beta by itself, in place."""
     size = norms.flat("bias").abs()
     norms.scale_("bias", (size - threshold).clamp_min(0) / size.clamp_min(1e-30))
-
-
-def gain(optimizer: torch.optim.Optimizer, group: dict) -> float:
-    """What an optimizer makes of a steady gradient, in units of its learning rate.
-
-    Momentum adds up steps: 1 / (1 - momentum) for SGD. A threshold has this factor, so that an sr
-    moves gamma as far as the L1's subgradient would. 1 for those that normalise, such as Adam.
-    """
-    momentum = group.get("momentum", 0.0) if isinstance(optimizer, torch.optim.SGD) else 0.0
-    return 1 / (1 - min(momentum, 0.999))

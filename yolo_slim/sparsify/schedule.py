@@ -65,6 +65,23 @@ def reach(rates: Iterable[tuple[float, float]], gain: float = 1.0) -> float:
     return gain * sum(rate * (1 - 0.9 * progress) for progress, rate in rates)
 
 
+def gain(optimizer: str, momentum: float) -> float:
+    """What an optimizer makes of a steady gradient, in units of its learning rate.
+
+    Momentum adds up steps: 1 / (1 - momentum) for SGD. A threshold has this factor, so that an sr
+    moves gamma as far as the L1's subgradient would. 1 for those that normalise, such as Adam.
+
+    Args:
+        optimizer: its name, as in YOLOv5's --optimizer.
+        momentum: of SGD; 0.999 is the most that is counted.
+
+    Example:
+        >>> round(gain("SGD", 0.9), 6)
+        10.0
+    """
+    return 1 / (1 - min(momentum, 0.999)) if optimizer == "SGD" else 1.0
+
+
 def descent(rates: Iterable[tuple[float, float]], end: float = REACHED) -> Callable[[float], float]:
     """How much of the way to zero gammas should have gone: a function of progress to [0, 1].
 

@@ -26,11 +26,13 @@ class SparseSession(Hooks):
         make_penalty: (model, opt) to a penalty of that model.
         make_probe: (penalty, run) to a probe, or None where none is wanted.
         announce: (run, penalty) is called before the first epoch.
+        conclude: (run, session, verdict) is called when the training is over, in the main process,
+            if an epoch has ended; the picture has been drawn.
 
     Attributes:
         penalty, monitor: None before the training has begun; monitor in the main process alone.
         backs: epochs, from 0, that the run went back to.
-        held: the epoch from which zeros are held; None before.
+        held_from: the epoch from which zeros are held; None before.
     """
 
     def __init__(
@@ -38,14 +40,16 @@ class SparseSession(Hooks):
         make_penalty: Callable[[nn.Module, Any], SparsityPenalty],
         make_probe: Callable[[SparsityPenalty, Run], Probe | None],
         announce: Callable[[Run, SparsityPenalty], None],
+        conclude: Callable[[Run, SparseSession, str], None],
     ) -> None:
-        self.make_penalty, self.make_probe, self.announce = make_penalty, make_probe, announce
+        self.make_penalty, self.make_probe = make_penalty, make_probe
+        self.announce, self.conclude = announce, conclude
         self.penalty: SparsityPenalty | None = None
         self.monitor: SparsityMonitor | None = None
         self.guard = Guard(0)
         self.backs: list[int] = []
         self.weakened = 0
-        self.held: int | None = None
+        self.held_from: int | None = None
         self._begun = False
 
     def on_optimizer(self, run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -59,7 +63,7 @@ class SparseSession(Hooks):
                 start=start_medians(model, self.penalty.names),
                 percent=self.penalty.target,
                 epochs=run.opt.epochs,
-                auto=self.penalty.auto is not None,
+                auto=self.penalty.strategy.automatic,
                 probe=self.make_probe(self.penalty, run),
             )
         self._weaken()
@@ -69,7 +73,7 @@ class SparseSession(Hooks):
         self.penalty.load_state(state.get("penalty") or {})
         self.guard.load_state(state.get("guard") or {})
         self.backs = self.backs or list(state.get("backs", []))
-        self.held = state.get("held")
+        self.held_from = state.get("held")
         self.weakened = max(self.weakened, state.get("weakened", 0))
         if self.monitor:
             self.monitor.load_state(state.get("monitor") or {})
@@ -89,7 +93,9 @@ class SparseSession(Hooks):
 
     def on_batch_start(self, run: Run) -> None:
         assert self.penalty is not None
-        self.penalty.progress = run.progress if self.penalty.auto else run.epoch / run.epochs
+        self.penalty.progress = (
+            run.progress if self.penalty.strategy.automatic else run.epoch / run.epochs
+        )
 
     def on_batch_end(self, run: Run) -> None:
         self._back_if(run, self.guard.numbers(run.losses))
@@ -101,7 +107,7 @@ class SparseSession(Hooks):
 
     def fitness(self, run: Run, fitness: Any) -> Any:
         assert self.penalty is not None
-        if self.penalty.auto is None:
+        if not self.penalty.strategy.automatic:
             return fitness
         if self.penalty.holds:  # better than any before: best.pt is to be as sparse as last.pt
             return 1 + fitness
@@ -109,10 +115,10 @@ class SparseSession(Hooks):
 
     def on_epoch_end(self, run: Run) -> None:
         assert self.penalty is not None and self.monitor is not None
-        if self.held is None and self.penalty.holds:
-            self.held = run.epoch
+        if self.held_from is None and self.penalty.holds:
+            self.held_from = run.epoch
         self.monitor.aim_at(self.penalty.target)
-        lately = self.held is not None and run.epoch - self.held < TWICE
+        lately = self.held_from is not None and run.epoch - self.held_from < TWICE
         acts = self.penalty.strength > 0 or lately  # what the last channels cost shows afterwards
         why, fell = self.guard.numbers(run.losses), ""
         if not why:
@@ -138,7 +144,7 @@ class SparseSession(Hooks):
                 f"be the cause; last good checkpoint: {good}"
             )
         self.backs.append(run.saved)
-        self.held = None
+        self.held_from = None
         place = "the start" if run.saved < 0 else f"epoch {run.saved + 1}"
         LOGGER.warning(
             f"sparsity: {why}. Back to {place}, "
@@ -152,17 +158,15 @@ class SparseSession(Hooks):
             "monitor": self.monitor.state(),
             "guard": self.guard.state(),
             "backs": self.backs,
-            "held": self.held,
+            "held": self.held_from,
             "weakened": self.weakened,
         }
 
-    def finish(self) -> str:
-        """Draw the picture; the verdict in words. Empty in processes other than the main one."""
+    def finish(self, run: Run) -> None:
         if self.penalty:
             self.penalty.detach()
-        if self.monitor is None or not self.monitor.history:
-            return ""
-        return self.monitor.finish(self.held, self.backs)
+        if self.monitor is not None and self.monitor.history:
+            self.conclude(run, self, self.monitor.finish(self.held_from, self.backs))
 
     def _weaken(self) -> None:
         """As weak as after the failures so far."""

@@ -19,7 +19,6 @@ many as leave the share that is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,63 +29,78 @@ from yolo_slim.pruning.budget.spread import spending
 from yolo_slim.pruning.budget.targets import goal_of
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.sparsify.norms import PrunableNorms
-from yolo_slim.sparsify.proximal import shrink_
-from yolo_slim.sparsify.schedule import REACHED
+from yolo_slim.sparsify.proximal import shrink_, shrink_biases_
+from yolo_slim.sparsify.strategy import Rates, Scheduled
 
 PLANS = 25  # how often it is decided anew which channels go
 FADE = 0.1  # part of the way in which a channel fades out
 POWER = 3  # 1 would be a straight line; the larger, the earlier most channels go
-MEMORY = 0.02  # weight of a step in the mean of the scores
+SMOOTHING = 0.02  # weight of a step in the running mean of the scores
 
 
-class Thinning:
-    """The state of it.
+class Thinning(Scheduled):
+    """Soft thresholding of those channels that a cut would take, and of no others.
 
     Args:
         norms: the BNs.
         percent: share of the prunable channels that is to be zero, those that are kept counted too.
         round_to: as in `prune`.
-        bias: beta falls with gamma.
+        bias_sr: strength on beta; None: beta falls with gamma.
         macs: share of the MACs that is to be left, in place of a percent.
         counted: what channels cost, for `macs`.
 
     Attributes:
         percent: as given; with `macs` what it comes to, by the scores so far.
         part: of what is asked for, less than 1 after a failure.
-        descent: share of the way, from progress; to be set by who knows the learning rates.
-        strength: the mean threshold of the last step, in units of gamma.
-        held: (channels,) True for those that are held at zero; None before.
+        threshold: the mean threshold of the last step, in units of gamma.
+        planned: share of the way for which it was last decided which channels go; -1: none was.
+        score: (channels,) mean over steps, see the module.
+        chosen: (channels,) True for those that are on their way to zero.
+        zeroed: (channels,) True for those that are held at zero; None before the way has ended.
     """
+
+    method = "prox"
 
     def __init__(
         self,
         norms: PrunableNorms,
         percent: float,
         round_to: int,
-        bias: bool,
+        bias_sr: float | None = None,
         macs: float | None = None,
         counted: MaskCost | None = None,
     ) -> None:
-        self.norms, self.percent, self.round_to, self.bias = norms, percent, round_to, bias
-        self.asked, self.part, self.macs, self.counted = percent, 1.0, macs, counted
+        super().__init__(norms, percent)
+        self.round_to, self.bias_sr, self.with_gamma = round_to, bias_sr or 0.0, bias_sr is None
+        self.part, self.macs, self.counted = 1.0, macs, counted
         self.spent = spending(norms.graph, counted) if counted else {}
-        self.descent: Callable[[float], float] = lambda progress: min(progress / REACHED, 1.0)
-        self.strength: float | torch.Tensor = 0.0
-        self.gone, self.planned, self.steps = 0.0, -1.0, 0
+        self.threshold: float | torch.Tensor = 0.0
+        self.planned, self.steps = -1.0, 0
         self.score = torch.zeros_like(norms.unit, dtype=torch.float32)
         self.chosen = torch.zeros_like(norms.layer, dtype=torch.bool)
-        self.held: torch.Tensor | None = None
+        self.zeroed: torch.Tensor | None = None
         self.aim_()
+
+    def strength(self, progress: float) -> float:
+        return float(self.threshold)
 
     @property
     def due(self) -> float:
         """How many of the channels that are to go should be at zero by now, in [0, 1]."""
         return max(self.gone - FADE, 0.0) / (1 - FADE)
 
+    def before_step_(self, progress: float, rates: Rates) -> None:
+        self.learn_()
+
+    def after_step_(self, progress: float, rates: Rates) -> None:
+        self.thin_(progress)
+        if self.bias_sr:
+            shrink_biases_(self.norms, self.bias_sr * rates())
+
     @torch.no_grad()
     def learn_(self) -> None:
         """Take in the gradients of a step, before the optimizer does."""
-        if self.held is not None:
+        if self.zeroed is not None:
             return
         norms = self.norms
         change = norms.flat("weight") * norms.slopes("weight")
@@ -94,12 +108,12 @@ class Thinning:
         change = change.float().square().nan_to_num_(0.0, 0.0, 0.0)
         change /= change.sum().clamp_min(1e-30)  # a step counts as much as another
         self.steps += 1
-        self.score.lerp_(change, max(MEMORY, 1 / self.steps))
+        self.score.lerp_(change, max(SMOOTHING, 1 / self.steps))
 
     @torch.no_grad()
     def thin_(self, progress: float) -> None:
         """Bring the chosen channels nearer to zero, after the optimizer's step."""
-        if self.held is None:
+        if self.zeroed is None:
             before = self.gone
             self.gone = max(before, 1 - (1 - self.descent(progress)) ** POWER)
             if self.gone - self.planned >= 1 / PLANS or (self.gone == 1 > self.planned):
@@ -109,16 +123,16 @@ class Thinning:
                 size = self.norms.over_groups(self.norms.flat("weight"))
                 far = torch.where(self.chosen, size / self.norms.unit, 0.0).max()
                 threshold = torch.where(self.chosen, part * far * self.norms.unit, 0.0)
-                shrink_(self.norms, threshold, self.bias)
-                self.strength = threshold.mean()
+                shrink_(self.norms, threshold, self.with_gamma)
+                self.threshold = threshold.mean()
             if self.gone == 1:
-                self.held = self.chosen
-        if self.held is not None:
-            alive = (~self.held).to(self.norms.unit)
+                self.zeroed = self.chosen
+        if self.zeroed is not None:
+            alive = (~self.zeroed).to(self.norms.unit)
             self.norms.scale_("weight", alive)
-            if self.bias:
+            if self.with_gamma:
                 self.norms.scale_("bias", alive)
-            self.strength = 0.0
+            self.threshold = 0.0
 
     def plan_(self) -> None:
         """Decide which channels go: those that prune.py would cut, of as many as are due."""
@@ -132,10 +146,9 @@ class Thinning:
         if self.macs is not None and any(self.norms.trained):
             self.percent = achieved(self.norms.graph, self.masks())
 
-    def ask_(self, part: float) -> None:
-        """Be content with a part of what was asked for, in (0, 1]."""
+    def aim_at_part_(self, part: float) -> None:
         if part != self.part:
-            self.part, self.planned, self.held = part, -1.0, None  # more than that may be held
+            self.part, self.planned, self.zeroed = part, -1.0, None  # more than that may be held
             self.aim_()
 
     def masks(self, part: float = 1.0, round_to: int | None = None) -> Masks:
@@ -164,10 +177,9 @@ class Thinning:
         frozen = {
             n for n, free in zip(self.norms.names, self.norms.trained, strict=True) if not free
         }
-        return self.norms.held | frozen
+        return self.norms.excluded | frozen
 
     def state(self) -> dict[str, Any]:
-        """What a resumed training needs to go on: plain values and tensors."""
         kept = {"gone": self.gone, "planned": self.planned, "steps": self.steps}
         kept |= {
             "percent": self.percent,
@@ -175,13 +187,12 @@ class Thinning:
             "score": self.score.cpu(),
             "chosen": self.chosen.cpu(),
         }
-        return {**kept, "held": self.held is not None}
+        return {"auto": {**kept, "held": self.zeroed is not None}}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        device = self.norms.unit.device
-        self.gone, self.planned = state["gone"], state["planned"]
-        self.steps, self.percent = state["steps"], state["percent"]
-        self.part = state["part"] if "part" in state else self.percent / max(self.asked, 1e-9)
-        self.score, self.chosen = state["score"].to(device), state["chosen"].to(device)
-        self.held = self.chosen if state["held"] else None
+        kept, device = state["auto"], self.norms.unit.device
+        self.gone, self.planned = kept["gone"], kept["planned"]
+        self.steps, self.percent = kept["steps"], kept["percent"]
+        self.part = kept["part"] if "part" in kept else self.percent / max(self.asked, 1e-9)
+        self.score, self.chosen = kept["score"].to(device), kept["chosen"].to(device)
+        self.zeroed = self.chosen if kept["held"] else None
