@@ -24,8 +24,8 @@ from _common import parser, save_json
 from tqdm import tqdm
 
 from yolo_slim import channel_graph, load
+from yolo_slim.files import shipped
 from yolo_slim.host.checkpoint import read
-from yolo_slim.host.data import shipped
 from yolo_slim.shapes import NAMES, make_shapes
 from yolo_slim.text import table
 

@@ -1,6 +1,6 @@
 """How long it takes to cut a model: yolo_slim against torch-pruning 1.6.1.
 
-yolo_slim: channel_graph, score, choose_masks and rebuild; and check_parity, timed by itself.
+yolo_slim: channel_graph, score, masks_by_percent and rebuild; and check_parity, timed by itself.
 torch-pruning: MagnitudePruner with the L2 norm of the filters, global ranking, the Detect layer
 ignored, its DependencyGraph built from one traced forward pass, as YOLOv5 is usually cut with it.
 Both get the same model (random weights) and the same share of channels; the residual adds are cut
@@ -24,7 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from yolo_slim.channels.rules import channel_graph
-from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.budget.choose import masks_by_percent
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.rebuild.parity import check_parity
 from yolo_slim.pruning.rebuild.rebuild import rebuild
@@ -47,7 +47,7 @@ def cut_ours(model: nn.Module, percent: float, times: Times) -> nn.Module:
     with clock(times, "graph"):
         graph = channel_graph(model, "group")
     with clock(times, "scores and masks"):
-        masks = choose_masks(graph, score(model, graph), percent)
+        masks = masks_by_percent(graph, score(model, graph), percent)
     with clock(times, "rebuild"):
         pruned = rebuild(model, graph, masks)
     with clock(times, "check_parity"):

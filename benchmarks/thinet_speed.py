@@ -26,7 +26,7 @@ from tqdm import tqdm
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.pruning.activations import generator, patches
-from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.budget.choose import masks_by_percent
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.criteria.thinet import column_overlap, removal_order
 from yolo_slim.pruning.rebuild.rebuild import rebuild
@@ -102,7 +102,7 @@ def main() -> None:
     calibration = Calibration(tuple((part, None) for part in images.split(8)))
     graph = channel_graph(model, "inner")
     scoring, scores = seconds(lambda: score(model, graph, "thinet", calibration))
-    masks = choose_masks(graph, scores, 0.2, spread="uniform")
+    masks = masks_by_percent(graph, scores, 0.2, spread="uniform")
     pruned = rebuild(model, graph, masks)
     fitting, _ = seconds(lambda: reconstruct_(pruned, model, graph, masks, calibration))
 

@@ -91,7 +91,7 @@ def strike(session: SparseSession, run: Any) -> None:
 
 watched("on_epoch_start", lambda session, run: compare(session, run.epoch))
 watched("on_batch_start", strike)
-watched("finish", lambda session: compare(session, -1))
+watched("finish", lambda session, run: compare(session, -1))
 host.train, host.smart_optimizer = host_train, make_optimizer
 dist.barrier = lambda *args, **kwargs: barrier()  # device_ids is not for gloo
 host.LOCAL_RANK = -1  # for the check of main, which wants a GPU for each rank

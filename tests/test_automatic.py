@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from yolo_slim.pruning.criteria.automatic import criterion_for
+from yolo_slim.pruning.automatic import criterion_for
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from yolo_slim import InputError
 from yolo_slim.channels.graph import ChannelGraph, Tracer
-from yolo_slim.pruning.budget.choose import achieved, choose_masks
+from yolo_slim.pruning.budget.choose import achieved, masks_by_percent
 
 
 def graph_of(counts: list[int], tied: list[tuple[int, int]] = ()) -> ChannelGraph:
@@ -31,28 +31,30 @@ def kept(masks: dict[str, torch.Tensor]) -> list[list[int]]:
 
 
 def test_smallest_over_all_layers() -> None:
-    masks = choose_masks(graph_of([3, 3]), scores_of([0.1, 0.9, 0.5], [0.2, 0.3, 0.8]), 0.5)
+    masks = masks_by_percent(graph_of([3, 3]), scores_of([0.1, 0.9, 0.5], [0.2, 0.3, 0.8]), 0.5)
     assert kept(masks) == [[0, 1, 1], [0, 0, 1]]
 
 
 def test_floor_is_made_up_for_elsewhere() -> None:
     """All of bn0 is smaller than bn1; its last channel stays and bn1 gives one more."""
     scores = scores_of([0.1, 0.2, 0.3], [1.0, 2.0, 3.0])
-    assert kept(choose_masks(graph_of([3, 3]), scores, 0.5)) == [[0, 0, 1], [0, 1, 1]]
-    masks = choose_masks(graph_of([3, 3]), scores, 0.5, min_channels=2)
+    assert kept(masks_by_percent(graph_of([3, 3]), scores, 0.5)) == [[0, 0, 1], [0, 1, 1]]
+    masks = masks_by_percent(graph_of([3, 3]), scores, 0.5, min_channels=2)
     assert kept(masks) == [[0, 1, 1], [0, 1, 1]]
     assert achieved(graph_of([3, 3]), masks) == pytest.approx(2 / 6)
 
 
 def test_floor_larger_than_a_layer_keeps_it_whole() -> None:
-    masks = choose_masks(graph_of([2, 6]), scores_of([0.0, 0.0], [1.0] * 6), 0.5, min_channels=2)
+    masks = masks_by_percent(
+        graph_of([2, 6]), scores_of([0.0, 0.0], [1.0] * 6), 0.5, min_channels=2
+    )
     assert kept(masks)[0] == [1, 1]
     assert achieved(graph_of([2, 6]), masks) == 0.5
 
 
 def test_tied_channels_go_together_by_their_mean() -> None:
     graph = graph_of([2, 2, 2], tied=[(0, 1)])
-    masks = choose_masks(graph, scores_of([0.1, 0.5], [0.9, 0.6], [0.55, 0.9]), 1 / 3)
+    masks = masks_by_percent(graph, scores_of([0.1, 0.5], [0.9, 0.6], [0.55, 0.9]), 1 / 3)
     assert kept(masks) == [[0, 1], [0, 1], [1, 1]]  # means 0.5 and 0.55 against 0.55 and 0.9
 
 
@@ -68,7 +70,7 @@ def test_share_is_reached_unless_a_floor_forbids(
 ) -> None:
     rng = np.random.default_rng(seed)
     graph = graph_of(counts)
-    masks = choose_masks(
+    masks = masks_by_percent(
         graph, scores_of(*(rng.random(c).tolist() for c in counts)), percent, min_channels=floor
     )
     left = [int(m.sum()) for m in masks.values()]
@@ -80,7 +82,7 @@ def test_share_is_reached_unless_a_floor_forbids(
 @pytest.mark.parametrize("percent", [-0.1, 1, 1.0, float("nan"), "abc", True])
 def test_percent_out_of_range(percent: object) -> None:
     with pytest.raises(InputError, match=r"percent: .* expected a share in \[0, 1\)"):
-        choose_masks(graph_of([2]), scores_of([1.0, 2.0]), percent)
+        masks_by_percent(graph_of([2]), scores_of([1.0, 2.0]), percent)
 
 
 def test_what_a_floor_forbids_is_said(tiny_model: torch.nn.Module) -> None:

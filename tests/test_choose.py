@@ -11,8 +11,9 @@ from torch import nn
 
 from yolo_slim import InputError, channel_graph, load, prune
 from yolo_slim.cli import run
-from yolo_slim.pruning.budget.choose import achieved, choose_masks
-from yolo_slim.pruning.budget.globs import parse_ratio, select
+from yolo_slim.pruning.budget.choose import achieved, masks_by_percent
+from yolo_slim.pruning.budget.globs import select
+from yolo_slim.pruning.budget.ratios import parse_ratio
 
 
 def test_globs_name_norms_and_what_is_around_them(tiny_model: nn.Module) -> None:
@@ -27,25 +28,29 @@ def test_globs_name_norms_and_what_is_around_them(tiny_model: nn.Module) -> None
 
 def test_kept_layers_are_made_up_for_elsewhere() -> None:
     scores = scores_of([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0])
-    masks = choose_masks(graph_of([4, 4]), scores, 3 / 8, keep={"bn0"})
+    masks = masks_by_percent(graph_of([4, 4]), scores, 3 / 8, keep={"bn0"})
     assert kept(masks) == [[1, 1, 1, 1], [0, 0, 0, 1]]
 
 
 def test_kept_layers_hold_what_they_are_tied_to() -> None:
     graph = graph_of([2, 2, 4], tied=[(0, 1)])
     scores = scores_of([0.0, 0.0], [0.0, 0.0], [1.0, 2.0, 3.0, 4.0])
-    assert kept(choose_masks(graph, scores, 2 / 8, keep={"bn1"})) == [[1, 1], [1, 1], [0, 0, 1, 1]]
+    assert kept(masks_by_percent(graph, scores, 2 / 8, keep={"bn1"})) == [
+        [1, 1],
+        [1, 1],
+        [0, 0, 1, 1],
+    ]
 
 
 def test_ratios_hold_and_the_rest_makes_up_the_percent() -> None:
     scores = scores_of([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0])
-    masks = choose_masks(graph_of([4, 4]), scores, 0.5, ratios={"bn0": 0.25})
+    masks = masks_by_percent(graph_of([4, 4]), scores, 0.5, ratios={"bn0": 0.25})
     assert kept(masks) == [[0, 1, 1, 1], [0, 0, 0, 1]]
 
 
 def test_ratios_of_all_layers_need_no_percent() -> None:
     scores = scores_of([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0])
-    masks = choose_masks(graph_of([4, 4]), scores, ratios={"bn0": 0.25, "bn1": 0.5})
+    masks = masks_by_percent(graph_of([4, 4]), scores, ratios={"bn0": 0.25, "bn1": 0.5})
     assert kept(masks) == [[0, 1, 1, 1], [0, 0, 1, 1]]
 
 
@@ -61,18 +66,18 @@ def test_the_same_ratio_everywhere_is_that_percent(tiny_model: nn.Module, share:
 def test_ratio_of_a_tied_layer_counts_for_both() -> None:
     graph = graph_of([4, 4, 4], tied=[(0, 1)])
     scores = scores_of([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [9.0, 9.0, 9.0, 9.0])
-    masks = choose_masks(graph, scores, 4 / 12, ratios={"bn0": 0.5, "bn1": 0.5})
+    masks = masks_by_percent(graph, scores, 4 / 12, ratios={"bn0": 0.5, "bn1": 0.5})
     assert kept(masks) == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 1, 1]]
     with pytest.raises(InputError, match="one share for BatchNorms that are tied"):
-        choose_masks(graph, scores, 4 / 12, ratios={"bn0": 0.5, "bn1": 0.25})
+        masks_by_percent(graph, scores, 4 / 12, ratios={"bn0": 0.5, "bn1": 0.25})
 
 
 def test_what_keep_and_ratio_make_impossible() -> None:
     graph, scores = graph_of([4, 4]), scores_of([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0])
     with pytest.raises(InputError, match=r"percent: 0.6, more than --keep.*expected at most 0.375"):
-        choose_masks(graph, scores, 0.6, keep={"bn0"})
+        masks_by_percent(graph, scores, 0.6, keep={"bn0"})
     with pytest.raises(InputError, match=r"percent: 0.1, less than --ratio cuts, .* 0.375 or more"):
-        choose_masks(graph, scores, 0.1, ratios={"bn1": 0.75})
+        masks_by_percent(graph, scores, 0.1, ratios={"bn1": 0.75})
 
 
 @pytest.mark.parametrize("residual", ["skip", "inner", "group"])

@@ -15,7 +15,7 @@ from torch import nn
 from yolo_slim import channel_graph, prune
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.image import is_detector, smallest_image
-from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.budget.choose import masks_by_percent
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.pruning.rebuild.parity import tensors
@@ -29,7 +29,7 @@ ZOO = ["yolov5n", "segment/yolov5n-seg", "hub/yolov5s-ghost", "hub/yolov5-bifpn"
 def sparse(model: nn.Module, residual: Any = "skip") -> tuple[Any, Masks]:
     """gamma of a random half of the prunable channels to 0, in place; beta stays."""
     graph = channel_graph(model, residual)
-    masks = choose_masks(graph, score(model, graph, "random"), 0.5, spread="uniform")
+    masks = masks_by_percent(graph, score(model, graph, "random"), 0.5, spread="uniform")
     with torch.no_grad():
         for name, mask in masks.items():
             model.get_submodule(name).weight[~mask] = 0

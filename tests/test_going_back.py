@@ -99,7 +99,7 @@ def test_auto_then_aims_at_less(
     """
     Poison(monkeypatch, epoch=epoch, batch=1, times=1)
     names: list[str] = []
-    after(monkeypatch, "finish", lambda session: names.extend(session.penalty.names))
+    after(monkeypatch, "finish", lambda session, run: names.extend(session.penalty.names))
     folder = sparse.main([*argv, "--sr", "auto", "--round-to", "1", "--epochs", "6"])
     last = folder / "weights" / "last.pt"
     assert saved_zeros(last, names) == pytest.approx(0.45, abs=0.02 if epoch == 5 else 0.01)
@@ -118,7 +118,9 @@ def test_a_resumed_run_stays_as_weak(argv: list[str], monkeypatch: pytest.Monkey
         after(patch, "on_epoch_start", stop)
         sparse.main([*argv, "--sr", "0.05"])
     ended: list[tuple[list[int], int]] = []
-    after(monkeypatch, "finish", lambda session: ended.append((session.backs, session.weakened)))
+    after(
+        monkeypatch, "finish", lambda session, run: ended.append((session.backs, session.weakened))
+    )
     folder = sparse.main(["--resume"])
     assert ended == [([0], 1)]
     assert epochs_of(folder / "sparsity.csv") == list(range(EPOCHS))
@@ -203,7 +205,7 @@ def test_map_that_falls(
     report_(monkeypatch, map50s)
     found: list[int] = []
     after(monkeypatch, "on_epoch_start", lambda s, run: found.append(run.saved))
-    after(monkeypatch, "finish", lambda s: found.append(s.guard.low))
+    after(monkeypatch, "finish", lambda s, run: found.append(s.guard.low))
     folder = sparse.main([*argv, "--sr", "0.05", "--epochs", "7"])
     kept = dict(enumerate(strengths_of(folder)))
     assert list(kept) == epochs_of(folder / "sparsity.csv") == epochs_of(folder / "results.csv")

@@ -11,7 +11,7 @@ from torch import nn
 
 from yolo_slim import InputError, channel_graph
 from yolo_slim.host.classes import yolo
-from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.budget.choose import masks_by_percent
 from yolo_slim.pruning.masks import apply_masks_, keep_vector
 
 
@@ -91,7 +91,7 @@ def test_half_of_a_norm_keeps_a_channel(tiny_yaml: dict) -> None:
     assert len(set(parts[:8])) == len(set(parts[8:])) == 1
     scores = {n.name: torch.ones(n.channels) for n in graph.prunable}
     scores["model.2.bn"][:8] = 0
-    mask = choose_masks(graph, scores, 8 / graph.prunable_channels)["model.2.bn"]
+    mask = masks_by_percent(graph, scores, 8 / graph.prunable_channels)["model.2.bn"]
     assert mask[:8].sum() == 1
     with pytest.raises(InputError, match=r"model\.2\.cv3: a mask that leaves it no channel"):
         keep_vector(graph, {"model.2.bn": torch.arange(16) > 7})

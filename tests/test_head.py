@@ -88,7 +88,7 @@ def test_a_sparse_training_keeps_boxes_too(
     options: list[str], kept: bool, other: Path, shapes_yaml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `prune.py` does; YOLOv5's own training, and the published method, begin as ever."""
-    from yolo_slim.host import training
+    from yolo_slim.host import hooks, training
 
     heads: list[nn.Module] = []
 
@@ -99,7 +99,7 @@ def test_a_sparse_training_keeps_boxes_too(
         heads.append(deepcopy(model.model[-1]))
         raise Stop
 
-    monkeypatch.setattr(training.host, "smart_optimizer", look)
+    monkeypatch.setattr(hooks.host, "smart_optimizer", look)
     argv = ["--weights", other, "--data", shapes_yaml, *SMALL, *options]
     with pytest.raises(Stop):
         sparse.main([str(value) for value in argv])

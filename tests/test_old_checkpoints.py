@@ -19,9 +19,9 @@ from pickles import pickled, renamed
 from torch import nn
 
 from yolo_slim import InputError, ModelPruned, load, prune, save
+from yolo_slim.files import shipped
 from yolo_slim.host.checkpoint import read
 from yolo_slim.host.classes import common, yolo
-from yolo_slim.host.data import shipped
 from yolo_slim.models.model import build_model, default_activation
 from yolo_slim.models.pruned_yaml import read_yaml, write_yaml
 from yolo_slim.shapes import NAMES

@@ -17,7 +17,7 @@ from yolo_slim.host.checkpoint import modernise_
 from yolo_slim.host.classes import yolo
 from yolo_slim.models.model import ModelPruned, build_heir
 from yolo_slim.models.pruned_yaml import read_yaml, write_yaml
-from yolo_slim.pruning.budget.choose import Masks, achieved, choose_masks
+from yolo_slim.pruning.budget.choose import Masks, achieved, masks_by_percent
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.prune import prune
 from yolo_slim.pruning.rebuild.parity import LIMIT, check_parity
@@ -48,7 +48,7 @@ def modernised(model: nn.Module) -> nn.Module:
 def cut(model: nn.Module, percent: float, residual: str = "skip") -> tuple:
     """graph, masks and rebuilt model."""
     graph = channel_graph(model, residual)
-    masks = choose_masks(graph, score(model, graph), percent)
+    masks = masks_by_percent(graph, score(model, graph), percent)
     return graph, masks, rebuild(model, graph, masks)
 
 

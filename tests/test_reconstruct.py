@@ -17,7 +17,7 @@ from yolo_slim import InputError, channel_graph, load
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.host.image import read_images
-from yolo_slim.pruning.budget.choose import Masks, choose_masks
+from yolo_slim.pruning.budget.choose import Masks, masks_by_percent
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.rebuild.rebuild import rebuild
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def cut(model: nn.Module, percent: float = 0.4, residual: Any = "inner") -> tuple:
     """graph, masks and pruned model, each layer without a random share of its channels."""
     graph = channel_graph(model, residual)
-    masks = choose_masks(graph, score(model, graph, "random"), percent, spread="uniform")
+    masks = masks_by_percent(graph, score(model, graph, "random"), percent, spread="uniform")
     return graph, masks, rebuild(model, graph, masks)
 
 
@@ -274,7 +274,7 @@ def test_images_that_were_not_seen(shared: Path, count: int, most: float) -> Non
     calibration = Calibration(tuple((part, None) for part in images[:count].split(8)))
     graph = channel_graph(model, "inner")
     scores = score(model, graph, "thinet", Calibration(((images[:16], None),)))
-    masks = choose_masks(graph, scores, 0.1, spread="uniform")
+    masks = masks_by_percent(graph, scores, 0.1, spread="uniform")
     pruned = rebuild(model, graph, masks)
     fitted = deepcopy(pruned)
     reconstruct_(fitted, model, graph, masks, calibration, positions=64)

@@ -20,7 +20,7 @@ from yolo_slim.cli import run
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import Accuracy, evaluate
-from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.budget.choose import masks_by_percent
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.pruning.rebuild.rebuild import rebuild
@@ -39,7 +39,7 @@ def noise(count: int = 8, height: int = 64, width: int = 64) -> Calibration:
 
 def cut(model: nn.Module, percent: float = 0.4) -> tuple[ChannelGraph, Masks, nn.Module]:
     graph = channel_graph(model)
-    masks = choose_masks(graph, score(model, graph, "random"), percent, spread="uniform")
+    masks = masks_by_percent(graph, score(model, graph, "random"), percent, spread="uniform")
     return graph, masks, rebuild(model, graph, masks)
 
 

@@ -221,9 +221,14 @@ def test_sparse_trainings_before_the_cuts(argv: list[str], tmp_path: Path, monke
     assert not (folder / "train2" / "sparsity.csv").exists()
 
 
-def test_sparse_rounds(argv: list[str], tmp_path: Path) -> None:
-    """The second round's share is of what the first one left."""
+def test_sparse_rounds(argv: list[str], tmp_path: Path, capsys) -> None:
+    """The second round's share is of what the first one left; each training tells its verdict."""
     assert run("slim", [*argv, "--st", "--epochs", "8"]) == 0
+    told = capsys.readouterr().out
+    for number in (1, 2):
+        picture = Path("runs", "slim", "exp", f"train{number}", "sparsity.png")
+        assert (tmp_path / picture).is_file() and f"over the epochs: {picture}" in told
+    assert "prune.py" not in told  # slim cuts by itself
     report = json.loads((tmp_path / "runs" / "slim" / "exp" / "report.json").read_text())
     lefts = [each["macs"][1] / report["macs"][0] for each in report["rounds"]]
     assert lefts == pytest.approx([0.6**0.5, 0.6], rel=0.02)

@@ -15,7 +15,8 @@ from torch import nn
 from yolo_slim import InputError, SparsityPenalty, load, save
 from yolo_slim.commands import sparse
 from yolo_slim.host import options as host_options
-from yolo_slim.pruning.budget.choose import DEFAULT, ROUND_TO
+from yolo_slim.pruning.budget.target import PERCENT as DEFAULT
+from yolo_slim.pruning.budget.target import ROUND_TO
 from yolo_slim.sparsify.thinning import Thinning
 
 SPARSE = [  # given with --st

@@ -19,7 +19,8 @@ from torch import nn
 from yolo_slim import InputError, channel_graph, load, prune, save
 from yolo_slim.cli import run
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.budget.choose import ROUND_TO, Goal, choose_masks
+from yolo_slim.pruning.budget.choose import Goal, choose_masks, masks_by_percent
+from yolo_slim.pruning.budget.target import ROUND_TO
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_rounding_yields_to_the_target() -> None:
 def test_blocks_go_by_their_mean() -> None:
     """4 of bn0 (mean 2.5) before 4 of bn1 (mean 3): single channels would be 0, 1, 2, 3 mixed."""
     scores = scores_of([1.0, 2.0, 3.0, 4.0, 9.0, 9.0, 9.0, 9.0], [0.0, 0.0, 6.0, 6.0] + [9.0] * 4)
-    masks = choose_masks(graph_of([8, 8]), scores, 0.25, round_to=4)
+    masks = masks_by_percent(graph_of([8, 8]), scores, 0.25, round_to=4)
     assert kept(masks) == [[0, 0, 0, 0, 1, 1, 1, 1], [1] * 8]
 
 
@@ -101,7 +102,7 @@ def test_concat_of_tied_halves_is_rounded_by_part() -> None:
     tracer.tie(join([a, b]), c)
     graph = tracer.finish()
     values = torch.rand(16).tolist(), torch.rand(16).tolist(), torch.rand(32).tolist()
-    found = choose_masks(graph, scores_of(*values), 0.375, round_to=4)
+    found = masks_by_percent(graph, scores_of(*values), 0.375, round_to=4)
     left = counts(found)
     assert left[0] % 4 == left[1] % 4 == 0
     assert left[0] + left[1] == left[2]
@@ -141,12 +142,12 @@ def test_curves_cut_where_it_costs_least() -> None:
     """bn0 loses nothing up to a half; bn1 loses 0.2 at once: bn0 goes first, to its half."""
     curves = {"bn0": [(0, 0), (0.5, 0.0), (1, 0.9)], "bn1": [(0, 0), (0.25, 0.2), (1, 0.9)]}
     scores = scores_of([9.0, 8.0, 7.0, 6.0], [1.0, 2.0, 3.0, 4.0])
-    masks = choose_masks(graph_of([4, 4]), scores, 0.25, spread=curves)
+    masks = masks_by_percent(graph_of([4, 4]), scores, 0.25, spread=curves)
     assert kept(masks) == [[1, 1, 0, 0], [1, 1, 1, 1]]
-    masks = choose_masks(graph_of([4, 4]), scores, 0.375, spread=curves)
+    masks = masks_by_percent(graph_of([4, 4]), scores, 0.375, spread=curves)
     assert kept(masks) == [[1, 1, 0, 0], [0, 1, 1, 1]]
     with pytest.raises(InputError, match="no curve for bn1"):
-        choose_masks(graph_of([4, 4]), scores, 0.5, spread={"bn0": curves["bn0"]})
+        masks_by_percent(graph_of([4, 4]), scores, 0.5, spread={"bn0": curves["bn0"]})
 
 
 def test_what_cannot_be_reached_says_what_can(nano: nn.Module) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class InputError(ValueError):
     """Something that the user gave cannot be used.
@@ -16,6 +18,42 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # to come over from a worker
         return type(self), self.parts
+
+
+def check_share(
+    where: str, value: Any, what: str = "a share", *, zero: bool = True, one: bool = True
+) -> float:
+    """A share: a finite number from 0 to 1.
+
+    Args:
+        where: what the error calls it.
+        value: as given.
+        what: what it is a share of, in words.
+        zero, one: whether these two are allowed.
+
+    Raises:
+        InputError: it is something else.
+
+    Example:
+        >>> check_share("--percent", 0.6, one=False)
+        0.6
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and 0 <= value <= 1 and (zero or value > 0) and (one or value < 1):
+        return float(value)
+    ends = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
+    raise InputError(where, value, f"{what}{' in' if what == 'a share' else ', in'} {ends}")
+
+
+def check_count(where: str, value: Any, least: int = 1) -> int:
+    """A whole number, so large at least.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(where, value, f"{least} or more")
+    return value
 
 
 class CheckFailed(RuntimeError):

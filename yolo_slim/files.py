@@ -1,12 +1,17 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, and read with one line of what is wrong with them."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from yolo_slim.errors import InputError
+
+CHECKPOINT = "a YOLOv5 checkpoint (.pt)"  # what a file of weights should be
 
 
 def write_aside(path: str | Path, data: bytes) -> Path:
@@ -62,3 +67,44 @@ def check_writable(folder: str | Path) -> None:
         raise InputError(
             folder, f"cannot be written ({error.strerror})", "a writable folder"
         ) from error
+
+
+def shipped(name: str) -> Path:
+    """A file of cfg/ or data/: beside the package in a clone, inside it when installed."""
+    package = Path(__file__).resolve().parent
+    found = [base / name for base in (package.parent, package) if (base / name).is_file()]
+    return found[0] if found else package.parent / name
+
+
+def read_mapping(path: str | Path, expected: str) -> dict[str, Any]:
+    """Read a yaml that holds a mapping.
+
+    Raises:
+        InputError: it is something else; `expected` says what it should be.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text(errors="ignore"))
+    except yaml.YAMLError as error:
+        raise InputError(path, "not yaml", expected) from error
+    if not isinstance(data, dict):
+        raise InputError(path, f"a {type(data).__name__}", expected)
+    return data
+
+
+def check_file(where: object, path: str | Path, expected: str) -> Path:
+    """See that a file is there, and holds something.
+
+    Args:
+        where: what the error calls it.
+        path: the file.
+        expected: what it should be.
+
+    Raises:
+        InputError: it is not there, a folder, or empty.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(where, "a folder" if path.is_dir() else "no such file", expected)
+    if path.stat().st_size == 0:
+        raise InputError(where, "an empty file", expected)
+    return path

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     opt = parser.parse_args(argv)
 
     from yolo_slim.commands import export, finetune, prune, sparse
-    from yolo_slim.host.data import shipped
+    from yolo_slim.files import shipped
 
     folder = new_run(opt.project, opt.name)
     data = ["--data", str(shipped("data/shapes.yaml"))]
@@ -64,8 +64,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
     """The before/after table, and where things are."""
+    from yolo_slim.files import shipped
     from yolo_slim.host.checkpoint import load
-    from yolo_slim.host.data import read_data, shipped
+    from yolo_slim.host.data import read_data
     from yolo_slim.host.evaluate import evaluate
     from yolo_slim.text import giga, mega, ratio, table
 

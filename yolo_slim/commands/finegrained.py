@@ -113,9 +113,9 @@ def read_ratios(opt: argparse.Namespace) -> dict[str, float]:
     Raises:
         InputError: no such file, or not a yaml of globs and shares.
     """
+    from yolo_slim.files import read_mapping
     from yolo_slim.finegrained.weights import check_share
-    from yolo_slim.host.data import read_mapping
-    from yolo_slim.pruning.budget.globs import parse_ratio
+    from yolo_slim.pruning.budget.ratios import parse_ratio
 
     ratios: dict[str, Any] = {}
     if opt.ratios:

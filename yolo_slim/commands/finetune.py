@@ -16,8 +16,8 @@ from yolo_slim.distill.hints import Hints, kept_channels
 from yolo_slim.distill.record import record
 from yolo_slim.distill.teacher import Teacher, check_teacher
 from yolo_slim.errors import CheckFailed, InputError
-from yolo_slim.files import write_aside
-from yolo_slim.host import data, options, training
+from yolo_slim.files import shipped, write_aside
+from yolo_slim.host import options, training
 from yolo_slim.host.checkpoint import load
 from yolo_slim.host.options import task_of
 from yolo_slim.models.model import ModelPruned, build_heir, build_model
@@ -97,7 +97,7 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         if not trained.get("data") and set(names.values()) != set(NAMES):
             got = "not given, and the model does not say what it was trained on"
             raise InputError("--data", got, "a data yaml")
-        opt.data = str(trained.get("data") or data.shipped(DEMO_DATA[task_of(opt)]))
+        opt.data = str(trained.get("data") or shipped(DEMO_DATA[task_of(opt)]))
         if not Path(opt.data).is_file():  # what a checkpoint names is not downloaded
             got = f"not given, and {opt.data}, which the checkpoint was trained on, is not here"
             raise InputError("--data", got, "a data yaml")

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.errors import InputError
+from yolo_slim.channels.residual import RESIDUAL
+from yolo_slim.errors import InputError, check_count
+from yolo_slim.files import CHECKPOINT, check_file
+from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
+from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
+from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target, given_targets, option_of
+from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, CRITERIA, find
+from yolo_slim.pruning.recover.table import ALL, PARTS, parse_parts
 from yolo_slim.runs import new_run, sparse_run
 
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
     from yolo_slim.host.evaluate import Accuracy
+    from yolo_slim.pruning.options import CutOptions
     from yolo_slim.pruning.prune import Pruned
     from yolo_slim.pruning.recover.recover import Judge
 
-TARGETS = ("percent", "macs", "params", "size_mb", "latency")
 MACS = 0.5  # share that is left of a model that was not trained with --st
 WHY = {  # of each that --criterion auto may take
     "bn": "trained with --st; the channels that it brought down",
@@ -48,7 +57,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--weights", help="checkpoint (default: of the newest sparse training in runs/)")
     group = parser.add_argument_group("how much (one of them)").add_mutually_exclusive_group()
     text = "share of the prunable channels to cut, [0, 1) (default after a sparse training: what "
-    text += "that aimed at, or 0.6)"
+    text += f"that aimed at, or {PERCENT:g})"
     group.add_argument("--percent", type=float, help=text)
     text = f"share of the MACs that is left, (0, 1] (default of any other model: {MACS:g})"
     group.add_argument("--macs", type=float, help=text)
@@ -57,10 +66,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
     group.add_argument("--latency", type=float, help=text)
     text = "how channels are scored: auto (default: bn after train_sparse.py --st; of any other "
-    text += "model thinet with data, for a small cut obs, without data l2), bn (|gamma|), l1, l2 "
-    text += "(of the filter), next-l2 (of what reads it), taylor, thinet, obs (these need --data), "
-    text += "random, first, or one of "
-    add("--criterion", default="auto", help=text + "--modules")
+    text += "model thinet with data, for a small cut obs, without data l2), "
+    rows = [f"{row.name} ({row.help}{', needs --data' * row.data})" for row in CRITERIA.values()]
+    add("--criterion", default=AUTO, help=f"{text}{', '.join(rows)}, or one of --modules")
     text = "how the cut spreads over the layers: global (default), uniform (with thinet, obs), "
     text += (
         "per-mac (most MACs for the least score; with taylor), a yaml of shares by layer, or the "
@@ -71,11 +79,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--steps", type=int, metavar="N", default=1, help=text)
     text = "kept channels are multiples of N where a layer is wide enough (1: any; default: as in "
     add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
-    text = "what is done after the cut, with commas: constants (what cut channels still send), "
-    text += "weights (least squares on images), statistics (of BatchNorm, on images), all (those "
-    text += "three), distill (learns from the model before the cut, on images, minutes), none; "
-    text += "default constants, with taylor, thinet, obs constants,weights, with auto and data of "
-    text += "the model's classes all"
+    text = "what is done after the cut, with commas: "
+    text += ", ".join(f"{part.name} ({part.help})" for part in PARTS.values())
+    text += f", all ({', '.join(ALL)}), none; default constants, with taylor, thinet, obs "
+    text += "constants,weights, with auto and data of the model's classes all"
     add("--recover", metavar="PARTS", help=text)
     add("--calib-images", type=int, default=128, help="images of the training split to look at")
     add("--seed", type=int, default=0, help="of the calibration images, and of --criterion random")
@@ -83,7 +90,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--min-channels", type=int, default=1, help="each layer keeps at least so many")
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += " (default: as in the sparse training; else skip, inner with taylor, thinet and obs)"
-    add("--residual", choices=["skip", "inner", "group"], help=text)
+    add("--residual", choices=RESIDUAL, help=text)
     text = 'layers never to cut, such as "model.2" or "model.*.cv1.bn" (repeatable)'
     add("--keep", action="append", default=[], metavar="GLOB", help=text)
     text = "cut this share of these layers; the others make up the rest of --percent (repeatable)"
@@ -105,228 +112,266 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> Path | None:
     """Prune; returns the run's folder, None with --dry-run."""
     opt = parse(argv)
-    for name, least in LEAST.items():
-        value = getattr(opt, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')}", value, f"{least} or more")
-    weights = (
-        Path(opt.weights)
-        if opt.weights
-        else sparse_run(where="--weights", made_by="train_sparse.py")
-    )
-
-    from dataclasses import replace
-
-    from yolo_slim.channels.rules import channel_graph
-    from yolo_slim.host.calibration import calibrate
-    from yolo_slim.host.checkpoint import load
-    from yolo_slim.host.data import check_data, labelled
-    from yolo_slim.host.evaluate import check_device, check_imgsz
-    from yolo_slim.host.head import same_classes, with_classes
-    from yolo_slim.pruning.budget.globs import parse_ratio, select
-    from yolo_slim.pruning.criteria.automatic import criterion_for
-    from yolo_slim.pruning.criteria.table import find
-    from yolo_slim.pruning.prune import check_reach, prune, wished
-    from yolo_slim.pruning.recover.recover import ALL, NEED_DATA
-    from yolo_slim.report.cut_files import write_cut
-    from yolo_slim.sparsify.trained import as_trained_, cost
-
-    wished(*(getattr(opt, name) for name in TARGETS))
-    if opt.criterion.lower() == "auto":
-        opt.criterion = "auto"
-    else:
-        find(opt.criterion)
-    budget, by_layer = read_budget(opt)
-    ratios = by_layer | dict(parse_ratio(text) for text in opt.ratio)
-    check_device(opt.device)
-    parts_of(opt.recover, ())
-    source = load(weights)
-    chosen = resolve_criterion_(opt, source)
-    how = find(opt.criterion)
-    recover = parts_of(opt.recover, how.recover)
-    fits = [part for part in recover if part in NEED_DATA]
-    looks = how.data or bool(fits)
-    if looks and not opt.data:
-        asked = f"--criterion {opt.criterion}" if how.data else f"--recover {fits[0]}"
-        raise InputError(asked, "no calibration images", "--data, whose training split has some")
-    stride = max(int(source.model.stride.max()), 32)
-    trained = source.train.get("imgsz", 640)
-    imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
-    splits = ("train",) * looks + ("val",) * (not opt.dry_run)
-    if by_layer:
-        graph = channel_graph(source.model)
-        for glob in by_layer:
-            select(graph, glob, f"--budget {opt.budget}")
-    labels = how.labels or source.train.get("st")  # what a sparse training made is of its classes
-    classes = source.model.nc if labels else None
-    data = check_data(opt.data, classes, splits) if opt.data and splits else None
-    single = source.train.get("single_cls") and source.model.nc == 1  # all classes are one to it
-    renewed = False
-    if data is not None and not single and not same_classes(source.model, data["names"]):
-        renewed, names = True, data["names"]
-        model = with_classes(source.model, names, seed=opt.seed)
-        source = replace(source, model=model, names=names)
-
-    if chosen and how.data and data is not None and not renewed:
-        known, wish = not single and labelled(data), wished(*(getattr(opt, n) for n in TARGETS))
-        opt.criterion = criterion_for(source.model, wish, known)
-        how = find(opt.criterion)
-        if opt.recover is None and not opt.dry_run:
-            recover = ALL  # mAP is measured after each part, and says what helps
+    check(opt)
+    weights = opt.weights or sparse_run(where="--weights", made_by="train_sparse.py")
+    plan = settle(opt, Path(weights))
+    tell(plan)
     if opt.dry_run:
-        recover = tuple(part for part in recover if part != "distill")
-
-    as_trained_(opt, source, ratios)
-    target = {name: getattr(opt, name) for name in TARGETS}
-    if looks:  # what is out of reach is refused before images are looked at
-        check_reach(
-            source.model,
-            wished(*target.values()),
-            residual=opt.residual or how.residual,
-            round_to=opt.round_to,
-            min_channels=opt.min_channels,
-            keep=opt.keep,
-            ratios=ratios,
-            imgsz=imgsz,
-        )
-
-    def cut(judge: Judge | None = None) -> Pruned:
-        calibration = None
-        if looks and data is not None:
-            calibration = calibrate(
-                data,
-                source.model,
-                imgsz=imgsz,
-                images=opt.calib_images,
-                batch_size=how.batch,
-                seed=opt.seed,
-                labels=how.labels and not renewed and not single,
-            )
-        return prune(
-            source.model,
-            **target,
-            criterion=opt.criterion,
-            calibration=calibration,
-            budget=budget,
-            round_to=opt.round_to,
-            min_channels=opt.min_channels,
-            residual=opt.residual,
-            keep=opt.keep,
-            ratios=ratios,
-            steps=opt.steps,
-            recover=recover,
-            judge=judge,
-            imgsz=imgsz,
-            threads=opt.threads,
-            seed=opt.seed,
-        )
-
-    print(f"Pruning {source}")
-    if chosen:
-        print(f"--criterion {opt.criterion}: {WHY[opt.criterion]}")
-    elif opt.criterion == "bn" and not source.train.get("st"):
-        print("Not trained with --st: its gammas say little; try --criterion auto --data D.")
-    if renewed:
-        text = ", ".join(source.model.names.values())
-        print(f"A new head for {text}: it keeps its boxes, and knows no class until it is trained.")
-    if opt.dry_run:
-        planned = cut()
-        print(planned.report)
-        if opt.criterion == "bn" and (text := cost(source, planned.masks)):
-            print(text)
-        print("Nothing was written or validated (--dry-run).")
+        tell_dry_run(plan, cut(opt, plan))
         return None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
-    try:
-        judge = judge_of(data, opt, imgsz) if data and not renewed else None
-        pruned = cut(judge)
-        accuracy = measured(source, pruned, judge) if judge else {}
-        report = write_cut(folder, source, pruned, accuracy, opt, imgsz)
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    print(pruned.report.layer_table())
-    print(report["text"])
-    if opt.criterion == "bn" and (text := cost(source, pruned.masks)):
-        print(text)
-    print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
-    more = "" if opt.data or source.train.get("data") else " --data mydata.yaml"
-    print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}{more}")
+    with removed_if_empty(folder):
+        judge = judge_of(opt, plan)
+        pruned = cut(opt, plan, judge)
+        accuracy = measured(plan.source, pruned, judge) if judge else {}
+        report = write(folder, opt, plan, pruned, accuracy)
+    tell_result(folder, plan, pruned, report["text"])
     return folder
 
 
-def resolve_criterion_(opt: argparse.Namespace, source: Checkpoint) -> bool:
-    """Fill in what is not given of criterion, data and target, by how a model was trained.
+def check(opt: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong without the model; nothing heavy is imported.
 
-    Returns:
-        Whether the criterion was chosen here.
+    Raises:
+        InputError: an option is out of range, names nothing, or excludes another one.
     """
-    sparse = bool(source.train.get("st"))
-    if opt.data is None and opt.criterion in ("auto", "thinet") and not sparse:
-        known = source.train.get("data")  # of another machine, often
-        opt.data = str(known) if known and Path(str(known)).is_file() else None
-    if opt.criterion != "auto":
-        return False
-    opt.criterion = "bn" if sparse else "thinet" if opt.data else "l2"
-    targets = (opt.percent, opt.params, opt.size_mb, opt.latency, opt.budget)
-    if not sparse and not opt.ratio and all(given is None for given in targets):
-        opt.macs = MACS if opt.macs is None else opt.macs
-    return True
+    for name, least in LEAST.items():
+        if getattr(opt, name) is not None:
+            check_count(option_of(name), getattr(opt, name), least)
+    Target.of(**vars(opt))
+    opt.criterion = AUTO if opt.criterion.lower() == AUTO else opt.criterion
+    if opt.criterion != AUTO:
+        find(opt.criterion, also=(AUTO,))
+    read_shares(opt)
+    if opt.budget not in (None, *BUDGETS):
+        expected = f"{', '.join(BUDGETS)}, a yaml or a csv"
+        check_file(f"--budget {opt.budget}", opt.budget, expected)
+    parse_parts(opt.recover)
+    if opt.imgsz is not None and (opt.imgsz < 32 or opt.imgsz % 32):
+        raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
+    if opt.weights:
+        check_file(opt.weights, opt.weights, CHECKPOINT)
+    if opt.data:
+        check_data_file(opt.data)
 
 
-def read_budget(opt: argparse.Namespace) -> tuple[Any, dict[str, float]]:
-    """How the cut spreads, and the shares of a --budget that is a yaml.
+def read_shares(opt: argparse.Namespace) -> dict[str, float]:
+    """The shares by layer of a --budget that is a yaml, and of --ratio.
 
     Layers that such a yaml does not name stay whole, or make up the rest of the target if there is
     one.
 
     Raises:
-        InputError: no such file, or it is neither shares by layer nor a scan.
+        InputError: they are no shares.
     """
-    from yolo_slim.pruning.budget.spread import BUDGETS
-
-    if opt.budget in (None, *BUDGETS):
-        return opt.budget, {}
-    where, path = f"--budget {opt.budget}", Path(opt.budget)
-    if not path.is_file():
-        raise InputError(where, "no such file", f"{', '.join(BUDGETS)}, a yaml or a csv")
-    if path.suffix == ".csv":
-        from yolo_slim.sensitivity.run import read_scan
-
-        return read_scan(path), {}
-    from yolo_slim.pruning.budget.globs import read_ratios
-
-    ratios = read_ratios(path, where)
-    targets = (opt.percent, opt.macs, opt.params, opt.size_mb, opt.latency)
-    rest = {"*": 0.0} if all(target is None for target in targets) else {}
-    return None, rest | ratios
+    shares: dict[str, float] = {}
+    if opt.budget not in (None, *BUDGETS) and Path(opt.budget).suffix != ".csv":
+        where = f"--budget {opt.budget}"
+        check_file(where, opt.budget, f"{', '.join(BUDGETS)}, a yaml or a csv")
+        shares = {} if given_targets(vars(opt)) else {"*": 0.0}
+        shares |= read_ratios(opt.budget, where)
+    return shares | dict(parse_ratio(text) for text in opt.ratio)
 
 
-def parts_of(text: str | None, default: Sequence[str]) -> tuple[str, ...]:
-    """The parts that --recover names.
+@dataclass(frozen=True)
+class Plan:
+    """A cut, settled: all that follows from the options, the model and the data.
+
+    Attributes:
+        source: the checkpoint; its model has a head for the classes of the data.
+        options: of the cut.
+        chosen: the criterion was chosen here.
+        data: what the model is validated on, and looked at; None: nothing.
+        data_file: its yaml.
+        renewed: the model had other classes than the data.
+        labels: the labels of the images say what the model should.
+        recorded: the options as they were settled, for report.json.
+    """
+
+    source: Checkpoint
+    options: CutOptions
+    chosen: bool
+    data: dict[str, Any] | None
+    data_file: str | None
+    renewed: bool
+    labels: bool
+    recorded: Mapping[str, Any]
+
+
+def settle(opt: argparse.Namespace, weights: Path) -> Plan:
+    """Load the model, choose what was not given, and refuse what cannot be done.
 
     Raises:
-        InputError: it names another one.
+        InputError: model, data and options do not fit together, or the target is out of reach.
     """
-    from yolo_slim.pruning.recover.recover import ALL, check_parts
+    from dataclasses import replace
 
-    if text in (None, "none"):
-        return check_parts(default if text is None else ())
-    parts = [part.strip() for part in str(text).split(",")]
-    return check_parts([*(ALL if "all" in parts else ()), *(p for p in parts if p != "all")])
+    from yolo_slim.host.data import check_data, labelled
+    from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.host.head import same_classes, with_classes
+    from yolo_slim.models import load
+    from yolo_slim.pruning.automatic import criterion_for
+    from yolo_slim.pruning.options import CutOptions
+    from yolo_slim.pruning.prune import check_reach
+
+    check_device(opt.device)
+    source = load(weights)
+    sparse, ratios = bool(source.train.get("st")), read_shares(opt)
+    data_file, criterion = opt.data or data_of(opt, source), opt.criterion
+    chosen = criterion == AUTO
+    if chosen:
+        criterion = "bn" if sparse else "thinet" if data_file else "l2"
+    row, parts = find(criterion), parse_parts(opt.recover)
+    fits = [p for p in (row.recover if parts is None else parts) if PARTS[p].data]
+    looks = row.data or bool(fits)
+    if looks and not data_file:
+        asked = f"--criterion {criterion}" if row.data else f"--recover {fits[0]}"
+        raise InputError(asked, "no calibration images", "--data, whose training split has some")
+    imgsz = opt.imgsz or source.train.get("imgsz", 640)
+    imgsz = check_imgsz(imgsz, max(int(source.model.stride.max()), 32))
+    check_globs(opt, source, ratios)
+
+    splits = ("train",) * looks + ("val",) * (not opt.dry_run)
+    bound = row.labels or sparse  # what a sparse training made is of its classes
+    classes = source.model.nc if bound else None
+    data = check_data(data_file, classes, splits) if data_file and splits else None
+    single = bool(source.train.get("single_cls")) and source.model.nc == 1  # all are one to it
+    renewed = data is not None and not single and not same_classes(source.model, data["names"])
+    if data is not None and renewed:
+        model = with_classes(source.model, data["names"], seed=opt.seed)
+        source = replace(source, model=model, names=data["names"])
+
+    target = target_of(opt, source, criterion, chosen=chosen, by_layer=bool(ratios))
+    if chosen and row.data and data is not None and not renewed:
+        criterion = criterion_for(source.model, target, not single and labelled(data))
+        if parts is None and not opt.dry_run:
+            parts = ALL  # mAP is measured after each part, and says what helps
+    if opt.dry_run and parts is not None:
+        parts = tuple(part for part in parts if part != "distill")
+    options = CutOptions(
+        target,
+        criterion=criterion,
+        budget=budget_of(opt),
+        round_to=opt.round_to or trained_round_to(source) or ROUND_TO,
+        min_channels=opt.min_channels,
+        residual=opt.residual or source.train.get("residual"),
+        keep=opt.keep,
+        ratios=ratios,
+        steps=opt.steps,
+        recover=parts,
+        imgsz=imgsz,
+        threads=opt.threads,
+        seed=opt.seed,
+    )
+    if looks:  # what is out of reach is refused before images are looked at
+        check_reach(options, source.model)
+    settled = {"criterion": criterion, "data": data_file, "round_to": options.round_to}
+    settled["residual"] = opt.residual or source.train.get("residual")
+    settled |= {} if target.implied else {target.name: target.value}
+    recorded = {k: v for k, v in {**vars(opt), **settled}.items() if v is not None}
+    return Plan(
+        source, options, chosen, data, data_file, renewed, not renewed and not single, recorded
+    )
 
 
-def judge_of(data: dict, opt: argparse.Namespace, imgsz: int) -> Judge:
-    """YOLOv5's validation of a model on the data."""
+def data_of(opt: argparse.Namespace, source: Checkpoint) -> str | None:
+    """The data of a model's training, where a criterion may want it and it is on this machine."""
+    if opt.criterion not in (AUTO, "thinet") or source.train.get("st"):
+        return None
+    known = source.train.get("data")
+    return str(known) if known and Path(str(known)).is_file() else None
+
+
+def target_of(
+    opt: argparse.Namespace,
+    source: Checkpoint,
+    criterion: str,
+    *,
+    chosen: bool,
+    by_layer: bool,
+) -> Target:
+    """What is asked for, or else what suits the model: what a sparse training aimed at, or half of
+    the MACs."""
+    from yolo_slim.sparsify.trained import trained_percent
+
+    target = Target.of(**vars(opt))
+    if not target.implied or by_layer:
+        return target
+    if criterion == "bn" and source.train.get("st"):
+        percent = trained_percent(source)
+        return target if percent is None else Target("percent", percent)
+    return Target("macs", MACS) if chosen and opt.budget is None else target
+
+
+def trained_round_to(source: Checkpoint) -> int | None:
+    """What the layers' channels are multiples of after a sparse training."""
+    by_macs = source.train.get("macs") is not None  # the zeros of such a one leave so many MACs
+    return 1 if by_macs else source.train.get("round_to")
+
+
+def budget_of(opt: argparse.Namespace) -> Any:
+    """How the cut spreads: a name, a scan, or None.
+
+    Raises:
+        InputError: the csv is no scan.
+    """
+    if opt.budget in (None, *BUDGETS):
+        return opt.budget
+    if Path(opt.budget).suffix != ".csv":
+        return None
+    from yolo_slim.sensitivity.run import read_scan
+
+    return read_scan(Path(opt.budget))
+
+
+def check_globs(opt: argparse.Namespace, source: Checkpoint, ratios: Mapping[str, float]) -> None:
+    """See that the globs of a --budget that is a yaml name layers.
+
+    Raises:
+        InputError: one matches nothing.
+    """
+    if opt.budget in (None, *BUDGETS) or Path(opt.budget).suffix == ".csv":
+        return
+    from yolo_slim.channels.rules import channel_graph
+    from yolo_slim.pruning.budget.globs import select
+
+    graph, own = channel_graph(source.model), {parse_ratio(text)[0] for text in opt.ratio}
+    for glob in (glob for glob in ratios if glob not in own):
+        select(graph, glob, f"--budget {opt.budget}")
+
+
+def cut(opt: argparse.Namespace, plan: Plan, judge: Judge | None = None) -> Pruned:
+    """Look at images, if the cut is by them, and cut."""
+    from yolo_slim.host.calibration import calibrate
+    from yolo_slim.pruning.prune import prune_by
+
+    options, row, calibration = plan.options, plan.options.row, None
+    looks = row.data or any(PARTS[part].data for part in options.recover or ())
+    if looks and plan.data is not None:
+        calibration = calibrate(
+            plan.data,
+            plan.source.model,
+            imgsz=options.imgsz,
+            images=opt.calib_images,
+            batch_size=row.batch,
+            seed=opt.seed,
+            labels=row.labels and plan.labels,
+        )
+    return prune_by(options, plan.source.model, calibration, judge)
+
+
+def judge_of(opt: argparse.Namespace, plan: Plan) -> Judge | None:
+    """YOLOv5's validation of a model on the data; None where there is none of its classes."""
+    if plan.data is None or plan.renewed:
+        return None
     from functools import partial
 
     from yolo_slim.host.evaluate import evaluate
 
     return partial(
         evaluate,
-        data=data,
-        imgsz=imgsz,
+        data=plan.data,
+        imgsz=plan.options.imgsz,
         batch_size=opt.batch_size,
         workers=opt.workers,
         device=opt.device,
@@ -336,6 +381,77 @@ def judge_of(data: dict, opt: argparse.Namespace, imgsz: int) -> Judge:
 def measured(source: Checkpoint, pruned: Pruned, judge: Judge) -> dict[str, Accuracy]:
     """mAP of the dense model, as it was cut, and of what recovery made of it."""
     print("Validating the dense model")
-    found = {"dense": judge(source.model), "masked": pruned.recovery.cut}
-    found["pruned"] = pruned.recovery.accuracy
-    return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
+    steps = {"dense": judge(source.model), "masked": pruned.recovery.cut}
+    steps["pruned"] = pruned.recovery.accuracy
+    return {name: accuracy for name, accuracy in steps.items() if accuracy is not None}
+
+
+def write(
+    folder: Path,
+    opt: argparse.Namespace,
+    plan: Plan,
+    pruned: Pruned,
+    accuracy: dict[str, Accuracy],
+) -> dict[str, Any]:
+    """The files of a run, see `write_cut`."""
+    from yolo_slim.report.cut_files import write_cut
+
+    return write_cut(
+        folder,
+        plan.source,
+        pruned,
+        accuracy,
+        options=plan.recorded,
+        data=plan.data_file,
+        imgsz=plan.options.imgsz,
+    )
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """A folder in which a failure has left nothing goes, too."""
+    try:
+        yield
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def tell(plan: Plan) -> None:
+    """Say what is about to be done, and why so."""
+    criterion = plan.options.criterion
+    print(f"Pruning {plan.source}")
+    if plan.chosen:
+        print(f"--criterion {criterion}: {WHY[criterion]}")
+    elif criterion == "bn" and not plan.source.train.get("st"):
+        print("Not trained with --st: its gammas say little; try --criterion auto --data D.")
+    if plan.renewed:
+        text = ", ".join(plan.source.model.names.values())
+        print(f"A new head for {text}: it keeps its boxes, and knows no class until it is trained.")
+
+
+def tell_price(plan: Plan, pruned: Pruned) -> None:
+    """Say it if a sparse training did not bring down all that was cut."""
+    from yolo_slim.sparsify.trained import price
+
+    text = price(plan.source, pruned.masks) if plan.options.criterion == "bn" else ""
+    if text:
+        print(text)
+
+
+def tell_dry_run(plan: Plan, pruned: Pruned) -> None:
+    """Print the plan of --dry-run."""
+    print(pruned.report)
+    tell_price(plan, pruned)
+    print("Nothing was written or validated (--dry-run).")
+
+
+def tell_result(folder: Path, plan: Plan, pruned: Pruned, summary: str) -> None:
+    """Print what came of it, where it is, and the step that follows."""
+    print(pruned.report.layer_table())
+    print(summary)
+    tell_price(plan, pruned)
+    print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
+    more = "" if plan.data_file or plan.source.train.get("data") else " --data mydata.yaml"
+    print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}{more}")

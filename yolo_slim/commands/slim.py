@@ -16,7 +16,7 @@ from torch import nn
 from yolo_slim.commands import finetune, sparse
 from yolo_slim.commands.prune import MACS
 from yolo_slim.distill.teacher import check_teacher
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_count
 from yolo_slim.extensions import admit
 from yolo_slim.files import write_aside
 from yolo_slim.host import data, options, training
@@ -26,12 +26,12 @@ from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.head import same_classes, with_classes
 from yolo_slim.measure.cost import cost
 from yolo_slim.models.model import build_model
-from yolo_slim.pruning.budget.choose import ROUND_TO
-from yolo_slim.pruning.budget.targets import check_target
-from yolo_slim.pruning.criteria.automatic import criterion_for
+from yolo_slim.pruning.automatic import criterion_for
+from yolo_slim.pruning.budget.target import ROUND_TO, Target, option_of
 from yolo_slim.pruning.criteria.table import find
+from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.prune import check_reach
-from yolo_slim.pruning.recover.recover import ALL
+from yolo_slim.pruning.recover.table import ALL
 from yolo_slim.rounds.cut import RoundReport, cut_round
 from yolo_slim.rounds.plan import Leg, plan
 from yolo_slim.rounds.report import PICTURE, REPORT, write_report
@@ -143,10 +143,9 @@ def check_options(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option cannot be used, or the target is out of reach.
     """
-    check_target("macs", opt.macs)
+    target = Target("macs", opt.macs)
     for name in ("rounds", "round_to", "calib_images"):
-        if getattr(opt, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), "1 or more")
+        check_count(option_of(name), getattr(opt, name))
     if opt.evolve:
         raise InputError("--evolve", "given", "no evolution: its runs are compared by one model")
     if opt.rounds >= opt.epochs:
@@ -164,8 +163,9 @@ def check_options(opt: argparse.Namespace) -> None:
         plain = model is not None and not (opt.st or opt.cfg or opt.single_cls)
         known = plain and same_classes(model, class_names(opt))
         known = known and data.labelled(data.read_data(opt.data))
-        wish = ("macs", opt.macs)
-        opt.criterion = SPARSE if opt.st else criterion_for(model, wish, known) if known else DENSE
+        opt.criterion = SPARSE if opt.st else DENSE
+        if known and model is not None and not opt.st:
+            opt.criterion = criterion_for(model, target, known)
     opt.residual = opt.residual or find(opt.criterion).residual
     finetune.check_lr_times(opt)
     opt.lr_times = finetune.lr_times_of(opt) if opt.lr_times is None else opt.lr_times
@@ -187,8 +187,16 @@ def check_options(opt: argparse.Namespace) -> None:
         own.macs = plan(opt.epochs, opt.rounds, opt.macs, sparse=True)[0].left
         sparse.freeze_(model, opt.freeze)
         limits.check_strength(sparse.penalty_of(model, own), own)
-    wish = ("macs", opt.macs)
-    check_reach(model, wish, residual=opt.residual, round_to=opt.round_to, imgsz=opt.imgsz)
+    check_reach(
+        CutOptions(
+            target,
+            criterion=opt.criterion,
+            residual=opt.residual,
+            round_to=opt.round_to,
+            imgsz=opt.imgsz,
+        ),
+        model,
+    )
 
 
 def ready(opt: argparse.Namespace) -> nn.Module:

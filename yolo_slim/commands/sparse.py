@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from yolo_slim.channels.residual import RESIDUAL, Residual
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_count
+from yolo_slim.files import read_mapping, shipped
 from yolo_slim.host import data, options, training
 from yolo_slim.host.checkpoint import load
 from yolo_slim.host.options import task_of
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION
 from yolo_slim.models.model import build_heir, build_model
-from yolo_slim.pruning.budget.choose import DEFAULT, ROUND_TO, check_percent
+from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
 from yolo_slim.resume import resolve_resume_
 from yolo_slim.runs import to_cut
 from yolo_slim.sparsify import limits
@@ -43,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "auto (default): as strong as it takes to have --percent of the channels at zero by "
     text += "three quarters of the run; or a number: strength of the L1 on gamma"
     add("--sr", type=strength, metavar="SR", help=text)
-    add("--percent", type=float, help=f"share that is to be cut (default {DEFAULT:g})")
+    add("--percent", type=float, help=f"share that is to be cut (default {PERCENT:g})")
     text = "share of the MACs that is to be left, in place of a percent; for --sr auto with prox"
     add("--macs", type=float, help=text)
     text = "prox: soft thresholding after the step (default with --sr auto); l1: its gradient "
@@ -100,7 +101,7 @@ def was_sparse(last: str) -> bool:
         InputError: it is not of this command.
     """
     folder = Path(last).parent.parent
-    saved = data.read_mapping(folder / "opt.yaml", "the options of a run")
+    saved = read_mapping(folder / "opt.yaml", "the options of a run")
     if "st" not in saved:
         raise InputError(f"--resume {last}", "no --st in its opt.yaml", "a run of train_sparse.py")
     if saved["st"] and not (folder / CSV).is_file():
@@ -120,9 +121,9 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     if opt.imgsz is None:
         opt.imgsz = DEMO_IMGSZ if opt.data is None else 640
     if not opt.cfg and not opt.weights:
-        opt.cfg = str(data.shipped(DEMO_CFG))
+        opt.cfg = str(shipped(DEMO_CFG))
     if opt.data is None:
-        opt.data = str(data.shipped(DEMO_DATA[task_of(opt)]))
+        opt.data = str(shipped(DEMO_DATA[task_of(opt)]))
 
 
 def check_options_(opt: argparse.Namespace) -> None:
@@ -135,12 +136,12 @@ def check_options_(opt: argparse.Namespace) -> None:
     for name in () if opt.st else given(opt):
         raise InputError(name, "given without --st", "--st, which turns the penalty on")
     if opt.macs is None:
-        opt.percent = check_percent(DEFAULT if opt.percent is None else opt.percent)
+        opt.percent = Target.of(percent=opt.percent).value
     if opt.st and opt.evolve:
         why = "one of the two: evolution compares runs by an mAP that sparsity holds down"
         raise InputError("--evolve", "given with --st", why)
-    if opt.round_to is not None and opt.round_to < 1:
-        raise InputError("--round-to", opt.round_to, "1 or more")
+    if opt.round_to is not None:
+        check_count("--round-to", opt.round_to)
     options.check_common(opt)
     model = load(opt.weights).model if opt.weights else None
     if opt.cfg:

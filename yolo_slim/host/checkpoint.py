@@ -32,7 +32,7 @@ from torch import save as torch_save
 
 from yolo_slim import weight_masks
 from yolo_slim.errors import InputError
-from yolo_slim.files import write_aside
+from yolo_slim.files import CHECKPOINT, check_file, write_aside
 from yolo_slim.host import unpickle
 from yolo_slim.host.admitted import admitted
 from yolo_slim.host.classes import OURS, class_names, common, experimental, known_modules, yolo
@@ -144,12 +144,7 @@ def read(path: str | Path) -> dict[str, Any]:
         InputError: no such file, not a checkpoint, damaged, or it names something that is not on
             the allow-list. Nothing from the file has been run.
     """
-    path = Path(path)
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise InputError(path, got, "a YOLOv5 checkpoint (.pt)")
-    if path.stat().st_size == 0:
-        raise InputError(path, "an empty file", "a YOLOv5 checkpoint (.pt)")
+    path = check_file(path, path, CHECKPOINT)
     try:
         loaded = _load(path, map_location="cpu")
     except Exception as error:  # torch raises a dozen types on damaged files
@@ -176,8 +171,8 @@ def _reason(path: Path, error: Exception) -> tuple[str, str]:
         return "a TorchScript archive", "a YOLOv5 checkpoint (.pt), not an export of one"
     if zipfile.is_zipfile(path):
         text = text.partition("WeightsUnpickler error:")[2] or text
-        return f"refused ({type(error).__name__}: {text[:120]})", "a YOLOv5 checkpoint (.pt)"
-    return "not a checkpoint, or a damaged one", "a YOLOv5 checkpoint (.pt)"
+        return f"refused ({type(error).__name__}: {text[:120]})", CHECKPOINT
+    return "not a checkpoint, or a damaged one", CHECKPOINT
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -226,7 +221,7 @@ def load(path: str | Path) -> Checkpoint:
         TypeError,
         ValueError,
     ) as error:
-        raise InputError(path, f"damaged ({error})", "a YOLOv5 checkpoint (.pt)") from error
+        raise InputError(path, f"damaged ({error})", CHECKPOINT) from error
     if not isinstance(train.get("imgsz", 0), int):
         del train["imgsz"]
     kept = data.get(STATE)

@@ -6,37 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from yolo_slim.errors import InputError
+from yolo_slim.files import read_mapping
 from yolo_slim.host.compat import mend
 
 mend()
 
 from yolov5.utils import general  # noqa: E402
 from yolov5.utils.dataloaders import IMG_FORMATS, img2label_paths  # noqa: E402
-
-
-def shipped(name: str) -> Path:
-    """A file of cfg/ or data/: beside the package in a clone, inside it when installed."""
-    package = Path(__file__).resolve().parents[1]
-    found = [base / name for base in (package.parent, package) if (base / name).is_file()]
-    return found[0] if found else package.parent / name
-
-
-def read_mapping(path: str | Path, expected: str) -> dict[str, Any]:
-    """Read a yaml that holds a mapping.
-
-    Raises:
-        InputError: it is something else; `expected` says what it should be.
-    """
-    try:
-        data = yaml.safe_load(Path(path).read_text(errors="ignore"))
-    except yaml.YAMLError as error:
-        raise InputError(path, "not yaml", expected) from error
-    if not isinstance(data, dict):
-        raise InputError(path, f"a {type(data).__name__}", expected)
-    return data
 
 
 def read_data(path: str | Path | dict, download: bool = True) -> dict[str, Any]:

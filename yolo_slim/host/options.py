@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import InputError
-from yolo_slim.files import check_writable
+from yolo_slim.files import check_writable, read_mapping, shipped
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
@@ -115,8 +115,8 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
         InputError: see the message.
     """
     opt.data = str(opt.data)
-    if not Path(opt.data).is_file() and (data.shipped(opt.data)).is_file():
-        opt.data = str(data.shipped(opt.data))
+    if not Path(opt.data).is_file() and (shipped(opt.data)).is_file():
+        opt.data = str(shipped(opt.data))
     sets = data.check_data(opt.data, nc, ("train", "val"))
     if not opt.single_cls:
         data.check_classes(sets, ("train", "val"))
@@ -154,7 +154,7 @@ def check_hyp(path: str) -> None:
     Raises:
         InputError: it is no yaml, or an entry is missing.
     """
-    hyp, least = data.read_mapping(path, "hyperparameters"), data.read_mapping(HYP, "")
+    hyp, least = read_mapping(path, "hyperparameters"), read_mapping(HYP, "")
     missing = [key for key in least if not isinstance(hyp.get(key), int | float)]
     if missing:
         raise InputError(f"--hyp {path}", f"no number {', '.join(missing)}", f"all of {HYP.name}")
@@ -187,7 +187,7 @@ def task_of(opt: argparse.Namespace) -> Task:
     if opt.resume:
         return task_of_model(checkpoint.load(opt.resume).model)
     if opt.cfg:
-        return task_of_yaml(data.read_mapping(find_yaml("--cfg", opt.cfg), "a model yaml"))
+        return task_of_yaml(read_mapping(find_yaml("--cfg", opt.cfg), "a model yaml"))
     if opt.weights:
         return task_of_model(checkpoint.load(opt.weights).model)
     raise InputError("--weights", "not given, nor is --cfg", "one of the two")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from yolo_slim.errors import InputError
+from yolo_slim.files import shipped
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
@@ -48,7 +49,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
                 self.set_defaults(project=PROJECTS[name])
             opt = super().parse_args(options)
             del opt.modules  # the host takes its own options as arguments
-            opt.data = str(data.shipped(opt.data) if data.shipped(opt.data).is_file() else opt.data)
+            opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
             weights = opt.weights if isinstance(opt.weights, list) else [opt.weights]
             for file in weights:
                 if Path(file).suffix == ".pt":

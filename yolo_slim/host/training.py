@@ -21,6 +21,7 @@ from torch import nn
 from torch import save as torch_save
 
 from yolo_slim.errors import InputError
+from yolo_slim.files import read_mapping
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import replaced
@@ -130,7 +131,7 @@ class Training:
         run, hooks = self.run, self.hooks
         opt.save_dir = of_main(opt.save_dir)  # each rank looked for a free name
         if not opt.resume:
-            content = data.read_mapping(hyp, "hyperparameters") if isinstance(hyp, str) else hyp
+            content = read_mapping(hyp, "hyperparameters") if isinstance(hyp, str) else hyp
             hyp = hooks.hyperparameters(run, content)
         given = deepcopy(opt)  # the host changes both as it goes
         while True:

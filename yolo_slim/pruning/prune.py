@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,26 +19,20 @@ from yolo_slim.errors import InputError, ParityError
 from yolo_slim.host import checkpoint
 from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.budget.choose import (
-    DEFAULT,
-    ROUND_TO,
-    Goal,
-    achieved,
-    check_percent,
-    choose_masks,
-)
+from yolo_slim.pruning.budget.choose import Goal, achieved, choose_masks, masks_by_percent
 from yolo_slim.pruning.budget.globs import kept_by, shares
+from yolo_slim.pruning.budget.goals import goal_of, step_goal, what_is_left
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.spread import Losses, spending, spread_out
-from yolo_slim.pruning.budget.targets import Target, check_target, goal_of, option
+from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.pruning.criteria.score import score
-from yolo_slim.pruning.criteria.table import find
 from yolo_slim.pruning.latency import search_latency
-from yolo_slim.pruning.masks import Masks, Scores, keep_vector
+from yolo_slim.pruning.masks import Masks, Scores
+from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.rebuild.parity import Parity, check_parity
 from yolo_slim.pruning.rebuild.rebuild import rebuild
-from yolo_slim.pruning.recover.recover import Judge, Recovery, check_parts, recover_
-from yolo_slim.pruning.report import CutReport, layer_cuts
+from yolo_slim.pruning.recover.recover import Judge, Recovery, recover_
+from yolo_slim.pruning.report import CutReport, Reached, layer_cuts
 from yolo_slim.weight_masks import baked
 
 
@@ -122,78 +116,63 @@ def prune(
             are missing.
         ParityError: the result does not compute what it should: nothing is returned.
     """
-    wish = wished(percent, macs, params, size_mb, latency)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InputError("--steps", steps, "1 or more")
-    how = find(criterion)
+    target = Target.of(percent=percent, macs=macs, params=params, size_mb=size_mb, latency=latency)
+    options = CutOptions(
+        target,
+        criterion=criterion,
+        budget=budget,
+        round_to=round_to,
+        min_channels=min_channels,
+        residual=residual,
+        keep=keep,
+        ratios=ratios or {},
+        steps=steps,
+        recover=recover,
+        imgsz=imgsz,
+        threads=threads,
+        seed=seed,
+    )
+    return prune_by(options, model, calibration, judge)
+
+
+def prune_by(
+    options: CutOptions,
+    model: nn.Module,
+    calibration: Calibration | None = None,
+    judge: Judge | None = None,
+) -> Pruned:
+    """`prune`, with its options as one value."""
     model = baked(model) if is_pruned(model) else model
-    parts = check_parts(how.recover if recover is None else recover)
-    graph = channel_graph(model, residual or how.residual)
-    imgsz = imgsz if is_detector(model) else smallest_image(model)[1]
-    held, own = kept_by(graph, keep), shares(graph, ratios or {})
-    budget = how.spread if budget is None else budget
-    spread = budget if isinstance(budget, str) else budget.losses(graph, model)
-    counted = MaskCost(model, graph, imgsz)
-    spent = spending(graph, counted) if spread == "per-mac" else {}
-
-    def choose(scores: Scores, target: float | Goal | None, part: float = 1.0) -> Masks:
-        return choose_masks(
-            graph,
-            {name: value / spent.get(name, 1.0) for name, value in scores.items()},
-            target,
-            min_channels=min_channels,
-            keep=held,
-            ratios={name: part * share for name, share in own.items()},
-            round_to=round_to,
-            spread="global" if spread == "per-mac" else spread,
-        )
-
-    scores = score(model, graph, criterion, calibration, seed)
-    for step in tqdm(range(1, steps), desc="little by little", unit="step", disable=steps == 1):
-        masks = choose(scores, on_the_way(wish, step / steps, counted), step / steps)
-        now = rebuild(model, graph, masks)
-        quick = [part for part in parts if part != "distill"]
-        recover_(now, model, graph, masks, quick, calibration, seed=seed)
-        left = score(now, channel_graph(now, graph.residual), criterion, calibration, seed)
-        scores = {name: spread_out(left[name], mask) for name, mask in masks.items()}
-    measured = None
-    if wish is None or wish[0] == "percent":
-        masks = choose(scores, percent)
-    elif wish[0] == "latency":
-        masks, measured = search_latency(
-            model,
-            graph,
-            lambda share: choose(scores, goal_of("macs", share, counted)),
-            wish[1],
-            imgsz=imgsz,
-            threads=threads,
-        )
-    else:
-        masks = choose(scores, goal_of(*wish, counted))
-    own_rules = sorted({type(m).__name__ for m in model.modules() if from_outside(type(m))})
-    if own_rules:  # what this cut leaves alone proves nothing about them
-        trial = choose_masks(graph, score(model, graph, "random"), 0.5)
-        cut_and_prove(model, graph, trial, own_rules)
-    pruned, parity = cut_and_prove(model, graph, masks, own_rules)
-    recovery = recover_(pruned, model, graph, masks, parts, calibration, judge=judge, seed=seed)
-    cut = achieved(graph, masks)
-    named = bool(own) and all(n.name in own or n.name in held for n in graph.prunable)
-    if wish is None:
-        wish = "percent", cut if named else DEFAULT
-    got = measured if measured is not None else reached(wish[0], counted, graph, masks)
+    chooser = Chooser(options, model)
+    graph = chooser.graph
+    scores = score(model, graph, options.criterion, calibration, options.seed)
+    scores = step_by_step(options, model, chooser, scores, calibration)
+    masks, measured = chooser.choose(scores)
+    pruned, parity = cut_and_prove(model, graph, masks, try_own_rules(model, graph))
+    recovery = recover_(
+        pruned,
+        model,
+        graph,
+        masks,
+        options.recover or (),
+        calibration,
+        judge=judge,
+        seed=options.seed,
+    )
+    looked = options.row.data or recovery.looked
     report = CutReport(
-        target=Target(*wish, got),
-        achieved=cut,
-        layers=layer_cuts(graph, masks, min_channels, held, own),
+        target=chooser.reached(masks, measured),
+        achieved=achieved(graph, masks),
+        layers=layer_cuts(graph, masks, options.min_channels, chooser.excluded, chooser.ratios),
         unknown=tuple(map(str, graph.unknown)),
         residual=graph.residual,
-        before=cost(model, imgsz),
-        after=cost(pruned, imgsz),
+        before=cost(model, chooser.imgsz),
+        after=cost(pruned, chooser.imgsz),
         parity=parity.error,
-        criterion=criterion,
-        budget="by layer" if named else budget if isinstance(budget, str) else "sensitivity",
-        round_to=round_to,
-        calibration=calibration.images if calibration and (how.data or recovery.looked) else 0,
+        criterion=options.criterion,
+        budget=chooser.budget_name,
+        round_to=options.round_to,
+        calibration=calibration.images if calibration and looked else 0,
         recovered=recovery.names,
     )
     if is_detector(model):
@@ -201,81 +180,131 @@ def prune(
     return Pruned(pruned, masks, getattr(pruned, "yaml", {}), parity, report, recovery)
 
 
-def check_reach(
-    model: nn.Module,
-    wish: tuple[str, float] | None,
-    *,
-    residual: Residual,
-    round_to: int = ROUND_TO,
-    min_channels: int = 1,
-    keep: Sequence[str] = (),
-    ratios: Mapping[str, float] | None = None,
-    imgsz: int = 640,
-) -> None:
-    """See that `prune` can reach a target, whatever the scores are; nothing is cut or measured.
+class Chooser:
+    """From the scores of a model's channels to masks that meet the target.
 
     Args:
-        wish: of `wished`. A latency is known once it is measured: any passes.
-        model, residual, round_to, min_channels, keep, ratios, imgsz: see `prune`.
+        options: of the cut.
+        model: that is cut; left untouched.
+
+    Attributes:
+        graph: its channel graph.
+        imgsz: side of the image that costs are counted for, px.
+        excluded: BNs that `keep` leaves out.
+        ratios: BN name to the share that is to be cut of it.
+        counted: what channels cost.
+    """
+
+    def __init__(self, options: CutOptions, model: nn.Module) -> None:
+        self.options, self.model = options, model
+        self.graph = channel_graph(model, options.residual or options.row.residual)
+        self.imgsz = options.imgsz if is_detector(model) else smallest_image(model)[1]
+        self.excluded = kept_by(self.graph, options.keep)
+        self.ratios = shares(self.graph, options.ratios)
+        budget = options.budget
+        assert budget is not None
+        self.spread: Any = budget if isinstance(budget, str) else budget.losses(self.graph, model)
+        self.counted = MaskCost(model, self.graph, self.imgsz)
+        self.spent = spending(self.graph, self.counted) if self.spread == "per-mac" else {}
+
+    def masks(self, scores: Scores, goal: Goal, part: float = 1.0) -> Masks:
+        """Masks that meet a goal; `part` is how far the shares of single layers have come."""
+        return choose_masks(
+            self.graph,
+            {name: value / self.spent.get(name, 1.0) for name, value in scores.items()},
+            goal,
+            min_channels=self.options.min_channels,
+            keep=self.excluded,
+            ratios={name: part * share for name, share in self.ratios.items()},
+            round_to=self.options.round_to,
+            spread="global" if self.spread == "per-mac" else self.spread,
+        )
+
+    def step(self, scores: Scores, part: float) -> Masks:
+        """Masks of a step that goes a part of the way, in (0, 1)."""
+        options = self.options
+        goal = step_goal(options.target, part, self.graph, self.counted, options.round_to)
+        return self.masks(scores, goal, part)
+
+    def choose(self, scores: Scores) -> tuple[Masks, float | None]:
+        """Masks that meet the target, and the share of the latency if that is the target."""
+        options, target = self.options, self.options.target
+        if target.name != "latency":
+            return self.masks(scores, self.goal(target)), None
+        return search_latency(
+            self.model,
+            self.graph,
+            lambda share: self.masks(scores, self.goal(Target("macs", share))),
+            target.value,
+            imgsz=self.imgsz,
+            threads=options.threads,
+        )
+
+    def goal(self, target: Target) -> Goal:
+        """What a target comes down to."""
+        return goal_of(target, self.graph, self.counted, self.options.round_to)
+
+    @property
+    def by_layer(self) -> bool:
+        """True if each layer has a share of its own, or is excluded."""
+        names = (norm.name for norm in self.graph.prunable)
+        return bool(self.ratios) and all(n in self.ratios or n in self.excluded for n in names)
+
+    @property
+    def budget_name(self) -> str:
+        """How the cut spreads, for the report."""
+        if self.by_layer:
+            return "by layer"
+        budget = self.options.budget
+        return budget if isinstance(budget, str) else "sensitivity"
+
+    def reached(self, masks: Masks, measured: float | None) -> Reached:
+        """The target, and what masks made of it; `measured` is a share of the latency."""
+        target, cut = self.options.target, achieved(self.graph, masks)
+        if target.name == "percent":
+            return Reached(
+                target.name, cut if target.implied and self.by_layer else target.value, cut
+            )
+        if measured is None:
+            measured = what_is_left(target, self.graph, self.counted, masks)
+        return Reached(target.name, target.value, measured)
+
+
+def step_by_step(
+    options: CutOptions,
+    model: nn.Module,
+    chooser: Chooser,
+    scores: Scores,
+    calibration: Calibration | None,
+) -> Scores:
+    """The scores before the last step: after each of the others the model recovers.
+
+    What a step has cut, the next ones cut too; the rest is scored anew.
+    """
+    graph, steps = chooser.graph, options.steps
+    quick = [part for part in options.recover or () if part != "distill"]
+    for step in tqdm(range(1, steps), desc="little by little", unit="step", disable=steps == 1):
+        masks = chooser.step(scores, step / steps)
+        now = rebuild(model, graph, masks)
+        recover_(now, model, graph, masks, quick, calibration, seed=options.seed)
+        rest = channel_graph(now, graph.residual)
+        left = score(now, rest, options.criterion, calibration, options.seed)
+        scores = {name: spread_out(left[name], mask) for name, mask in masks.items()}
+    return scores
+
+
+def check_reach(options: CutOptions, model: nn.Module) -> None:
+    """See that `prune` can reach a target, whatever the scores are; nothing is cut or measured.
+
+    A latency is known once it is measured: any passes.
 
     Raises:
         InputError: see `prune`.
     """
-    if wish is not None and wish[0] == "latency":
+    if options.target.name == "latency":
         return
-    graph = channel_graph(model, residual)
-    counted = MaskCost(model, graph, imgsz)
-    choose_masks(
-        graph,
-        score(model, graph, "first"),
-        on_the_way(wish, 1.0, counted),
-        min_channels=min_channels,
-        keep=kept_by(graph, keep),
-        ratios=shares(graph, ratios or {}),
-        round_to=round_to,
-        spread="uniform",
-    )
-
-
-def on_the_way(
-    wish: tuple[str, float] | None, part: float, counted: MaskCost
-) -> float | Goal | None:
-    """The target of a step: a part of the way to the wish, in [0, 1]; latency goes by MACs."""
-    if wish is None or wish[0] == "percent":
-        return None if wish is None else wish[1] * part
-    if wish[0] == "size_mb":
-        whole = counted.size(counted.everything) / 1e6
-        return goal_of("size_mb", whole + (wish[1] - whole) * part, counted)
-    name = "macs" if wish[0] == "latency" else wish[0]
-    return goal_of(name, 1 - (1 - wish[1]) * part, counted)
-
-
-def wished(
-    percent: float | None, macs: Any, params: Any, size_mb: Any, latency: Any
-) -> tuple[str, float] | None:
-    """The one target that is given, checked; None if none is.
-
-    Raises:
-        InputError: it is out of range, or there are two.
-    """
-    targets = {"macs": macs, "params": params, "size_mb": size_mb, "latency": latency}
-    given = {name: value for name, value in targets.items() if value is not None}
-    if percent is not None:
-        given = {"percent": percent, **given}
-    if len(given) > 1:
-        first, second, *_ = map(option, given)
-        raise InputError(second, f"given besides {first}", "one target")
-    for name, value in given.items():
-        return name, check_percent(value) if name == "percent" else check_target(name, value)
-    return None
-
-
-def reached(name: str, counted: MaskCost, graph: ChannelGraph, masks: Masks) -> float:
-    """What masks leave, in the unit of a target; of a percent what they cut."""
-    if name == "percent":
-        return achieved(graph, masks)
-    goal = goal_of(name, 1.0, counted)
-    return goal.left(keep_vector(graph, masks)) / goal.unit
+    chooser = Chooser(replace(options, budget="uniform"), model)
+    chooser.step(score(model, chooser.graph, "first"), 1.0)
 
 
 def lineage(report: CutReport, model: nn.Module) -> dict[str, Any]:
@@ -290,6 +319,21 @@ def lineage(report: CutReport, model: nn.Module) -> dict[str, Any]:
         "macs": [report.before.macs, report.after.macs],
         "dense_yaml": dict(model.yaml),
     }
+
+
+def try_own_rules(model: nn.Module, graph: ChannelGraph) -> Sequence[str]:
+    """The module types of a model whose rules are a user's, after a trial cut that proves them.
+
+    The cut itself may leave their channels alone, and would then prove nothing.
+
+    Raises:
+        ParityError: a rule is wrong.
+    """
+    types = sorted({type(m).__name__ for m in model.modules() if from_outside(type(m))})
+    if types:
+        trial = masks_by_percent(graph, score(model, graph, "random"), 0.5)
+        cut_and_prove(model, graph, trial, types)
+    return types
 
 
 def cut_and_prove(

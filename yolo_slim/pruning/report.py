@@ -10,9 +10,37 @@ import numpy as np
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.measure.cost import Cost
-from yolo_slim.pruning.budget.targets import Target
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.text import giga, mega, ratio, table
+
+UNITS = {
+    "percent": "of the prunable channels",
+    "macs": "of the MACs",
+    "params": "of the parameters",
+    "size_mb": "MB",
+    "latency": "of the latency",
+}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What was asked for, and what came of it.
+
+    Attributes:
+        name: of the `Target`.
+        requested, achieved: in its unit.
+    """
+
+    name: str
+    requested: float
+    achieved: float
+
+    def __str__(self) -> str:
+        if self.name == "size_mb":
+            return f"requested {self.requested:g} MB, reached {self.achieved:.3g} MB"
+        verb = "cut" if self.name == "percent" else "left"
+        unit = UNITS[self.name]
+        return f"requested {self.requested:.1%} {unit}, {verb} {self.achieved:.1%}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +75,7 @@ class CutReport:
         recovered: what was done after the cut.
     """
 
-    target: Target
+    target: Reached
     achieved: float
     layers: tuple[LayerCut, ...]
     before: Cost

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,26 @@ def write_cut(
     source: Checkpoint,
     pruned: Pruned,
     accuracy: dict[str, Accuracy],
-    opt: argparse.Namespace,
+    *,
+    options: Mapping[str, Any],
+    data: str | None,
     imgsz: int,
 ) -> dict[str, Any]:
-    """Write what `prune` leaves behind; returns report.json's content and the summary's text."""
+    """Write what `prune` leaves behind; returns report.json's content and the summary's text.
+
+    Args:
+        folder: where to.
+        source: what was cut.
+        pruned: what came of it.
+        accuracy: name of a model to its mAP.
+        options: of the command, for the report.
+        data: yaml of the data that the model was cut for: it is trained on that next.
+        imgsz: px.
+    """
     pruned.model.ancestry[-1]["weights"] = str(source.path.absolute())
     train = dict(source.train)
-    if opt.data:  # what it was cut for is what it is trained on next
-        file = Path(opt.data)
+    if data:
+        file = Path(data)
         train |= {"data": str(file.absolute() if file.is_file() else file), "imgsz": imgsz}
     file = save_model(pruned.model, folder / "pruned.pt", opt=train or None)
     write_aside(folder / "pruned.yaml", write_yaml(pruned.yaml).encode())
@@ -46,7 +58,7 @@ def write_cut(
         report = replace(report, target=replace(report.target, achieved=file.stat().st_size / 1e6))
     content = {
         "weights": str(source.path.absolute()),
-        "options": {k: v for k, v in vars(opt).items() if v is not None},
+        "options": dict(options),
         **report.as_dict(),
         "accuracy": {name: asdict(value) for name, value in accuracy.items()},
         "recovery": [asdict(part) for part in pruned.recovery.parts],

@@ -17,7 +17,7 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.ties import tie_letters
 from yolo_slim.finegrained.weights import magnitude_mask, weight_layers
-from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.budget.choose import masks_by_percent
 from yolo_slim.pruning.masks import Masks, apply_masks_
 
 KINDS = ("channels", "weights")
@@ -108,7 +108,7 @@ def layer_masks(
 ) -> Masks:
     """Masks that cut a share of each BN of one layer; each keeps a channel."""
     others = {norm.name for norm in graph.prunable} - set(layer.norms)
-    masks = choose_masks(graph, scores, keep=others, ratios=dict.fromkeys(layer.norms, share))
+    masks = masks_by_percent(graph, scores, keep=others, ratios=dict.fromkeys(layer.norms, share))
     return {name: masks[name] for name in layer.norms}
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from yolo_slim.errors import InputError
+from yolo_slim.files import read_mapping
 from yolo_slim.host import data
 from yolo_slim.pruning.budget.choose import achieved
 from yolo_slim.sparsify.penalty import SparsityPenalty
@@ -43,7 +44,7 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
         return
     if strategy.method == "l1" and opt.optimizer != "SGD":
         return
-    hyp = data.read_mapping(opt.hyp, "hyperparameters")
+    hyp = read_mapping(opt.hyp, "hyperparameters")
     size = opt.batch_size if opt.batch_size > 0 else 16
     images = len(data.images(data.read_data(opt.data), "train"))
     rates = learning_rates(

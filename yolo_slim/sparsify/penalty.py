@@ -16,11 +16,10 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.residual import Residual
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_count
 from yolo_slim.host.image import is_detector, smallest_image
-from yolo_slim.pruning.budget.choose import DEFAULT, ROUND_TO, check_percent
 from yolo_slim.pruning.budget.mask_cost import MaskCost
-from yolo_slim.pruning.budget.targets import check_target
+from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
 from yolo_slim.sparsify.lasso import FixedL1
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.pace import PacedL1
@@ -83,16 +82,12 @@ class SparsityPenalty:
         check_strengths(sr, bias_sr)
         if penalty not in (None, *METHODS):
             raise InputError("penalty", repr(penalty), " or ".join(METHODS))
-        if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
-            raise InputError("round_to", round_to, "1 or more")
+        check_count("round_to", round_to)
         method: Method = penalty or ("prox" if sr == AUTO else "l1")
-        if macs is not None:
-            if percent is not None:
-                raise InputError("--macs", "given besides --percent", "one target")
-            if sr != AUTO or method != "prox":
-                raise InputError("--macs", "given with another --sr or --penalty", "auto and prox")
-            check_target("macs", macs)
-        percent = check_percent(DEFAULT if percent is None else percent)
+        target = Target.of(percent=percent, macs=macs)
+        if macs is not None and (sr != AUTO or method != "prox"):
+            raise InputError("--macs", "given with another --sr or --penalty", "auto and prox")
+        percent = target.value if target.name == "percent" else PERCENT
         self.sr, self.bias_sr = sr, bias_sr
         self.norms = PrunableNorms(model, residual, keep)
         self.names, self.progress = self.norms.names, 0.0

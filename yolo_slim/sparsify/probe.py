@@ -24,7 +24,8 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.training import LOGGER, Run
 from yolo_slim.host.validation import Validation
-from yolo_slim.pruning.budget.choose import ROUND_TO, choose_masks
+from yolo_slim.pruning.budget.choose import masks_by_percent
+from yolo_slim.pruning.budget.target import ROUND_TO
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.pruning.rebuild.rebuild import rebuild
@@ -155,7 +156,7 @@ class Probe:
         if before < LEAST:
             return (None, None), 1
         choose = partial(
-            choose_masks,
+            masks_by_percent,
             self.graph,
             score(model, self.graph),
             keep=self.keep,

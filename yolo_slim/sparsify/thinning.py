@@ -23,10 +23,11 @@ from typing import Any
 
 import torch
 
-from yolo_slim.pruning.budget.choose import Goal, achieved, choose_masks
+from yolo_slim.pruning.budget.choose import achieved, choose_masks, percent_goal
+from yolo_slim.pruning.budget.goals import goal_of
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.spread import spending
-from yolo_slim.pruning.budget.targets import goal_of
+from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.proximal import shrink_, shrink_biases_
@@ -164,13 +165,13 @@ class Thinning(Scheduled):
         norms, part = self.norms, part * self.part
         scores = {n.name: torch.zeros(n.channels) for n in norms.graph.prunable}
         scores |= norms.by_name(self.score.cpu())
-        goal: float | Goal = self.asked * part
+        round_to = round_to or self.round_to
         if self.macs is not None and self.counted is not None:
             scores = {name: score / self.spent[name] for name, score in scores.items()}
-            goal = goal_of("macs", 1 - (1 - self.macs) * part, self.counted)
-        return choose_masks(
-            norms.graph, scores, goal, keep=self.fixed(), round_to=round_to or self.round_to
-        )
+            goal = goal_of(Target("macs", self.macs).part(part), norms.graph, self.counted)
+        else:
+            goal = percent_goal(norms.graph, Target("percent", self.asked * part), round_to)
+        return choose_masks(norms.graph, scores, goal, keep=self.fixed(), round_to=round_to)
 
     def fixed(self) -> set[str]:
         """BNs that cannot be thinned: those that are kept, and frozen ones."""

@@ -13,17 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from yolo_slim.channels.graph import ChannelGraph
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_count
 from yolo_slim.pruning.budget.blocks import Block, Blocks
 from yolo_slim.pruning.budget.spread import Spread, ranked
+from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.masks import Masks
-
-DEFAULT = 0.6  # percent
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class Goal:
         value: what is to be left, in the unit of `left`.
         slack: how far from it may remain, in the same unit.
         unit: `left` of the model as it is, to give shares of it in messages; 1 for absolute values.
+        percent: of a share of the channels, this share; it may fall short where the floor forbids
+            more. None: what is asked for must be reached.
+        implied: nobody asked for it: shares by layer that name every layer come before it.
     """
 
     name: str
@@ -43,23 +46,14 @@ class Goal:
     value: float
     slack: float
     unit: float = 1.0
-
-
-def check_percent(percent: object) -> float:
-    """A share to remove.
-
-    Raises:
-        InputError: not a number in [0, 1).
-    """
-    if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent < 1:
-        raise InputError("--percent", repr(percent), "a share in [0, 1)")
-    return float(percent)
+    percent: float | None = None
+    implied: bool = False
 
 
 def choose_masks(
     graph: ChannelGraph,
     scores: Mapping[str, torch.Tensor],
-    percent: float | Goal | None = None,
+    goal: Goal,
     *,
     min_channels: int = 1,
     keep: Collection[str] = (),
@@ -72,9 +66,7 @@ def choose_masks(
     Args:
         graph: which channels there are and which go together.
         scores: BN name to (C,), for all prunable BNs of the graph.
-        percent: share of the prunable channels to cut, in [0, 1), those of `keep` and `ratios`
-            counted too; or another goal. None: 0.6, or what `ratios` add up to where they name
-            every layer.
+        goal: what is to be left; of a share of the channels those of `keep` and `ratios` count too.
         min_channels: each BN keeps at least so many, all where it has fewer.
         keep: BNs that are not cut.
         ratios: BN name to the share of its channels to cut; the other layers make up the rest.
@@ -88,14 +80,12 @@ def choose_masks(
         is met to 1% of the channels.
 
     Raises:
-        InputError: percent, min_channels or round_to out of range; keep and ratios make the percent
+        InputError: min_channels or round_to out of range; keep and ratios make the percent
             impossible, or tied BNs have different ratios; another goal cannot be reached.
     """
     ratios = {name: share for name, share in (ratios or {}).items() if name not in keep}
-    for name, value in (("min_channels", min_channels), ("round_to", round_to)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(name, value, "1 or more")
-    goal = percent if isinstance(percent, Goal) else percent_goal(graph, percent, round_to)
+    check_count("min_channels", min_channels)
+    check_count("round_to", round_to)
     cut = Blocks(graph, scores, min_channels)
     held = {g for name in keep for g in cut.groups(name)}
     own = {g for name in ratios for g in cut.groups(name)} - held
@@ -106,36 +96,50 @@ def choose_masks(
     whole = bool(ratios) and len(held | own) == len(cut.size)
     wide = sum(graph.norms[name].channels >= 2 * round_to for name in ratios)
     slack = len(ratios) + wide * (round_to // 2)  # each ratio is rounded
-    if not isinstance(percent, Goal):
+    if goal.percent is not None:
         wanted, gone = graph.prunable_channels - goal.value, cut.gone()
-        if ratios and gone > wanted + slack and not (whole and percent is None):
+        if ratios and gone > wanted + slack and not (whole and goal.implied):
             least = math.ceil(1000 * gone / graph.prunable_channels) / 1000
-            share = check_percent(DEFAULT if percent is None else percent)
-            raise InputError(
-                "--percent", f"{share:g}, less than --ratio cuts", f"{least:g} or more"
-            )
-        if whole and (percent is None or abs(gone - wanted) <= slack):
+            got = f"{goal.percent:g}, less than --ratio cuts"
+            raise InputError("--percent", got, f"{least:g} or more")
+        if whole and (goal.implied or abs(gone - wanted) <= slack):
             return cut.masks()
     most = goal.left(cut.keep(graph))
-    too_much = isinstance(percent, Goal) and most < goal.value - goal.slack
+    too_much = goal.percent is None and most < goal.value - goal.slack
     if too_much or not come_down_(cut, graph, goal, held | own, round_to, spread):
         for block in cut.blocks(1, held | own):
             cut.cut(block.groups)
-        _refuse(graph, cut, goal, percent, most, bool(keep or ratios))
+        _refuse(graph, cut, goal, most, bool(keep or ratios))
     return cut.masks()
 
 
-def percent_goal(graph: ChannelGraph, percent: float | None, round_to: int = 1) -> Goal:
+def masks_by_percent(
+    graph: ChannelGraph,
+    scores: Mapping[str, torch.Tensor],
+    percent: float | None = None,
+    **options: Any,
+) -> Masks:
+    """`choose_masks` for a share of the channels; None: 60%, or what `ratios` add up to.
+
+    Args:
+        graph, scores, options: see `choose_masks`.
+        percent: share of the prunable channels to cut, in [0, 1).
+    """
+    goal = percent_goal(graph, Target.of(percent=percent), options.get("round_to", 1))
+    return choose_masks(graph, scores, goal, **options)
+
+
+def percent_goal(graph: ChannelGraph, target: Target, round_to: int = 1) -> Goal:
     """The goal of a share of the prunable channels, counted in channels."""
-    share = check_percent(DEFAULT if percent is None else percent)
     total, fixed = graph.prunable_channels, graph.channels + 1 - graph.prunable_channels
-    slack = 0.0 if round_to == 1 else 0.01 * total
     return Goal(
-        "--percent",
+        target.option,
         lambda keep: int(keep.sum()) - fixed,
-        total - round(share * total),
-        slack,
+        total - round(target.value * total),
+        0.0 if round_to == 1 else 0.01 * total,
         total,
+        target.value,
+        target.implied,
     )
 
 
@@ -231,23 +235,21 @@ def _refuse(
     graph: ChannelGraph,
     cut: Blocks,
     goal: Goal,
-    percent: float | Goal | None,
     most: float,
     chosen: bool,
 ) -> None:
     """Say that a goal is out of reach; of a percent only if it is not the floor that forbids it.
 
     Args:
-        graph, goal, percent: see `choose_masks`.
+        graph, goal: see `choose_masks`.
         cut: all that may go is gone.
         most: what the goal is about, before.
         chosen: there are --keep or --ratio.
     """
-    if not isinstance(percent, Goal):
+    if goal.percent is not None:
         wanted, gone = graph.prunable_channels - goal.value, cut.gone()
         if chosen and wanted - gone >= cut.size.max(initial=1):
-            share = check_percent(DEFAULT if percent is None else percent)
-            got = f"{share:g}, more than --keep, --ratio and the floor leave"
+            got = f"{goal.percent:g}, more than --keep, --ratio and the floor leave"
             most = math.floor(1000 * gone / graph.prunable_channels) / 1000
             raise InputError("--percent", got, f"at most {most:g}")
         return
@@ -260,6 +262,3 @@ def achieved(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> float:
     """The share of the prunable channels that masks cut."""
     cut = sum(int((~masks[n.name]).sum()) for n in graph.prunable if n.name in masks)
     return cut / max(graph.prunable_channels, 1)
-
-
-ROUND_TO = 32

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from yolo_slim.channels.graph import ChannelGraph
-from yolo_slim.errors import InputError
-from yolo_slim.host.data import read_mapping
+from yolo_slim.errors import InputError, check_share
 
 
 def select(graph: ChannelGraph, glob: str, where: str = "glob") -> list[str]:
@@ -62,8 +60,7 @@ def shares(graph: ChannelGraph, ratios: Mapping[str, float]) -> dict[str, float]
     found: dict[str, float] = {}
     for glob, share in ratios.items():
         where = f"--ratio {glob}={share:g}"
-        if not 0 <= share < 1:
-            raise InputError(where, f"{share:g}", "a share in [0, 1)")
+        check_share(where, share, one=False)
         names = select(graph, glob, "--ratio")
         free = [name for name in names if graph.norms[name].pinned is None]
         if not free:
@@ -71,38 +68,3 @@ def shares(graph: ChannelGraph, ratios: Mapping[str, float]) -> dict[str, float]
             raise InputError(where, f"{names[0]}, which is pinned ({why})", "a prunable BatchNorm")
         found.update(dict.fromkeys(free, share))
     return found
-
-
-def read_ratios(path: str | Path, where: str) -> dict[str, float]:
-    """A yaml of globs and shares, such as `model.2: 0.3`.
-
-    Args:
-        path: the file.
-        where: what an error calls it.
-
-    Raises:
-        InputError: it is something else, or a share is not in [0, 1).
-    """
-    expected = "a yaml of globs and shares, such as `model.2: 0.3`"
-    ratios = read_mapping(path, expected)
-    for glob, share in ratios.items():
-        number = isinstance(share, int | float) and not isinstance(share, bool)
-        if not isinstance(glob, str) or not number or not 0 <= share < 1:
-            raise InputError(where, f"{glob}: {share!r}"[:80], "a glob and a share in [0, 1)")
-    return {glob: float(share) for glob, share in ratios.items()}
-
-
-def parse_ratio(text: str) -> tuple[str, float]:
-    """GLOB=SHARE of the command line.
-
-    Raises:
-        InputError: there is no "=", or the share is not a number in [0, 1).
-    """
-    glob, equals, share = text.rpartition("=")
-    try:
-        value = float(share)
-    except ValueError:
-        value = float("nan")
-    if not equals or not glob or not 0 <= value < 1:
-        raise InputError("--ratio", repr(text), "GLOB=SHARE with a share in [0, 1)")
-    return glob, value

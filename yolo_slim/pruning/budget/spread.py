@@ -17,6 +17,7 @@ from torch import nn
 
 from yolo_slim.errors import InputError
 from yolo_slim.pruning.budget.blocks import Block, Blocks
+from yolo_slim.pruning.criteria.table import BUDGETS
 
 if TYPE_CHECKING:
     from yolo_slim.channels.graph import ChannelGraph
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 Curve = Sequence[tuple[float, float]]  # (share cut, loss) in rising order, from (0, 0)
 Spread = Literal["global", "uniform"] | Mapping[str, Curve]  # or BN name to its curve
-SPREADS = ("global", "uniform")
-BUDGETS = (*SPREADS, "per-mac")
 
 
 class Losses(Protocol):

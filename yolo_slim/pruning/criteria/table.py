@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from yolo_slim.channels.residual import Residual
 from yolo_slim.errors import InputError
 
-Spread = Literal["global", "uniform", "per-mac"]
+Budget = Literal["global", "uniform", "per-mac"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)  # how a cut spreads over the layers
 SCALES = ("none", "mean", "l2")
 FITTED = ("constants", "weights")
 AUTO = "auto"  # of --criterion: the command chooses a row, see `automatic`
@@ -47,7 +48,7 @@ class Criterion:
     scale: str = "none"
     residual: Residual = "skip"
     recover: tuple[str, ...] = ("constants",)
-    spread: Spread = "global"
+    spread: Budget = "global"
     batch: int = 8
 
     @property
@@ -98,7 +99,7 @@ def criterion(
     scale: str = "none",
     residual: Residual = "skip",
     recover: tuple[str, ...] = ("constants",),
-    spread: Spread = "global",
+    spread: Budget = "global",
     batch: int = 8,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: the function is the criterion of this name.

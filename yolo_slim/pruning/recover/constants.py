@@ -28,6 +28,7 @@ from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.numerics import one_thread
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.rebuild.parity import in_double
+from yolo_slim.pruning.recover.cut import Cut
 from yolo_slim.pruning.recover.shift import Shifts
 
 NODES = 15  # of the quadrature
@@ -107,3 +108,8 @@ def move_constants_(
             shifts.set_(name, effect[torch.from_numpy(keep[graph.convs[name].outputs])])
             moved += 1
     return moved
+
+
+def recover_(cut: Cut) -> int:
+    """`move_constants_` as a part of a recovery."""
+    return move_constants_(cut.pruned, cut.model, cut.graph, cut.masks)

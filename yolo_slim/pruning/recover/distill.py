@@ -26,6 +26,7 @@ from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.numerics import relative_error
 from yolo_slim.pruning.activations import ready
 from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.recover.cut import Cut
 
 STEPS = 600  # optimizer steps
 BATCH = 4  # images
@@ -145,3 +146,9 @@ def relative_errors(ours: Any, theirs: Any) -> torch.Tensor:
         return relative_error(ours, theirs)
     assert isinstance(ours, Sequence)
     return torch.stack([relative_errors(a, b) for a, b in zip(ours, theirs, strict=True)]).mean()
+
+
+def recover_(cut: Cut) -> int:
+    """`distill_` as a part of a recovery: all convs learn."""
+    distill_(cut.pruned, cut.model, cut.graph, cut.masks, cut.images, seed=cut.seed)
+    return len(cut.graph.convs)

@@ -31,6 +31,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.numerics import survives_half
 from yolo_slim.pruning.activations import filters, generator, patches, ready, watch
 from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.recover.cut import Cut
 from yolo_slim.pruning.recover.shift import Shifts
 from yolo_slim.text import table
 
@@ -248,3 +249,9 @@ def solve(gram: torch.Tensor, slope: torch.Tensor, ridge: torch.Tensor) -> torch
         if not failed:
             return torch.cholesky_solve(slope, factor)
     return torch.linalg.lstsq(gram, slope, driver="gelsd").solution
+
+
+def recover_(cut: Cut) -> int:
+    """`reconstruct_` as a part of a recovery: how many convs were fitted."""
+    fitted = reconstruct_(cut.pruned, cut.model, cut.graph, cut.masks, cut.images, seed=cut.seed)
+    return len(fitted.errors)

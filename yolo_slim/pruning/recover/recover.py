@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
 
 import torch
 from torch import nn
@@ -18,26 +18,19 @@ from torch import nn
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError
+from yolo_slim.host.evaluate import Accuracy
 from yolo_slim.numerics import survives_half
-from yolo_slim.pruning.recover.constants import move_constants_
-from yolo_slim.pruning.recover.distill import distill_
-from yolo_slim.pruning.recover.reconstruct import Reconstruction, reconstruct_
-from yolo_slim.pruning.recover.statistics import retake_statistics_
+from yolo_slim.pruning.recover.cut import Cut
+from yolo_slim.pruning.recover.table import PARTS, Part
 from yolo_slim.weight_masks import zero_masked_
 
-if TYPE_CHECKING:
-    from yolo_slim.host.evaluate import Accuracy
-
-ALL = ("constants", "weights", "statistics")  # of `--recover all`
-PARTS = (*ALL, "distill")
-NEED_DATA = ("weights", "statistics", "distill")
 LITTLE = 0.001  # mAP50-95 that a part may cost: what a validation rounds off
-Judge = Callable[[nn.Module], "Accuracy"]
+Judge = Callable[[nn.Module], Accuracy]
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a recovery.
+class Done:
+    """A part of a recovery that was done.
 
     Attributes:
         name: of `PARTS`.
@@ -59,12 +52,10 @@ class Recovery:
     Attributes:
         cut: accuracy of the model as it was cut; None where nothing measures.
         parts: in the order in which they were done.
-        fitted: what the least squares did to each conv; None without them.
     """
 
     cut: Accuracy | None = None
-    parts: tuple[Part, ...] = ()
-    fitted: Reconstruction | None = None
+    parts: tuple[Done, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,7 +65,7 @@ class Recovery:
     @property
     def looked(self) -> bool:
         """True if it looked at images."""
-        return any(part.name in NEED_DATA for part in self.parts)
+        return any(PARTS[part.name].data for part in self.parts)
 
     @property
     def steps(self) -> dict[str, Accuracy]:
@@ -89,19 +80,6 @@ class Recovery:
     def accuracy(self) -> Accuracy | None:
         """Of the model as it is now."""
         return next((p.accuracy for p in reversed(self.parts) if p.kept), self.cut)
-
-
-def check_parts(parts: Sequence[str]) -> tuple[str, ...]:
-    """The parts of a recovery, in their order.
-
-    Raises:
-        InputError: an unknown part.
-    """
-    for part in parts:
-        if part not in PARTS:
-            text = f"some of {', '.join(PARTS)} and all, or none alone"
-            raise InputError("--recover", repr(part), text)
-    return tuple(part for part in PARTS if part in parts)
 
 
 def recover_(
@@ -133,25 +111,14 @@ def recover_(
         InputError: there are no images, or not of one size.
     """
     for name in parts:
-        if name in NEED_DATA and calibration is None:
+        if PARTS[name].data and calibration is None:
             raise InputError(f"--recover {name}", "no calibration images", "--data")
-    fitted, done, half = None, list[Part](), survives_half(model)
-    best = cut = judge(pruned) if judge else None
+    cut = Cut(pruned, model, graph, masks, calibration, seed)
+    done, half = list[Done](), survives_half(model)
+    best = first = judge(pruned) if judge else None
     for name in parts:
         before = {key: value.clone() for key, value in pruned.state_dict().items()}
-        if name == "constants":
-            layers = move_constants_(pruned, model, graph, masks)
-        elif name == "weights":
-            assert calibration is not None
-            fitted = reconstruct_(pruned, model, graph, masks, calibration, seed=seed)
-            layers = len(fitted.errors)
-        elif name == "distill":
-            assert calibration is not None
-            distill_(pruned, model, graph, masks, calibration, seed=seed)
-            layers = len(graph.convs)
-        else:
-            assert calibration is not None
-            layers = retake_statistics_(pruned, model, graph, masks, calibration)
+        layers = function_of(PARTS[name])(cut)
         zero_masked_(pruned)
         if half:
             to_half_(pruned)
@@ -161,8 +128,15 @@ def recover_(
             best = now
         else:
             pruned.load_state_dict(before)
-        done.append(Part(name, layers, now, kept))
-    return Recovery(cut, tuple(done), fitted)
+        done.append(Done(name, layers, now, kept))
+    return Recovery(first, tuple(done))
+
+
+def function_of(part: Part) -> Callable[[Cut], int]:
+    """The function of a part, which is imported now."""
+    module, _, name = part.home.partition(".")
+    function: Callable[[Cut], int] = getattr(import_module(f"{__package__}.{module}"), name)
+    return function
 
 
 @torch.no_grad()

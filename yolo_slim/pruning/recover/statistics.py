@@ -28,6 +28,7 @@ from yolo_slim.calibration import Calibration, check_images
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.pruning.activations import watch
 from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.recover.cut import Cut
 from yolo_slim.pruning.recover.reconstruct import at_once
 
 
@@ -113,3 +114,8 @@ class _Moments:
     def found(self) -> tuple[torch.Tensor, torch.Tensor]:
         mean = self.sum / self.count
         return mean, (self.squares / self.count - mean.square()).clamp(min=0)
+
+
+def recover_(cut: Cut) -> int:
+    """`retake_statistics_` as a part of a recovery."""
+    return retake_statistics_(cut.pruned, cut.model, cut.graph, cut.masks, cut.images)

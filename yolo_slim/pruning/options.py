@@ -1,0 +1,82 @@
+"""The options of a cut: one value, made and checked once, by nobody changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from yolo_slim.channels.residual import RESIDUAL, Residual
+from yolo_slim.errors import InputError, check_count
+from yolo_slim.pruning.budget.target import ROUND_TO, Target
+from yolo_slim.pruning.criteria.table import BUDGETS, Criterion, find
+from yolo_slim.pruning.recover.table import check_parts
+
+if TYPE_CHECKING:
+    from yolo_slim.pruning.budget.spread import Losses
+
+
+@dataclass(frozen=True)
+class CutOptions:
+    """What `prune` goes by.
+
+    Attributes:
+        target: how much goes.
+        criterion: how channels are scored, a name in the table of criteria.
+        budget: how the cut spreads over the layers: one of BUDGETS, or what knows their losses;
+            None: as suits the criterion.
+        round_to: what a layer keeps is a multiple of it.
+        min_channels: each layer keeps at least so many.
+        residual: what may be cut around residual adds; None: as suits the criterion.
+        keep: globs over the BNs that are never cut.
+        ratios: glob to the share that is cut of each BN that it matches.
+        steps: the cut comes in so many.
+        recover: what is done after it; None: what belongs to the criterion.
+        imgsz: side of the image that MACs and latency are for, px.
+        threads: of ONNX Runtime, for a latency.
+        seed: of what is drawn.
+
+    Raises:
+        InputError: an option is out of range, or names nothing.
+
+    Example:
+        >>> CutOptions(Target.of(macs=0.5), criterion="thinet").row.spread
+        'uniform'
+    """
+
+    target: Target = field(default_factory=Target.of)
+    criterion: str = "bn"
+    budget: str | Losses | None = None
+    round_to: int = ROUND_TO
+    min_channels: int = 1
+    residual: Residual | None = None
+    keep: Sequence[str] = ()
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 1
+    recover: Sequence[str] | None = None
+    imgsz: int = 640
+    threads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        row = find(self.criterion)
+        for name in ("round_to", "min_channels", "steps", "threads"):
+            check_count(f"--{name.replace('_', '-')}", getattr(self, name))
+        if isinstance(self.budget, str) and self.budget not in BUDGETS:
+            raise InputError("budget", repr(self.budget), f"{', '.join(BUDGETS)} or losses")
+        if self.residual not in (None, *RESIDUAL):
+            raise InputError("--residual", repr(self.residual), ", ".join(RESIDUAL))
+        settled: dict[str, Any] = {
+            "budget": row.spread if self.budget is None else self.budget,
+            "residual": self.residual or row.residual,
+            "recover": check_parts(row.recover if self.recover is None else self.recover),
+            "keep": tuple(self.keep),
+            "ratios": dict(self.ratios),
+        }
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def row(self) -> Criterion:
+        """The criterion."""
+        return find(self.criterion)
