@@ -88,7 +88,7 @@ def test_a_sparse_training_keeps_boxes_too(
     options: list[str], kept: bool, other: Path, shapes_yaml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `prune.py` does; YOLOv5's own training, and the published method, begin as ever."""
-    from yolo_slim.host import hooks, training
+    from yolo_slim.host import hooks
 
     heads: list[nn.Module] = []
 

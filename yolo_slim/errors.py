@@ -42,7 +42,7 @@ def check_share(
     if number and 0 <= value <= 1 and (zero or value > 0) and (one or value < 1):
         return float(value)
     ends = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
-    raise InputError(where, value, f"{what}{' in' if what == 'a share' else ', in'} {ends}")
+    raise InputError(where, repr(value), f"{what} in {ends}")
 
 
 def check_count(where: str, value: Any, least: int = 1) -> int:
@@ -65,3 +65,8 @@ class CheckFailed(RuntimeError):
 
 class ParityError(CheckFailed):
     """The pruned model does not compute what the masked model computes: a fault of yolo_slim."""
+
+
+def option_of(name: str) -> str:
+    """The command line's name of an argument."""
+    return f"--{name.replace('_', '-')}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from yolo_slim.errors import InputError
 from yolo_slim.extensions import admit
 from yolo_slim.files import read_mapping
-from yolo_slim.host.checkpoint import load
+from yolo_slim.models import load
 from yolo_slim.runs import newest
 
 

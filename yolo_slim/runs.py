@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from yolo_slim.errors import InputError
@@ -68,3 +70,14 @@ def new_run(project: str | Path, name: str, exist_ok: bool = False) -> Path:
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """A run's folder in which a failure has left nothing goes, too."""
+    try:
+        yield
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise

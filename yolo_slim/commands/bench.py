@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.errors import InputError
-from yolo_slim.files import check_writable
+from yolo_slim.errors import InputError, check_count, option_of
+from yolo_slim.files import CHECKPOINT, check_file, check_writable
 from yolo_slim.parsing import OneLineParser
 
 if TYPE_CHECKING:
@@ -47,19 +47,20 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     """Compare; returns what was measured, in the order of the files."""
     opt = parse(argv)
     for name, least in (("imgsz", 1), ("batch_size", 1), ("threads", 1), ("repeats", 2)):
-        value = getattr(opt, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')}", value, f"{least} or more")
+        if getattr(opt, name) is not None:
+            check_count(option_of(name), getattr(opt, name), least)
     if opt.json:
         if opt.json.is_dir():
             raise InputError("--json", f"{opt.json}, a folder", "a file to write")
         check_writable(opt.json.parent)
+    for file in opt.files:
+        check_file(file, file, "an ONNX file" if Path(file).suffix == ".onnx" else CHECKPOINT)
 
     from tqdm import tqdm
 
     from yolo_slim.files import write_aside
-    from yolo_slim.host.checkpoint import load
     from yolo_slim.measure.onnx_cost import OnnxFile, read_onnx
+    from yolo_slim.models import load
     from yolo_slim.report.bench_table import bench_tables, layer_table
 
     sources = [read_onnx(f) if Path(f).suffix == ".onnx" else load(f) for f in opt.files]

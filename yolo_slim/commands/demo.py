@@ -65,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
     """The before/after table, and where things are."""
     from yolo_slim.files import shipped
-    from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import read_data
     from yolo_slim.host.evaluate import evaluate
+    from yolo_slim.models import load
     from yolo_slim.text import giga, mega, ratio, table
 
     cut = json.loads((second / "report.json").read_text())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.deploy.formats import FORMATS, ExportOptions, Format
+from yolo_slim.errors import CheckFailed, InputError, check_count, option_of
+from yolo_slim.files import CHECKPOINT, check_file, write_aside
+from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runs import new_run, newest
+from yolo_slim.runs import new_run, newest, removed_if_empty
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from yolo_slim.deploy.check import Agreement
     from yolo_slim.host.checkpoint import Checkpoint
 
-FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript", "stock": "-stock.pt"}
+DEFAULT = ("onnx", "torchscript")
+OTHER_SIZES = 2  # batches that --dynamic adds
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,8 +36,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--weights", help="checkpoint (default: best.pt of the newest finetuning in runs/)")
-    text = "what to write (default: onnx torchscript)"
-    add("--include", nargs="+", choices=FORMATS, default=["onnx", "torchscript"], help=text)
+    rows = [f"{row.name} ({row.help})" for row in FORMATS.values()]
+    text = f"what to write: {', '.join(rows)}; default {' '.join(DEFAULT)}"
+    add("--include", nargs="+", choices=FORMATS, default=list(DEFAULT), help=text)
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     add("--batch-size", type=int, default=1, help="images a call")
     add("--dynamic", action="store_true", help="ONNX: batch and image size may change")
@@ -56,64 +61,72 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> Path:
     """Export; returns the run's folder."""
     opt = parse(argv)
-    for name, least in (("batch_size", 1), ("images", 1), ("threads", 1), ("repeats", 0)):
-        if getattr(opt, name) < least:
-            raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
-    if not 9 <= opt.opset <= 21:
-        raise InputError("--opset", opt.opset, "9 to 21")
-    weights = (
-        Path(opt.weights)
-        if opt.weights
-        else newest(
-            "**/weights/best.pt",
-            where="--weights",
-            made_by="finetune_pruned.py",
-            beside="pruned.yaml",
-        )
-    )
+    check(opt)
+    weights = Path(opt.weights) if opt.weights else newest_finetuning()
 
-    from yolo_slim.files import write_aside
-    from yolo_slim.host.checkpoint import load
     from yolo_slim.host.evaluate import check_imgsz
+    from yolo_slim.models import load
 
     source = load(weights)
     stride = max(int(source.model.stride.max()), 32)
-    trained = source.train.get("imgsz", 640)
-    imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
-    if opt.dynamic and "onnx" not in opt.include:
-        raise InputError("--dynamic", f"given for {' '.join(opt.include)}", "--include onnx")
+    imgsz = check_imgsz(opt.imgsz or source.train.get("imgsz", 640), stride)
     batches = image_batches(source, opt, imgsz, stride)
     timed = "onnx" in opt.include and opt.repeats >= 2
     dense = dense_model(source, opt.dense) if timed or opt.dense else None
+    options = ExportOptions(
+        imgsz, opt.batch_size, opt.dynamic, not opt.no_simplify, opt.opset, opt.threads
+    )
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     print(f"Exporting {source} at {imgsz} px{', dynamic' if opt.dynamic else ''}")
-    try:
-        exported = {kind: convert(kind, source.model, opt, imgsz) for kind in opt.include}
-        agreement = {}
-        for kind, content in exported.items():
-            used = batches if kind == "onnx" else batches[:-2] if opt.dynamic else batches
-            agreement[kind] = check(kind, source.model, content, used, opt.threads)
-        files = {
-            k: write_aside(folder / f"{weights.stem}{FORMATS[k]}", c) for k, c in exported.items()
+    with removed_if_empty(folder):
+        rows = [FORMATS[name] for name in opt.include]
+        exported = {row: row.write(source.model, options) for row in rows}
+        agreement = {
+            row: compared(row, source.model, content, batches, options)
+            for row, content in exported.items()
         }
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    timing = time_against(dense, exported.get("onnx"), opt, imgsz)
-    report = {
-        "weights": str(weights.absolute()),
-        "imgsz": imgsz,
-        "files": {kind: str(file) for kind, file in files.items()},
-        "bytes": {kind: file.stat().st_size for kind, file in files.items()},
-        "agreement": {kind: asdict(a) for kind, a in agreement.items()},
-        "latency": timing,
-    }
-    write_aside(folder / "report.json", json.dumps(report, indent=2).encode())
-    for kind, file in files.items():
-        print(f"{file} ({file.stat().st_size / 1e6:.3g} MB): {agreement[kind]}")
+        files = {
+            row: write_aside(folder / f"{weights.stem}{row.suffix}", content)
+            for row, content in exported.items()
+        }
+    onnx = exported.get(FORMATS["onnx"])
+    timing = time_against(dense, onnx, options, opt.repeats) if onnx and timed else {}
+    write_report(folder, weights, files, agreement, timing, imgsz)
+    for row, file in files.items():
+        print(f"{file} ({file.stat().st_size / 1e6:.3g} MB): {agreement[row]}")
     print(timing_text(timing, opt, imgsz))
     return folder
+
+
+def check(opt: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong without the model; nothing heavy is imported.
+
+    Raises:
+        InputError: an option is out of range, or a file is not there.
+    """
+    for name, least in (("batch_size", 1), ("images", 1), ("threads", 1), ("repeats", 0)):
+        check_count(option_of(name), getattr(opt, name), least)
+    if not 9 <= opt.opset <= 21:
+        raise InputError("--opset", opt.opset, "9 to 21")
+    if opt.imgsz is not None and (opt.imgsz < 32 or opt.imgsz % 32):
+        raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
+    if opt.dynamic and not any(FORMATS[name].sizes for name in opt.include):
+        raise InputError("--dynamic", f"given for {' '.join(opt.include)}", "--include onnx")
+    for file in (opt.weights, opt.dense):
+        if file:
+            check_file(file, file, CHECKPOINT)
+    if opt.data:
+        check_data_file(opt.data)
+
+
+def newest_finetuning() -> Path:
+    """The best checkpoint of the newest finetuning.
+
+    Raises:
+        InputError: there is none.
+    """
+    made_by = "finetune_pruned.py"
+    return newest("**/weights/best.pt", where="--weights", made_by=made_by, beside="pruned.yaml")
 
 
 def dense_model(source: Checkpoint, path: str | None) -> nn.Module | None:
@@ -121,8 +134,8 @@ def dense_model(source: Checkpoint, path: str | None) -> nn.Module | None:
 
     Latency does not depend on the weights, so that the architecture will do.
     """
-    from yolo_slim.host.checkpoint import load
     from yolo_slim.host.classes import yolo
+    from yolo_slim.models import load
 
     if path:
         return load(path).model
@@ -145,7 +158,7 @@ def image_batches(
 ) -> list[np.ndarray]:
     """Real images, letterboxed: of the data, else those that ship with the host.
 
-    With --dynamic two more batches, of other sizes.
+    With --dynamic OTHER_SIZES more batches, of other sizes.
     """
     from yolo_slim.host.data import check_data, images, read_data
     from yolo_slim.host.image import read_images
@@ -172,95 +185,80 @@ def image_batches(
     return batches
 
 
-def convert(kind: str, model: nn.Module, opt: argparse.Namespace, imgsz: int) -> bytes:
-    """The content of one file."""
-    from yolo_slim.deploy.export import to_onnx, to_torchscript
-    from yolo_slim.deploy.stock import to_stock
-
-    if kind == "stock":
-        return to_stock(model)
-    if kind == "torchscript":
-        return to_torchscript(model, imgsz=imgsz, batch=opt.batch_size)
-    return to_onnx(
-        model,
-        imgsz=imgsz,
-        batch=opt.batch_size,
-        dynamic=opt.dynamic,
-        simplify=not opt.no_simplify,
-        opset=opt.opset,
-    )
-
-
-def check(
-    kind: str, model: nn.Module, content: bytes, batches: Sequence[np.ndarray], threads: int
+def compared(
+    row: Format,
+    model: nn.Module,
+    content: bytes,
+    batches: Sequence[np.ndarray],
+    options: ExportOptions,
 ) -> Agreement:
     """Compare an export with PyTorch.
 
-    Raises:
-        CheckFailed: they differ by more than `Agreement.holds` allows; a stock checkpoint at all.
-    """
-    import io
+    Args:
+        row: what was exported.
+        model, content: before and after.
+        batches: images; those of other sizes than the export's come last.
+        options: of the export.
 
-    import torch
+    Raises:
+        CheckFailed: they differ by more than `Agreement.holds` allows; an exact format at all.
+    """
+    from contextlib import nullcontext
 
     from yolo_slim.deploy.check import compare
-    from yolo_slim.deploy.export import quiet
-    from yolo_slim.measure.latency import session
     from yolo_slim.numerics import one_thread
 
-    if kind == "onnx":
-        runtime = session(content, threads)
-        found = compare(model, lambda x: runtime.run(None, {"images": x}), batches)
-    elif kind == "stock":
-        with one_thread():  # the last bit of a sum may depend on it
-            found = compare(model, loaded(content), batches)
-        if found.boxes or found.scores or found.masks:
-            raise CheckFailed(f"stock differs from our model: {found}; nothing was written")
-    else:
-        with quiet():  # torch says that TorchScript is deprecated
-            script = torch.jit.load(io.BytesIO(content))
-        found = compare(
-            model, lambda x: [out.numpy() for out in script(torch.from_numpy(x))], batches
-        )
-    if not found.holds:
-        raise CheckFailed(f"{kind} differs from PyTorch: {found}; nothing was written")
-    return found
-
-
-def loaded(content: bytes) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
-    """The outputs of a checkpoint, as of a file."""
-    import tempfile
-
-    import torch
-
-    from yolo_slim.files import write_aside
-    from yolo_slim.host.checkpoint import load
-    from yolo_slim.host.classes import yolo
-
-    with tempfile.TemporaryDirectory() as folder:
-        model = load(write_aside(Path(folder) / "stock.pt", content)).model
-    outputs = 2 if isinstance(model, yolo.SegmentationModel) else 1
-    return lambda x: [out.detach().numpy() for out in model(torch.from_numpy(x))[:outputs]]
+    batches = batches if row.sizes or not options.dynamic else batches[:-OTHER_SIZES]
+    with one_thread() if row.exact else nullcontext():  # the last bit of a sum may depend on it
+        agreement = compare(model, row.run(content, options), batches)
+    if row.exact and (agreement.boxes or agreement.scores or agreement.masks):
+        text = f"{row.name} differs from our model: {agreement}; nothing was written"
+        raise CheckFailed(text)
+    if not agreement.holds:
+        raise CheckFailed(f"{row.name} differs from PyTorch: {agreement}; nothing was written")
+    return agreement
 
 
 def time_against(
-    dense: nn.Module | None, content: bytes | None, opt: argparse.Namespace, imgsz: int
+    dense: nn.Module | None, content: bytes, options: ExportOptions, repeats: int
 ) -> dict[str, Any]:
     """Median latency of the ONNX file, and of the dense model's beside it."""
-    if content is None or opt.repeats < 2:
-        return {}
     from yolo_slim.measure.latency import onnx_latency
 
     models = {"slim": content}
     if dense is not None:
-        models["dense"] = convert("onnx", dense, opt, imgsz)
-    found = onnx_latency(
-        models, imgsz=imgsz, batch=opt.batch_size, threads=opt.threads, repeats=opt.repeats
+        models["dense"] = FORMATS["onnx"].write(dense, options)
+    times = onnx_latency(
+        models,
+        imgsz=options.imgsz,
+        batch=options.batch,
+        threads=options.threads,
+        repeats=repeats,
     )
-    timing: dict[str, Any] = {name: asdict(value) for name, value in found.items()}
+    timing: dict[str, Any] = {name: asdict(value) for name, value in times.items()}
     if dense is not None:
-        timing["ratio"] = found["slim"].median / found["dense"].median
+        timing["ratio"] = times["slim"].median / times["dense"].median
     return timing
+
+
+def write_report(
+    folder: Path,
+    weights: Path,
+    files: Mapping[Format, Path],
+    agreement: Mapping[Format, Agreement],
+    timing: dict[str, Any],
+    imgsz: int,
+) -> None:
+    """Write report.json."""
+    report = {
+        "weights": str(weights.absolute()),
+        "imgsz": imgsz,
+        "files": {row.name: str(file) for row, file in files.items()},
+        "bytes": {row.name: file.stat().st_size for row, file in files.items()},
+        "agreement": {row.name: asdict(value) for row, value in agreement.items()},
+        "latency": timing,
+    }
+    write_aside(folder / "report.json", json.dumps(report, indent=2).encode())
 
 
 def timing_text(timing: dict[str, Any], opt: argparse.Namespace, imgsz: int) -> str:

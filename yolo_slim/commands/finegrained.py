@@ -10,9 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_count, check_share, option_of
+from yolo_slim.files import CHECKPOINT, check_file, read_mapping
+from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runs import new_run
+from yolo_slim.pruning.budget.ratios import parse_ratio
+from yolo_slim.runs import new_run, removed_if_empty
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,21 +58,24 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Set weights to zero; returns the run's folder."""
     opt = parse(argv)
     for name, least in (("batch_size", 1), ("workers", 0), ("threads", 1), ("repeats", 0)):
-        if getattr(opt, name) < least:
-            raise InputError(f"--{name.replace('_', '-')}", getattr(opt, name), f"{least} or more")
+        check_count(option_of(name), getattr(opt, name), least)
     if opt.repeats == 1:
         raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
+    if opt.sparsity is not None:
+        check_share("--sparsity", opt.sparsity, one=False)
+    ratios = read_ratios(opt)
+    check_file(opt.weights, opt.weights, CHECKPOINT)
+    if opt.data:
+        check_data_file(opt.data)
 
     from yolo_slim.files import write_aside
-    from yolo_slim.finegrained.weights import check_share, sparsify_
-    from yolo_slim.host.checkpoint import load, save_model
+    from yolo_slim.finegrained.weights import sparsify_
+    from yolo_slim.host.checkpoint import save_model
     from yolo_slim.host.data import check_data
     from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.models import load
     from yolo_slim.report.tables import accuracy_table
 
-    if opt.sparsity is not None:
-        check_share("--sparsity", opt.sparsity)
-    ratios = read_ratios(opt)
     check_device(opt.device)
     source = load(opt.weights)
     stride = max(int(source.model.stride.max()), 32)
@@ -80,14 +86,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
     report = sparsify_(sparse, opt.sparsity, ratios=ratios, method=opt.method, seed=opt.seed)
     models = {"before": source.model, "after": sparse}
     folder = new_run(opt.project, opt.name, opt.exist_ok)
-    try:
+    with removed_if_empty(folder):
         accuracy = validate(models, data, opt, imgsz) if data else {}
         latency = time_both(models, opt, imgsz) if opt.repeats else {}
         file = save_model(sparse, folder / "sparse.pt", opt=source.train or None)
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise
     content = {
         "weights": str(source.path.absolute()),
         "options": {k: v for k, v in vars(opt).items() if v is not None},
@@ -113,10 +115,6 @@ def read_ratios(opt: argparse.Namespace) -> dict[str, float]:
     Raises:
         InputError: no such file, or not a yaml of globs and shares.
     """
-    from yolo_slim.files import read_mapping
-    from yolo_slim.finegrained.weights import check_share
-    from yolo_slim.pruning.budget.ratios import parse_ratio
-
     ratios: dict[str, Any] = {}
     if opt.ratios:
         if not Path(opt.ratios).is_file():
@@ -124,7 +122,7 @@ def read_ratios(opt: argparse.Namespace) -> dict[str, float]:
         expected = "globs with shares, such as model.2: 0.3"
         ratios = {str(k): v for k, v in read_mapping(opt.ratios, expected).items()}
         for glob, share in ratios.items():
-            check_share(f"--ratios {opt.ratios}, {glob}", share)
+            check_share(f"--ratios {opt.ratios}, {glob}", share, one=False)
     for glob, share in map(parse_ratio, opt.ratio):
         ratios.pop(glob, None)  # what is given later comes later
         ratios[glob] = share

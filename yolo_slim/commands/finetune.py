@@ -18,8 +18,8 @@ from yolo_slim.distill.teacher import Teacher, check_teacher
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.files import shipped, write_aside
 from yolo_slim.host import options, training
-from yolo_slim.host.checkpoint import load
 from yolo_slim.host.options import task_of
+from yolo_slim.models import load
 from yolo_slim.models.model import ModelPruned, build_heir, build_model
 from yolo_slim.models.pruned_yaml import write_yaml
 from yolo_slim.pruning.rebuild.plan import pruned_yaml

@@ -8,8 +8,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from yolo_slim.channels.residual import RESIDUAL
+from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runs import new_run
+from yolo_slim.runs import new_run, removed_if_empty
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -23,7 +25,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("weights", help="checkpoint (.pt)")
     add(
         "--residual",
-        choices=("skip", "inner", "group"),
+        choices=RESIDUAL,
         default="skip",
         help="what may be cut around a residual add: nothing, the inner channels of the "
         "Bottleneck, or all, tied together",
@@ -38,9 +40,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> Path | None:
     """Inspect; returns the run's folder, None with --json."""
     opt = parse(argv)
+    check_file(opt.weights, opt.weights, CHECKPOINT)
 
     from yolo_slim.channels.rules import channel_graph
-    from yolo_slim.host.checkpoint import load
+    from yolo_slim.models import load
     from yolo_slim.report.graph_plot import plot_graph
     from yolo_slim.report.graph_table import graph_table
     from yolo_slim.report.inspection import inspection
@@ -51,12 +54,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         print(json.dumps(view.as_dict(), indent=2, allow_nan=False))
         return None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
-    try:
+    with removed_if_empty(folder):
         picture = plot_graph(view, folder / "graph.png")
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise
     print(graph_table(view, shutil.get_terminal_size((120, 24)).columns))
     print(f"The same as a picture: {picture}")
     return folder

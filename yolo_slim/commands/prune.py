@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.channels.residual import RESIDUAL
-from yolo_slim.errors import InputError, check_count
+from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
-from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target, given_targets, option_of
+from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target, given_targets
 from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, CRITERIA, find
 from yolo_slim.pruning.recover.table import ALL, PARTS, parse_parts
-from yolo_slim.runs import new_run, sparse_run
+from yolo_slim.runs import new_run, removed_if_empty, sparse_run
 
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
@@ -405,17 +404,6 @@ def write(
         data=plan.data_file,
         imgsz=plan.options.imgsz,
     )
-
-
-@contextmanager
-def removed_if_empty(folder: Path) -> Iterator[None]:
-    """A folder in which a failure has left nothing goes, too."""
-    try:
-        yield
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise
 
 
 def tell(plan: Plan) -> None:

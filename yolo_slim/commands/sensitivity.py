@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_slim.errors import InputError
+from yolo_slim.channels.residual import RESIDUAL
+from yolo_slim.errors import InputError, check_count, check_share
+from yolo_slim.files import CHECKPOINT, check_file
+from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runs import new_run
+from yolo_slim.pruning.criteria.table import find
+from yolo_slim.runs import new_run, removed_if_empty
 
 if TYPE_CHECKING:
     from yolo_slim.sensitivity.run import Plan
@@ -35,7 +39,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--criterion", default="bn", help="which channels of a layer go first, as for prune.py")
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += " (default: as in the sparse training, or that of the criterion)"
-    add("--residual", choices=["skip", "inner", "group"], help=text)
+    add("--residual", choices=RESIDUAL, help=text)
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     text = "validate on so many images, evenly spread over the split (default 500; they stay in "
     add("--images", type=int, default=500, help=text + "memory, about 1.2 MB each at 640 px)")
@@ -55,11 +59,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
     opt = parse(argv)
     opt.shares, opt.kind = sorted(set(opt.shares)), sorted(set(opt.kind))
     for share in opt.shares:
-        if not 0 < share < 1:
-            raise InputError("--shares", f"{share:g}", "shares in (0, 1)")
+        check_share("--shares", share, "shares", zero=False, one=False)
     for name in ("images", "processes"):
-        if getattr(opt, name) < 1:
-            raise InputError(f"--{name}", getattr(opt, name), "1 or more")
+        check_count(f"--{name}", getattr(opt, name))
+    if not opt.modules:  # whose files may have criteria of their own
+        find(opt.criterion)
+    check_file(opt.weights, opt.weights, CHECKPOINT)
+    check_data_file(opt.data)
     if opt.resume and not (Path(opt.resume) / "sensitivity.csv").is_file():
         raise InputError("--resume", opt.resume, "the folder of a scan, with a sensitivity.csv")
 
@@ -68,15 +74,14 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     plan = make_plan(opt)
     folder = Path(opt.resume) if opt.resume else new_run(opt.project, opt.name)
-    try:
-        scan = run_scan(plan, folder / "sensitivity.csv", opt.processes)
-        plot_scan(scan, folder / "sensitivity.png")
-    except BaseException as error:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        elif isinstance(error, KeyboardInterrupt):
-            print(f"The same command with --resume {folder} goes on.")
-        raise
+    with removed_if_empty(folder):
+        try:
+            scan = run_scan(plan, folder / "sensitivity.csv", opt.processes)
+            plot_scan(scan, folder / "sensitivity.png")
+        except KeyboardInterrupt:
+            if any(folder.iterdir()):
+                print(f"The same command with --resume {folder} goes on.")
+            raise
     print(scan)
     print(f"{scan.path}, sensitivity.png")
     if "channels" in opt.kind:
@@ -96,11 +101,10 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     """
     from yolo_slim.channels.rules import channel_graph
     from yolo_slim.host.calibration import calibrate
-    from yolo_slim.host.checkpoint import load
     from yolo_slim.host.data import check_data, images
     from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.models import load
     from yolo_slim.pruning.criteria.score import score
-    from yolo_slim.pruning.criteria.table import find
     from yolo_slim.sensitivity.run import Plan
     from yolo_slim.sensitivity.scan import digest
     from yolo_slim.sensitivity.workers import Job

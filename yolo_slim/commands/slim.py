@@ -16,18 +16,19 @@ from torch import nn
 from yolo_slim.commands import finetune, sparse
 from yolo_slim.commands.prune import MACS
 from yolo_slim.distill.teacher import check_teacher
-from yolo_slim.errors import InputError, check_count
+from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.extensions import admit
 from yolo_slim.files import write_aside
 from yolo_slim.host import data, options, training
 from yolo_slim.host.calibration import calibrate
-from yolo_slim.host.checkpoint import load, save_model
+from yolo_slim.host.checkpoint import save_model
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.head import same_classes, with_classes
 from yolo_slim.measure.cost import cost
+from yolo_slim.models import load
 from yolo_slim.models.model import build_model
 from yolo_slim.pruning.automatic import criterion_for
-from yolo_slim.pruning.budget.target import ROUND_TO, Target, option_of
+from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.prune import check_reach

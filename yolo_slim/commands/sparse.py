@@ -14,9 +14,9 @@ from yolo_slim.channels.residual import RESIDUAL, Residual
 from yolo_slim.errors import InputError, check_count
 from yolo_slim.files import read_mapping, shipped
 from yolo_slim.host import data, options, training
-from yolo_slim.host.checkpoint import load
 from yolo_slim.host.options import task_of
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION
+from yolo_slim.models import load
 from yolo_slim.models.model import build_heir, build_model
 from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
 from yolo_slim.resume import resolve_resume_

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from yolo_slim.deploy.formats import ExportOptions
 from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.weight_masks import baked
@@ -130,6 +131,23 @@ def to_torchscript(model: nn.Module, *, imgsz: int = 640, batch: int = 1) -> byt
         config = json.dumps({"shape": list(image.shape), **metadata(model)})
         torch.jit.save(traced, buffer, _extra_files={"config.txt": config})
     return buffer.getvalue()
+
+
+def write_onnx(model: nn.Module, options: ExportOptions) -> bytes:
+    """`to_onnx` as an export format."""
+    return to_onnx(
+        model,
+        imgsz=options.imgsz,
+        batch=options.batch,
+        dynamic=options.dynamic,
+        simplify=options.simplify,
+        opset=options.opset,
+    )
+
+
+def write_torchscript(model: nn.Module, options: ExportOptions) -> bytes:
+    """`to_torchscript` as an export format."""
+    return to_torchscript(model, imgsz=options.imgsz, batch=options.batch)
 
 
 def metadata(model: nn.Module) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch import save as torch_save
 
+from yolo_slim.deploy.formats import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host.checkpoint import finished
 from yolo_slim.host.classes import common, yolo
@@ -97,6 +98,11 @@ def to_stock(model: nn.Module) -> bytes:
     if foreign:
         raise CheckFailed(f"the stock checkpoint names {', '.join(foreign)}")
     return content
+
+
+def write_stock(model: nn.Module, options: ExportOptions) -> bytes:
+    """`to_stock` as an export format."""
+    return to_stock(model)
 
 
 def names(content: bytes | Path) -> list[str]:

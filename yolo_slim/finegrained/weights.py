@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_share
 from yolo_slim.finegrained.report import LayerSparsity, SparsityReport
 from yolo_slim.models.resize import LINEAR
 from yolo_slim.pruning.budget.globs import matching
@@ -102,7 +102,7 @@ def sparsify_(
     layers = weight_layers(model)
     if sparsity is None:
         sparsity = 0.0 if ratios else DEFAULT
-    check_share("sparsity", sparsity)
+    check_share("sparsity", sparsity, one=False)
     own = own_shares(layers, ratios or {})
     shares = {name: own.get(name, sparsity) for name in layers}
     reapply_(model)
@@ -145,19 +145,9 @@ def own_shares(names: Collection[str], ratios: Mapping[str, float]) -> dict[str,
     """
     found: dict[str, float] = {}
     for glob, share in ratios.items():
-        check_share(f"ratio of {glob}", share)
+        check_share(f"ratio of {glob}", share, one=False)
         found.update(dict.fromkeys(matching(names, str(glob), "ratio", "a conv"), float(share)))
     return found
-
-
-def check_share(where: str, share: Any) -> None:
-    """Check that a share can be asked for.
-
-    Raises:
-        InputError: it is not a number in [0, 1).
-    """
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-        raise InputError(where, repr(share), "a share in [0, 1)")
 
 
 def _cut_(layer: Any, share: float, method: Method) -> None:

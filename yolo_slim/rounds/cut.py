@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.calibration import Calibration
-from yolo_slim.host.checkpoint import load, save_model
+from yolo_slim.host.checkpoint import save_model
+from yolo_slim.models import load
 from yolo_slim.pruning.prune import prune
 from yolo_slim.pruning.recover.recover import Judge
 

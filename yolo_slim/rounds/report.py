@@ -12,11 +12,11 @@ from typing import Any
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.files import write_aside
 from yolo_slim.host import data as host_data
-from yolo_slim.host.checkpoint import load
 from yolo_slim.host.evaluate import Accuracy, evaluate
 from yolo_slim.host.training import RESULTS
 from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import onnx_latency
+from yolo_slim.models import load
 from yolo_slim.pictures import ACCENT, GREY, INK, new_figure, write_picture
 from yolo_slim.text import giga, mega, ratio, table
 

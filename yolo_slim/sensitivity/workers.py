@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.extensions import admit
-from yolo_slim.host.checkpoint import load
 from yolo_slim.host.validation import Validation
+from yolo_slim.models import load
 from yolo_slim.sensitivity.cuts import Cut, cut_model
 from yolo_slim.sensitivity.scan import Row
 

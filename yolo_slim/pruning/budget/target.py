@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, get_args
 
-from yolo_slim.errors import InputError, check_share
+from yolo_slim.errors import InputError, check_share, option_of
 
 Name = Literal["percent", "macs", "params", "size_mb", "latency"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -47,7 +47,7 @@ class Target:
         elif self.name == "percent":
             check_share(self.option, self.value, one=False)
         else:
-            check_share(self.option, self.value, "the share that is left", zero=False)
+            check_share(self.option, self.value, "the share that is left,", zero=False)
         object.__setattr__(self, "value", float(self.value))
 
     @classmethod
@@ -86,11 +86,6 @@ class Target:
             return replace(self, value=whole_mb + (self.value - whole_mb) * part)
         name = "macs" if self.name == "latency" else self.name
         return replace(self, name=name, value=1 - (1 - self.value) * part)
-
-
-def option_of(name: str) -> str:
-    """The command line's name of an argument."""
-    return f"--{name.replace('_', '-')}"
 
 
 def given_targets(values: Mapping[str, object]) -> bool:

@@ -1,0 +1,95 @@
+"""The table of export formats.
+
+A row here and two functions, one that writes and one that runs, are a format; --help, messages and
+the docs read the rows. Nothing heavy is imported for them: a row names its functions, which are
+imported when a model is exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a model is exported.
+
+    Attributes:
+        imgsz: side of the image, px.
+        batch: images a call.
+        dynamic: batch and image size may change from call to call.
+        simplify: the graph is simplified.
+        opset: ONNX operator set.
+        threads: of what runs the file, to compare it.
+    """
+
+    imgsz: int = 640
+    batch: int = 1
+    dynamic: bool = False
+    simplify: bool = True
+    opset: int = 17
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file that a model is exported to.
+
+    Attributes:
+        name: of --include.
+        suffix: what follows the name of the checkpoint.
+        help: what it is, in a few words.
+        writer: module of this package and function: (model, options) to the file's content.
+        runner: the same: (content, options) to a function of images (n, 3, h, w), float32 in
+            [0, 1], to outputs as numpy arrays.
+        sizes: it takes images of other sizes where it was exported as dynamic.
+        exact: its outputs are those of the model, to the last bit.
+    """
+
+    name: str
+    suffix: str
+    help: str
+    writer: str
+    runner: str
+    sizes: bool = False
+    exact: bool = False
+
+    def write(self, model: Any, options: ExportOptions) -> bytes:
+        """The content of the file."""
+        content: bytes = _function(self.writer)(model, options)
+        return content
+
+    def run(self, content: bytes, options: ExportOptions) -> Callable[[Any], Any]:
+        """A function that runs the file's content."""
+        function: Callable[[Any], Any] = _function(self.runner)(content, options)
+        return function
+
+
+_ROWS = (
+    Format("onnx", ".onnx", "ONNX", "export.write_onnx", "runners.run_onnx", sizes=True),
+    Format(
+        "torchscript",
+        ".torchscript",
+        "TorchScript",
+        "export.write_torchscript",
+        "runners.run_torchscript",
+    ),
+    Format(
+        "stock",
+        "-stock.pt",
+        "a checkpoint that plain YOLOv5 opens",
+        "stock.write_stock",
+        "runners.run_stock",
+        exact=True,
+    ),
+)
+FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
+
+
+def _function(home: str) -> Callable[..., Any]:
+    module, _, name = home.partition(".")
+    function: Callable[..., Any] = getattr(import_module(f"{__package__}.{module}"), name)
+    return function
