@@ -20,7 +20,7 @@ from torch import nn
 
 from yolo_slim import channel_graph, load, prune
 from yolo_slim.channels.graph import ChannelGraph
-from yolo_slim.host import options, training
+from yolo_slim.host import command_line, training
 from yolo_slim.host.data import check_data, read_data
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.models.model import build_heir
@@ -194,7 +194,7 @@ def test_a_training_ends_in_the_same_bits(
     for probed in (True, False):
         argv = ["--weights", scanned[0], "--data", scanned[1], "--epochs", 3, "--imgsz", IMGSZ]
         argv += ["--batch-size", 2, "--workers", 0, "--device", "cpu", "--noplots"]
-        opt = options.parse_options(
+        opt = command_line.parse_options(
             [str(a) for a in argv],
             add=lambda parser: None,
             prog="",

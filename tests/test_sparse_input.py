@@ -13,8 +13,8 @@ import yaml
 from torch import nn
 
 from yolo_slim import InputError, SparsityPenalty, load, save
-from yolo_slim.commands import sparse
-from yolo_slim.host import options as host_options
+from yolo_slim.commands import sparse, sparse_options
+from yolo_slim.host import command_line
 from yolo_slim.pruning.budget.target import PERCENT as DEFAULT
 from yolo_slim.pruning.budget.target import ROUND_TO
 from yolo_slim.sparsify.thinning import Thinning
@@ -92,9 +92,9 @@ def test_the_largest_share_that_is_named_can_be_had(refused, options, tiny_model
 
 def checked(argv) -> Namespace:
     """The options, after all that a training checks before it starts."""
-    opt = host_options.parse_options(
+    opt = command_line.parse_options(
         [str(a) for a in argv],
-        add=sparse.add_options,
+        add=sparse_options.add_options,
         prog="sparse",
         description="",
         weights="",
@@ -205,8 +205,8 @@ def test_round_to_of_a_program(tiny_model, round_to):
 
 def test_every_option_of_ours_is_named():
     """Those that say nothing without --st are refused without it; --percent has a default."""
-    added = re.findall(r'add\("--([\w-]+)"', Path(sparse.__file__).read_text())
-    assert {name.replace("-", "_") for name in added} == {*sparse.OURS, "st", "percent"}
+    added = re.findall(r'add\("--([\w-]+)"', Path(sparse_options.__file__).read_text())
+    assert {name.replace("-", "_") for name in added} == {*sparse_options.OURS, "st", "percent"}
 
 
 def test_auto_is_the_default_of_the_command(options, tiny_model):

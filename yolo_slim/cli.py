@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": "all four steps on a small data set of shapes",
 }
 
+TRAININGS = ("slim", "sparse", "finetune")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
@@ -55,11 +56,12 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     """
 
     def work() -> None:
+        if command in TRAININGS:  # what is wrong at first sight is said before YOLOv5 is imported
+            import_module(f"yolo_slim.commands.{command}_options").parse(argv)
         admit_modules(argv)
         import_module(f"yolo_slim.commands.{command}").main(argv)
 
-    trains = command in ("slim", "sparse", "finetune")
-    return guarded(work, " (a training goes on with --resume)" if trains else "")
+    return guarded(work, " (a training goes on with --resume)" if command in TRAININGS else "")
 
 
 def guarded(work: Callable[[], Any], advice: str = "") -> int:

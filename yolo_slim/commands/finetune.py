@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from yolo_slim.commands.finetune_options import NONE, lr_times_of, parse
 from yolo_slim.commands.sparse import DEMO_DATA, DEMO_IMGSZ
 from yolo_slim.distill.hints import Hints, kept_channels
 from yolo_slim.distill.record import record
@@ -29,24 +29,11 @@ from yolo_slim.shapes import NAMES
 from yolo_slim.weight_masks import WeightMasks, check_zeros, hold_masks, masks_of
 
 YAML = "pruned.yaml"  # in the run's folder: what is trained, and the mark of a finetuning
-LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
-NONE = "none"  # of --hints
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Finetune; returns the run's folder."""
-    opt = options.parse_options(
-        argv,
-        add=add_options,
-        prog="finetune_pruned.py",
-        description="Train a pruned model: its shapes stay, and weights that `yolo-slim "
-        "finegrained` set to zero stay zero. Takes all options of YOLOv5's train.py. "
-        "--cfg pruned.yaml --weights '' trains the slim architecture from scratch.",
-        weights=None,
-        data=None,
-        imgsz=None,
-        project="runs/finetune",
-    )
+    opt = parse(argv)
     if opt.resume:
         resolve_resume_(opt, beside=YAML, made_by="finetune_pruned.py")
     else:
@@ -54,20 +41,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
     folder = run(opt)
     print(f"Next: python export.py --weights {folder / 'weights' / 'best.pt'}")
     return folder
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What finetune_pruned adds to YOLOv5's options."""
-    text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
-    text += "learns to say what it says (distillation; off without it)"
-    parser.add_argument("--teacher", metavar="DENSE", help=text)
-    text = "checkpoint of the model that was cut: for the first quarter of the training the pruned "
-    text += "model is held to its feature maps, less and less (default: the one that prune.py cut, "
-    text += f"where it still is; {NONE}: no hints)"
-    parser.add_argument("--hints", metavar="DENSE", help=text)
-    text = "lr0 of --hyp is multiplied by this (default of a model that was cut "
-    text += f"{LR_TIMES:g} with SGD, else 1)"
-    parser.add_argument("--lr-times", type=float, metavar="N", help=text)
 
 
 def resolve_defaults_(opt: argparse.Namespace) -> None:
@@ -80,7 +53,6 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         found = newest("**/pruned.pt", where="--weights", made_by="prune.py")
         opt.weights = str(found)
     opt.weights = opt.weights or ""
-    check_lr_times(opt)
     trained, nc, names, student = {}, None, {}, None
     if opt.cfg:
         student = model = options.check_cfg(opt.cfg, build_model)
@@ -140,21 +112,6 @@ def source_of_hints(given: str | None, student: nn.Module | None) -> str:
             return NONE
         raise InputError(f"--hints {given}", *error.parts[1:]) from error
     return str(Path(where).absolute())
-
-
-def lr_times_of(opt: argparse.Namespace) -> float:
-    """The factor of lr0 that suits a training after a cut."""
-    return LR_TIMES if opt.optimizer == "SGD" else 1.0
-
-
-def check_lr_times(opt: argparse.Namespace) -> None:
-    """Check --lr-times, the factor of lr0, if it is given.
-
-    Raises:
-        InputError: it is no positive number.
-    """
-    if opt.lr_times is not None and not 0 < opt.lr_times < math.inf:
-        raise InputError("--lr-times", opt.lr_times, "more than 0")
 
 
 class Finetuning(training.Hooks):

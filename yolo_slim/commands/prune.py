@@ -14,7 +14,7 @@ from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
-from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target, given_targets
+from yolo_slim.pruning.budget.target import MACS, PERCENT, ROUND_TO, Target, given_targets
 from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, CRITERIA, find
 from yolo_slim.pruning.recover.table import ALL, PARTS, parse_parts
 from yolo_slim.runs import new_run, removed_if_empty, sparse_run
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from yolo_slim.pruning.prune import Pruned
     from yolo_slim.pruning.recover.recover import Judge
 
-MACS = 0.5  # share that is left of a model that was not trained with --st
 WHY = {  # of each that --criterion auto may take
     "bn": "trained with --st; the channels that it brought down",
     "thinet": "not trained with --st; what the next layers miss least on your images",

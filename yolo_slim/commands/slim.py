@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
@@ -14,9 +13,10 @@ from typing import Any
 from torch import nn
 
 from yolo_slim.commands import finetune, sparse
-from yolo_slim.commands.prune import MACS
+from yolo_slim.commands.finetune_options import NONE, lr_times_of
+from yolo_slim.commands.slim_options import DENSE, SPARSE, parse
 from yolo_slim.distill.teacher import check_teacher
-from yolo_slim.errors import InputError, check_count, option_of
+from yolo_slim.errors import InputError
 from yolo_slim.extensions import admit
 from yolo_slim.files import write_aside
 from yolo_slim.host import data, options, training
@@ -28,7 +28,7 @@ from yolo_slim.measure.cost import cost
 from yolo_slim.models import load
 from yolo_slim.models.model import build_model
 from yolo_slim.pruning.automatic import criterion_for
-from yolo_slim.pruning.budget.target import ROUND_TO, Target
+from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.prune import check_reach
@@ -38,64 +38,19 @@ from yolo_slim.rounds.plan import Leg, plan
 from yolo_slim.rounds.report import PICTURE, REPORT, write_report
 from yolo_slim.runs import new_run, newest, to_cut
 from yolo_slim.sparsify import limits
-from yolo_slim.sparsify.penalty import AUTO
+from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.trained import kept_of
 from yolo_slim.text import giga
 
 STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
 OWN = ("rounds", "criterion", "calib_images", "at_once")
 GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
-DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What slim adds to YOLOv5's options."""
-    add = parser.add_argument_group("slimming").add_argument
-    text = f"share of the MACs that is left in the end, (0, 1] (default {MACS:g})"
-    add("--macs", type=float, default=MACS, help=text)
-    text = "cuts; the first one comes at once, unless the weights are random or it is --st; a "
-    text += "training comes between two and after the last one"
-    add("--rounds", type=int, default=1, help=text)
-    text = "trainings before the cuts are sparse (see train_sparse.py --help): what they bring to "
-    text += "zero is cut; they get half of the epochs"
-    add("--st", action="store_true", help=text)
-    text = f"how channels are scored (see prune.py --help; default auto, with --st {SPARSE})"
-    add("--criterion", default="auto", help=text)
-    text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
-    add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
-    text = "what may be cut around residual adds (default: as suits the criterion)"
-    add("--residual", choices=["skip", "inner", "group"], help=text)
-    text = "images of the training split that a cut looks at"
-    add("--calib-images", type=int, default=128, help=text)
-    text = "trainings after a cut begin with lr0 of --hyp times this (default "
-    text += f"{finetune.LR_TIMES:g} with SGD, else 1)"
-    add("--lr-times", type=float, metavar="N", help=text)
-    text = f"{finetune.NONE}: a cut model gets no hints from the model before the cut (see "
-    text += "finetune_pruned.py --help)"
-    add("--hints", choices=[finetune.NONE], help=text)
-    text = "checkpoint of a model that teaches the cut ones (see finetune_pruned.py --help)"
-    add("--teacher", metavar="DENSE", help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Slim; returns the run's folder."""
-    opt = options.parse_options(
-        argv,
-        add=add_options,
-        prog="yolo-slim slim",
-        description="Cut, recover, train on, in rounds if asked; then report. Takes all options "
-        "of YOLOv5's train.py; --epochs are those of all trainings together. --resume [FOLDER] "
-        "goes on with an interrupted run.",
-        weights="",
-        data=None,
-        imgsz=None,
-        project="runs/slim",
-    )
-    if int(os.getenv("WORLD_SIZE", "1")) > 1:
-        raise InputError("yolo-slim slim", "started by torchrun", "one process; or step by step")
+    opt = parse(argv)
     if opt.resume:
-        for name in given(opt):
-            raise InputError(name, "given with --resume", "the options of the run that goes on")
         folder = resumed(opt.resume)
         state = json.loads((folder / STATE).read_text())
         opt = argparse.Namespace(**state["options"])
@@ -108,14 +63,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
             save_model(ready(opt), folder / GIVEN)
         write_state(folder, opt, [])
     return run(opt, folder)
-
-
-def given(opt: argparse.Namespace) -> list[str]:
-    """Those of our options that were given."""
-    parser = argparse.ArgumentParser()
-    add_options(parser)
-    ours = vars(parser.parse_args([]))
-    return [f"--{n.replace('_', '-')}" for n, unset in ours.items() if getattr(opt, n) != unset]
 
 
 def resumed(place: Any) -> Path:
@@ -145,20 +92,7 @@ def check_options(opt: argparse.Namespace) -> None:
         InputError: an option cannot be used, or the target is out of reach.
     """
     target = Target("macs", opt.macs)
-    for name in ("rounds", "round_to", "calib_images"):
-        check_count(option_of(name), getattr(opt, name))
-    if opt.evolve:
-        raise InputError("--evolve", "given", "no evolution: its runs are compared by one model")
-    if opt.rounds >= opt.epochs:
-        got = f"{opt.epochs} with {opt.rounds} round{'s' * (opt.rounds > 1)}"
-        raise InputError("--epochs", got, f"more than the rounds, {opt.rounds + 1} or more")
-    if opt.data is None:
-        raise InputError("--data", "not given", "a data yaml")
-    if not opt.weights and not opt.cfg:
-        raise InputError("--weights", "not given", "a checkpoint, or --cfg with a model yaml")
     opt.imgsz = opt.imgsz or 640
-    if opt.st and opt.criterion not in ("auto", SPARSE):
-        raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
     model = load(opt.weights).model if opt.weights else None
     if opt.criterion == "auto":
         plain = model is not None and not (opt.st or opt.cfg or opt.single_cls)
@@ -168,8 +102,7 @@ def check_options(opt: argparse.Namespace) -> None:
         if known and model is not None and not opt.st:
             opt.criterion = criterion_for(model, target, known)
     opt.residual = opt.residual or find(opt.criterion).residual
-    finetune.check_lr_times(opt)
-    opt.lr_times = finetune.lr_times_of(opt) if opt.lr_times is None else opt.lr_times
+    opt.lr_times = lr_times_of(opt) if opt.lr_times is None else opt.lr_times
     options.check_common(opt)
     opt.at_once = model is not None and not opt.cfg and not opt.st
     if opt.at_once and find(opt.criterion).labels:  # which have to be of its classes
@@ -288,8 +221,8 @@ def train(
         return
     own.st = False
     if number:
-        hints = getattr(opt, "hints", finetune.NONE)  # an older run has no such option
-        own.hints = str(source.absolute()) if source and hints is None else finetune.NONE
+        hints = getattr(opt, "hints", NONE)  # an older run has no such option
+        own.hints = str(source.absolute()) if source and hints is None else NONE
         finetune.run(own)
     else:
         sparse.train(own, sparse.Plain())

@@ -10,81 +10,38 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from yolo_slim.channels.residual import RESIDUAL, Residual
-from yolo_slim.errors import InputError, check_count
+from yolo_slim.channels.residual import Residual
+from yolo_slim.commands.sparse_options import parse
+from yolo_slim.errors import InputError
 from yolo_slim.files import read_mapping, shipped
 from yolo_slim.host import data, options, training
 from yolo_slim.host.options import task_of
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION
 from yolo_slim.models import load
 from yolo_slim.models.model import build_heir, build_model
-from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
+from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.resume import resolve_resume_
 from yolo_slim.runs import to_cut
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.monitor import CSV, PICTURE
-from yolo_slim.sparsify.penalty import AUTO, METHODS, SparsityPenalty, check_strengths
+from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.probe import Probe
 from yolo_slim.sparsify.schedule import REACHED, gain
 from yolo_slim.sparsify.session import SparseSession, rates_of
 from yolo_slim.sparsify.strategy import Fixed
+from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.thinning import Thinning
 from yolo_slim.sparsify.verdict import ready
 from yolo_slim.weight_masks import hold_masks
 
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
 DEMO_DATA = {DETECTION: "data/shapes.yaml", SEGMENTATION: "data/shapes-seg.yaml"}
-OURS = ("sr", "percent", "macs", "penalty", "bias_sr", "residual", "keep", "round_to", "no_probe")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What train_sparse adds to YOLOv5's options."""
-    add = parser.add_argument_group("sparse training").add_argument
-    add("--st", action="store_true", help="train with sparsity: a penalty on BatchNorm")
-    text = "auto (default): as strong as it takes to have --percent of the channels at zero by "
-    text += "three quarters of the run; or a number: strength of the L1 on gamma"
-    add("--sr", type=strength, metavar="SR", help=text)
-    add("--percent", type=float, help=f"share that is to be cut (default {PERCENT:g})")
-    text = "share of the MACs that is to be left, in place of a percent; for --sr auto with prox"
-    add("--macs", type=float, help=text)
-    text = "prox: soft thresholding after the step (default with --sr auto); l1: its gradient "
-    text += "before the step, decaying (default with a number)"
-    add("--penalty", choices=METHODS, help=text)
-    text = "strength on beta; 0: beta is left alone (default: l1 10 * sr, prox falls with gamma)"
-    add("--bias-sr", type=float, help=text)
-    text = "what may be cut around residual adds (group: a group penalty on what is tied); default "
-    text += "as in the last cut of a pruned model, or skip"
-    add("--residual", choices=RESIDUAL, help=text)
-    text = "layers that are not penalised, such as model.2 (repeatable)"
-    add("--keep", action="append", default=[], metavar="GLOB", help=text)
-    text = f"as of prune.py, for --sr auto with prox (default {ROUND_TO})"
-    add("--round-to", type=int, metavar="N", help=text)
-    text = "no quick cuts on validation images (they take up to 3%% of the time)"
-    add("--no-probe", action="store_true", help=text)
-
-
-def strength(text: str) -> float | str:
-    """A number, or auto."""
-    try:
-        return AUTO if text == AUTO else float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number or auto") from error
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Train; returns the run's folder."""
-    opt = options.parse_options(
-        argv,
-        add=add_options,
-        prog="train_sparse.py",
-        description="Train YOLOv5 with channel sparsity. Takes all options of YOLOv5's train.py.",
-        weights="",
-        data=None,
-        imgsz=None,
-    )
+    opt = parse(argv)
     if opt.resume:
-        for name in given(opt):
-            raise InputError(name, "given with --resume", "the options of the run that goes on")
         beside = CSV if opt.resume is True else "opt.yaml"
         resolve_resume_(opt, beside=beside, made_by="train_sparse.py")
         opt.st = was_sparse(opt.resume)
@@ -109,13 +66,6 @@ def was_sparse(last: str) -> bool:
     return bool(saved["st"])
 
 
-def given(opt: argparse.Namespace) -> list[str]:
-    """Those of our options that were given."""
-    values = {name: getattr(opt, name) for name in OURS}
-    unset = [n for n, v in values.items() if v is None or v is False or v == []]
-    return [f"--{name.replace('_', '-')}" for name in OURS if name not in unset]
-
-
 def resolve_defaults_(opt: argparse.Namespace) -> None:
     """The demo data and cfg/yolov5n.yaml where nothing else was given."""
     if opt.imgsz is None:
@@ -132,16 +82,8 @@ def check_options_(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option cannot be used.
     """
-    check_strengths(opt.sr, opt.bias_sr, "--")
-    for name in () if opt.st else given(opt):
-        raise InputError(name, "given without --st", "--st, which turns the penalty on")
     if opt.macs is None:
         opt.percent = Target.of(percent=opt.percent).value
-    if opt.st and opt.evolve:
-        why = "one of the two: evolution compares runs by an mAP that sparsity holds down"
-        raise InputError("--evolve", "given with --st", why)
-    if opt.round_to is not None:
-        check_count("--round-to", opt.round_to)
     options.check_common(opt)
     model = load(opt.weights).model if opt.weights else None
     if opt.cfg:
@@ -275,13 +217,13 @@ def announce_fixed(run: training.Run, penalty: SparsityPenalty, strategy: Fixed,
     way = limits.reach_of(strategy, rates_of(run), factor)
     quantile = penalty.norms.flat("weight").abs().quantile(strategy.percent).item()
     training.LOGGER.info(
-        f"{text}sr {strategy.sr:g} ({strategy.method}). In this run it alone moves a gamma by about "
-        f"{way:.2g}; the {strategy.percent:.0%} quantile of |gamma| is {quantile:.2g}."
+        f"{text}sr {strategy.sr:g} ({strategy.method}). In this run it alone moves a gamma by "
+        f"about {way:.2g}; the {strategy.percent:.0%} quantile of |gamma| is {quantile:.2g}."
     )
     if way < quantile:
         training.LOGGER.warning(
-            f"sparsity: too little to make {strategy.percent:.0%} of the channels sparse; --sr auto "
-            f"finds a strength that does"
+            f"sparsity: too little to make {strategy.percent:.0%} of the channels sparse; "
+            f"--sr auto finds a strength that does"
         )
     step = limits.beta_step(strategy, run.hyp)
     if step > limits.BETA_STEP:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import yolo_slim.models  # noqa: F401  (pruned models are known from here on)
-from yolo_slim.host.scripts import run_host
+from yolo_slim.host.command_line import check_script
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run it with YOLOv5's own options."""
+    check_script("val", argv)
+
+    import yolo_slim.models  # noqa: F401  (pruned models are known from here on)
+    from yolo_slim.host.scripts import run_host
+
     run_host("val", argv)

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import nn
 
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_count
 from yolo_slim.files import check_writable, read_mapping, shipped
 from yolo_slim.host import checkpoint, data
+from yolo_slim.host.command_line import SCRIPTS, check_training, default_hyp
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
+from yolo_slim.host.sources import declared_options
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model, task_of_yaml
 
 mend()
 
 from yolov5.utils import general  # noqa: E402
 
-HYP = general.ROOT / "data" / "hyps" / "hyp.scratch-low.yaml"
+HYP = default_hyp()
 BuildModel = Callable[..., nn.Module]
-Arguments = tuple[tuple[str, ...], dict[str, Any]]  # what add_argument is called with
 FAILS = {  # in yolov5 7.0.14
     DETECTION: {
         "noval": "its loop looks up map50s, which only a validation sets",
@@ -37,58 +36,6 @@ FAILS = {  # in yolov5 7.0.14
 }
 
 
-def host_options(task: Task) -> dict[str, Arguments]:
-    """The options of a host loop by name, as its parse_opt declares them."""
-    found: dict[str, Arguments] = {}
-
-    class Recorder(argparse.ArgumentParser):
-        def add_argument(self, *flags: Any, **kwargs: Any) -> argparse.Action:
-            action = super().add_argument(*flags, **kwargs)
-            found[action.dest] = (flags, kwargs)
-            return action
-
-        def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-            return argparse.Namespace()
-
-    loop = task.script("train")
-    with replaced(loop, argparse=SimpleNamespace(ArgumentParser=Recorder)):
-        loop.parse_opt()
-    return {name: arguments for name, arguments in found.items() if name != "help"}
-
-
-def parse_options(
-    argv: Sequence[str] | None,
-    *,
-    add: Callable[[argparse.ArgumentParser], None],
-    prog: str,
-    description: str,
-    **defaults: Any,
-) -> argparse.Namespace:
-    """YOLOv5's training options, those of both loops, and ours.
-
-    Args:
-        argv: the command line, None for sys.argv.
-        add: adds our options to the host's parser.
-        prog: name of the script, for --help.
-        description: what it does, for --help.
-        defaults: defaults that differ from the host's.
-    """
-    from yolo_slim.parsing import OneLineParser
-
-    parser = OneLineParser(prog=prog, description=description)
-    detection, segmentation = host_options(DETECTION), host_options(SEGMENTATION)
-    for name, (flags, kwargs) in {**segmentation, **detection}.items():
-        only = DETECTION if name not in segmentation else SEGMENTATION
-        if name not in detection or name not in segmentation:
-            kwargs = {**kwargs, "help": f"{kwargs.get('help', '')} ({only.name} models)"}
-        parser.add_argument(*flags, **kwargs)
-    add(parser)
-    parser.set_defaults(hyp=str(HYP), **defaults)
-    opt = parser.parse_args(argv)
-    opt.modules = [str(Path(file).absolute()) for file in opt.modules or []]
-    return opt
-
-
 def drop_foreign_(opt: argparse.Namespace, task: Task) -> None:
     """Take out the options that only the other loop has.
 
@@ -96,8 +43,8 @@ def drop_foreign_(opt: argparse.Namespace, task: Task) -> None:
         InputError: one of them was given.
     """
     other = SEGMENTATION if task is DETECTION else DETECTION
-    own = host_options(task)
-    for name, (flags, kwargs) in host_options(other).items():
+    own = declared_options(SCRIPTS[task.name])
+    for name, (flags, kwargs) in declared_options(SCRIPTS[other.name]).items():
         if name in own or not hasattr(opt, name):
             continue
         unset = kwargs.get("default", False if kwargs.get("action") == "store_true" else None)
@@ -114,6 +61,7 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
     Raises:
         InputError: see the message.
     """
+    check_training(opt)
     opt.data = str(opt.data)
     if not Path(opt.data).is_file() and (shipped(opt.data)).is_file():
         opt.data = str(shipped(opt.data))
@@ -133,17 +81,8 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
             raise InputError(f"--{name}", "given", f"no --{name}: yolov5 7.0.14 fails, {reason}")
     check_hyp(opt.hyp)
     check_device(str(opt.device))
-    if opt.workers < 0:
-        raise InputError("--workers", opt.workers, "0 or more")
-    if opt.imgsz < 32 or opt.imgsz % 32:
-        raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
-    if opt.epochs < 1:
-        raise InputError("--epochs", opt.epochs, "1 or more")
-    if opt.batch_size == 0 or opt.batch_size < -1:
-        raise InputError("--batch-size", opt.batch_size, "1 or more, or -1 for autobatch")
     if task is SEGMENTATION:
-        if opt.mask_ratio < 1:
-            raise InputError("--mask-ratio", opt.mask_ratio, "1 or more")
+        check_count("--mask-ratio", opt.mask_ratio)
         data.check_polygons(sets, ("train", "val"))
     check_writable(opt.project)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,10 +52,8 @@ def declared_options(script: str) -> dict[str, Arguments]:
     module = ast.Module(functions, type_ignores=[])
     names = {"argparse": SimpleNamespace(ArgumentParser=Recorder), "ROOT": root()}
     exec(compile(module, str(file), "exec"), names)  # the host's own code, as an import runs it
-    try:
+    with suppress(StopIteration):
         names["parse_opt"]()  # type: ignore[operator]
-    except StopIteration:
-        pass
     return {name: arguments for name, arguments in found.items() if name != "help"}
 
 

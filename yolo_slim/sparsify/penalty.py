@@ -7,9 +7,8 @@ What it does there is one of four strategies, see strategy.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -25,11 +24,9 @@ from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.pace import PacedL1
 from yolo_slim.sparsify.proximal import FixedProx
 from yolo_slim.sparsify.schedule import gain
-from yolo_slim.sparsify.strategy import Method, Strategy
+from yolo_slim.sparsify.strategy import Strategy
+from yolo_slim.sparsify.strengths import AUTO, METHODS, Method, check_strengths
 from yolo_slim.sparsify.thinning import Thinning
-
-METHODS: tuple[Method, ...] = get_args(Method)
-AUTO: Literal["auto"] = "auto"
 
 
 class SparsityPenalty:
@@ -209,19 +206,3 @@ class SparsityPenalty:
 def channel_costs(model: nn.Module, graph: ChannelGraph) -> MaskCost:
     """What its channels cost, for shares of the MACs, which are the same at any image size."""
     return MaskCost(model, graph, 64 if is_detector(model) else smallest_image(model)[1])
-
-
-def check_strengths(sr: Any, bias_sr: Any, prefix: str = "") -> None:
-    """Check what can be checked without a model; `prefix` is that of an option's name.
-
-    Raises:
-        InputError: sr is neither "auto" nor a finite number, 0 or more; or bias_sr is no such.
-    """
-    for name, value in (("sr", sr), ("bias_sr", bias_sr)):
-        if value is None or (name == "sr" and value == AUTO):
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not (math.isfinite(value) and value >= 0):
-            or_auto = ", or auto" if name == "sr" else ""
-            option = f"{prefix}{name.replace('_', '-')}" if prefix else name
-            raise InputError(option, value, f"a finite number, 0 or more{or_auto}")

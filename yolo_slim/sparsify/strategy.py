@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.schedule import REACHED
+from yolo_slim.sparsify.strengths import Method
 
-Method = Literal["l1", "prox"]
 Rates = Callable[[], torch.Tensor]  # how far a strength of 1 moves each gamma: () or (channels,)
 WEAKER, WEAKER_SHARE = 0.3, 0.75  # of the strength, or of the share, is left after a failure
 
@@ -66,12 +66,15 @@ class Strategy(ABC):
 
     def before_step_(self, progress: float, rates: Rates) -> None:
         """What is due before the optimizer's step: gradients are there."""
+        return
 
     def after_step_(self, progress: float, rates: Rates) -> None:
         """What is due after it."""
+        return
 
     def follow(self, descent: Callable[[float], float]) -> None:
         """Go the way to zero as `schedule.descent` says, if there is a schedule."""
+        return
 
     @abstractmethod
     def weaken_(self, times: int) -> str:

@@ -11,7 +11,7 @@ from yolo_slim.errors import InputError, check_share, option_of
 
 Name = Literal["percent", "macs", "params", "size_mb", "latency"]
 NAMES: tuple[Name, ...] = get_args(Name)
-PERCENT, ROUND_TO = 0.6, 32  # where the user says nothing
+PERCENT, MACS, ROUND_TO = 0.6, 0.5, 32  # where the user says nothing; MACS without a penalty
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Target:
     def __post_init__(self) -> None:
         if self.name == "size_mb":
             number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
-            if not number or not 0 < self.value or not isfinite(self.value):
+            if not number or not self.value > 0 or not isfinite(self.value):
                 raise InputError(self.option, self.value, "MB, more than 0")
         elif self.name == "percent":
             check_share(self.option, self.value, one=False)

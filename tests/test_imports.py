@@ -1,0 +1,99 @@
+"""What is imported when: mistakes are told before torch is, and pruned models are always known."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import yolo_slim
+from yolo_slim.host.command_line import SCRIPTS, SEGMENT
+from yolo_slim.host.compat import mend, replaced
+from yolo_slim.host.sources import declared_options
+
+PACKAGE = Path(yolo_slim.__file__).parent
+MISTAKES = """
+import sys
+from yolo_slim.cli import run
+
+def refused(command, *argv):
+    try:
+        code = run(command, argv)
+    except SystemExit as error:  # argparse
+        code = error.code
+    assert code == 2, (command, argv, code)
+    heavy = {"torch", "yolov5", "numpy", "cv2"} & sys.modules.keys()
+    assert not heavy, (command, argv, heavy)
+
+for command in ("sparse", "slim", "finetune", "prune", "export", "val", "detect"):
+    refused(command, "--weights", "nope.pt", *["--data", "shapes.yaml"] * (command == "slim"))
+    refused(command, "--no-such-option")
+for command in ("inspect", "bench", "finegrained"):
+    refused(command, "nope.pt")
+refused("sensitivity", "nope.pt", "--data", "nope.yaml")
+refused("bench", "nope.onnx")
+for option in (
+    "--criterion foo", "--percent 1", "--macs 2", "--macs 0.5 --percent 0.5", "--steps 0",
+    "--budget nope.csv", "--ratio model.1", "--recover some", "--imgsz 33", "--data nope.yaml",
+):
+    refused("prune", *option.split())
+for option in ("--sr -1 --st", "--sr 1", "--st --percent 1", "--epochs 0", "--hyp nope.yaml",
+               "--st --macs 0.5 --percent 0.5", "--data nope.yaml", "--cfg nope.yaml"):
+    refused("sparse", *option.split())
+for option in ("--macs 0", "--rounds 0", "--criterion foo", "--epochs 1", "--data nope.yaml"):
+    refused("slim", "--weights", __file__, "--data", "shapes.yaml", *option.split())
+for option in ("--lr-times 0", "--teacher nope.pt", "--hints nope.pt", "--workers -1"):
+    refused("finetune", *option.split())
+for option in ("--repeats -1", "--opset 8", "--dense nope.pt", "--dynamic --include stock"):
+    refused("export", *option.split())
+"""
+
+
+def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "shapes.yaml").write_text("names: [a]")
+    (tmp_path / "mistakes.py").write_text(MISTAKES)
+    argv = [sys.executable, "mistakes.py"]
+    run = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_checkpoints_are_opened_where_pruned_models_are_known() -> None:
+    """host.checkpoint.load knows the classes that were imported, models.load all of ours."""
+    for file in PACKAGE.rglob("*.py"):
+        if file.relative_to(PACKAGE).parts[0] in ("host", "models"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "yolo_slim.host.checkpoint":
+                assert "load" not in [alias.name for alias in node.names], file
+
+
+def test_options_are_those_that_the_host_parses() -> None:
+    """As its own parse_opt, imported and run, declares them."""
+    mend()
+    parsers = list[argparse.ArgumentParser]()
+
+    class Parser(argparse.ArgumentParser):
+        def parse_known_args(self, *args, **kwargs):
+            parsers.append(self)
+            raise StopIteration
+
+    for script in (*SCRIPTS.values(), *SEGMENT.values(), "val.py", "detect.py"):
+        module = import_module("yolov5." + script.removesuffix(".py").replace("/", "."))
+        parsing = replaced(module, argparse=SimpleNamespace(ArgumentParser=Parser))
+        with parsing, suppress(StopIteration):
+            module.parse_opt()
+        actions = {a.dest: a for a in parsers[-1]._actions if a.dest != "help"}
+        ours = declared_options(script)
+        assert list(ours) == list(actions)
+        for name, (flags, kwargs) in ours.items():
+            action = actions[name]
+            assert action.option_strings == list(flags)
+            if isinstance(action.default, Path):
+                assert Path(kwargs["default"]).name == action.default.name
+            elif "default" in kwargs:
+                assert kwargs["default"] == action.default

@@ -1,0 +1,100 @@
+"""The command line of slim, and what can be known to be wrong with it at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from yolo_slim.channels.residual import RESIDUAL
+from yolo_slim.commands.finetune_options import LR_TIMES, NONE, check_lr_times, check_teachers
+from yolo_slim.errors import InputError, check_count, option_of
+from yolo_slim.host.command_line import check_training, names_given, parse_options
+from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
+from yolo_slim.pruning.criteria.table import AUTO, find
+
+DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, checked as far as that needs no model; nothing heavy is imported.
+
+    Raises:
+        InputError: see `check_first`.
+    """
+    opt = parse_options(
+        argv,
+        add=add_options,
+        prog="yolo-slim slim",
+        description="Cut, recover, train on, in rounds if asked; then report. Takes all options "
+        "of YOLOv5's train.py; --epochs are those of all trainings together. --resume [FOLDER] "
+        "goes on with an interrupted run.",
+        weights="",
+        data=None,
+        imgsz=None,
+        project="runs/slim",
+    )
+    check_first(opt)
+    return opt
+
+
+def check_first(opt: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong without the model.
+
+    Raises:
+        InputError: an option is out of range, excludes another one, or names no file.
+    """
+    if int(os.getenv("WORLD_SIZE", "1")) > 1:
+        raise InputError("yolo-slim slim", "started by torchrun", "one process; or step by step")
+    if opt.resume:
+        for name in names_given(opt, add_options):
+            raise InputError(name, "given with --resume", "the options of the run that goes on")
+        return
+    Target("macs", opt.macs)
+    for name in ("rounds", "round_to", "calib_images"):
+        check_count(option_of(name), getattr(opt, name))
+    if opt.evolve:
+        raise InputError("--evolve", "given", "no evolution: its runs are compared by one model")
+    if opt.rounds >= opt.epochs:
+        got = f"{opt.epochs} with {opt.rounds} round{'s' * (opt.rounds > 1)}"
+        raise InputError("--epochs", got, f"more than the rounds, {opt.rounds + 1} or more")
+    if opt.data is None:
+        raise InputError("--data", "not given", "a data yaml")
+    if not opt.weights and not opt.cfg:
+        raise InputError("--weights", "not given", "a checkpoint, or --cfg with a model yaml")
+    if opt.st and opt.criterion not in (AUTO, SPARSE):
+        raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
+    if opt.criterion != AUTO and not opt.modules:  # whose files may have criteria of their own
+        find(opt.criterion, also=(AUTO,))
+    check_lr_times(opt)
+    check_teachers(opt)
+    check_training(opt)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What slim adds to YOLOv5's options."""
+    add = parser.add_argument_group("slimming").add_argument
+    text = f"share of the MACs that is left in the end, (0, 1] (default {MACS:g})"
+    add("--macs", type=float, default=MACS, help=text)
+    text = "cuts; the first one comes at once, unless the weights are random or it is --st; a "
+    text += "training comes between two and after the last one"
+    add("--rounds", type=int, default=1, help=text)
+    text = "trainings before the cuts are sparse (see train_sparse.py --help): what they bring to "
+    text += "zero is cut; they get half of the epochs"
+    add("--st", action="store_true", help=text)
+    text = f"how channels are scored (see prune.py --help; default auto, with --st {SPARSE})"
+    add("--criterion", default="auto", help=text)
+    text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
+    add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
+    text = "what may be cut around residual adds (default: as suits the criterion)"
+    add("--residual", choices=RESIDUAL, help=text)
+    text = "images of the training split that a cut looks at"
+    add("--calib-images", type=int, default=128, help=text)
+    text = "trainings after a cut begin with lr0 of --hyp times this (default "
+    text += f"{LR_TIMES:g} with SGD, else 1)"
+    add("--lr-times", type=float, metavar="N", help=text)
+    text = f"{NONE}: a cut model gets no hints from the model before the cut (see "
+    text += "finetune_pruned.py --help)"
+    add("--hints", choices=[NONE], help=text)
+    text = "checkpoint of a model that teaches the cut ones (see finetune_pruned.py --help)"
+    add("--teacher", metavar="DENSE", help=text)

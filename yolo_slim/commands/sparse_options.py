@@ -1,0 +1,96 @@
+"""The command line of train_sparse.py, and what can be known to be wrong with it at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from yolo_slim.channels.residual import RESIDUAL
+from yolo_slim.errors import InputError, check_count
+from yolo_slim.host.command_line import check_training, parse_options
+from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
+from yolo_slim.sparsify.strengths import AUTO, METHODS, check_strengths
+
+OURS = ("sr", "percent", "macs", "penalty", "bias_sr", "residual", "keep", "round_to", "no_probe")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, checked as far as that needs no model; nothing heavy is imported.
+
+    Raises:
+        InputError: see `check_first`.
+    """
+    opt = parse_options(
+        argv,
+        add=add_options,
+        prog="train_sparse.py",
+        description="Train YOLOv5 with channel sparsity. Takes all options of YOLOv5's train.py.",
+        weights="",
+        data=None,
+        imgsz=None,
+    )
+    check_first(opt)
+    return opt
+
+
+def check_first(opt: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong without the model.
+
+    Raises:
+        InputError: an option is out of range, excludes another one, or names no file.
+    """
+    if opt.resume:
+        for name in given(opt):
+            raise InputError(name, "given with --resume", "the options of the run that goes on")
+        return
+    check_strengths(opt.sr, opt.bias_sr, "--")
+    for name in () if opt.st else given(opt):
+        raise InputError(name, "given without --st", "--st, which turns the penalty on")
+    Target.of(percent=opt.percent, macs=opt.macs)
+    if opt.st and opt.evolve:
+        why = "one of the two: evolution compares runs by an mAP that sparsity holds down"
+        raise InputError("--evolve", "given with --st", why)
+    if opt.round_to is not None:
+        check_count("--round-to", opt.round_to)
+    check_training(opt)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What train_sparse adds to YOLOv5's options."""
+    add = parser.add_argument_group("sparse training").add_argument
+    add("--st", action="store_true", help="train with sparsity: a penalty on BatchNorm")
+    text = "auto (default): as strong as it takes to have --percent of the channels at zero by "
+    text += "three quarters of the run; or a number: strength of the L1 on gamma"
+    add("--sr", type=strength, metavar="SR", help=text)
+    add("--percent", type=float, help=f"share that is to be cut (default {PERCENT:g})")
+    text = "share of the MACs that is to be left, in place of a percent; for --sr auto with prox"
+    add("--macs", type=float, help=text)
+    text = "prox: soft thresholding after the step (default with --sr auto); l1: its gradient "
+    text += "before the step, decaying (default with a number)"
+    add("--penalty", choices=METHODS, help=text)
+    text = "strength on beta; 0: beta is left alone (default: l1 10 * sr, prox falls with gamma)"
+    add("--bias-sr", type=float, help=text)
+    text = "what may be cut around residual adds (group: a group penalty on what is tied); default "
+    text += "as in the last cut of a pruned model, or skip"
+    add("--residual", choices=RESIDUAL, help=text)
+    text = "layers that are not penalised, such as model.2 (repeatable)"
+    add("--keep", action="append", default=[], metavar="GLOB", help=text)
+    text = f"as of prune.py, for --sr auto with prox (default {ROUND_TO})"
+    add("--round-to", type=int, metavar="N", help=text)
+    text = "no quick cuts on validation images (they take up to 3%% of the time)"
+    add("--no-probe", action="store_true", help=text)
+
+
+def strength(text: str) -> float | str:
+    """A number, or auto."""
+    try:
+        return AUTO if text == AUTO else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number or auto") from error
+
+
+def given(opt: argparse.Namespace) -> list[str]:
+    """Those of our options that were given."""
+    values = {name: getattr(opt, name) for name in OURS}
+    unset = [n for n, v in values.items() if v is None or v is False or v == []]
+    return [f"--{name.replace('_', '-')}" for name in OURS if name not in unset]

@@ -1,0 +1,111 @@
+"""The command lines of YOLOv5's loops, with our options: parsed without importing YOLOv5."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.errors import InputError, check_count
+from yolo_slim.files import CHECKPOINT, check_file
+from yolo_slim.host.sources import check_data_file, declared_options, root
+from yolo_slim.parsing import OneLineParser
+
+SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
+SCRIPTS = {"detection": "train.py", "segmentation": "segment/train.py"}  # by the kind of model
+
+
+def default_hyp() -> Path:
+    """The host's hyperparameters for a training from little."""
+    return root() / "data" / "hyps" / "hyp.scratch-low.yaml"
+
+
+def parse_options(
+    argv: Sequence[str] | None,
+    *,
+    add: Callable[[argparse.ArgumentParser], None],
+    prog: str,
+    description: str,
+    **defaults: Any,
+) -> argparse.Namespace:
+    """YOLOv5's training options, those of both loops, and ours.
+
+    Args:
+        argv: the command line, None for sys.argv.
+        add: adds our options to the host's parser.
+        prog: name of the script, for --help.
+        description: what it does, for --help.
+        defaults: defaults that differ from the host's.
+    """
+    parser = OneLineParser(prog=prog, description=description)
+    detection, segmentation = (declared_options(script) for script in SCRIPTS.values())
+    for name, (flags, kwargs) in {**segmentation, **detection}.items():
+        only = "detection" if name not in segmentation else "segmentation"
+        if name not in detection or name not in segmentation:
+            kwargs = {**kwargs, "help": f"{kwargs.get('help', '')} ({only} models)"}
+        parser.add_argument(*flags, **kwargs)
+    add(parser)
+    parser.set_defaults(hyp=str(default_hyp()), **defaults)
+    opt = parser.parse_args(argv)
+    opt.modules = [str(Path(file).absolute()) for file in opt.modules or []]
+    return opt
+
+
+def check_training(opt: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong with the host's options, without the model.
+
+    Raises:
+        InputError: a number is out of range, or a file is not there.
+    """
+    check_count("--workers", opt.workers, 0)
+    if opt.imgsz is not None and (opt.imgsz < 32 or opt.imgsz % 32):
+        raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
+    check_count("--epochs", opt.epochs)
+    if opt.batch_size == 0 or opt.batch_size < -1:
+        raise InputError("--batch-size", opt.batch_size, "1 or more, or -1 for autobatch")
+    if opt.data is not None:
+        check_data_file(opt.data)
+    if opt.weights:
+        check_file(opt.weights, opt.weights, CHECKPOINT)
+    for option, value in (("--cfg", opt.cfg), ("--hyp", opt.hyp)):
+        if value and not Path(value).is_file() and not list(root().rglob(Path(value).name)):
+            raise InputError(f"{option} {value}", "no such file", "a yaml file")
+
+
+def check_script(name: str, argv: Sequence[str] | None) -> None:
+    """Everything that can be known to be wrong with the command line of YOLOv5's val or detect.
+
+    Args:
+        name: val or detect.
+        argv: the command line, None for sys.argv.
+
+    Raises:
+        InputError: weights or data are not there.
+    """
+    parser = OneLineParser(prog=f"yolo-slim {name}")
+    both = {**declared_options(SEGMENT[name]), **declared_options(f"{name}.py")}
+    for flags, kwargs in both.values():
+        parser.add_argument(*flags, **kwargs)
+    parser.set_defaults(weights=[], data=None)
+    opt = parser.parse_args(argv)
+    for file in opt.weights if isinstance(opt.weights, list) else [opt.weights]:
+        if Path(file).suffix == ".pt":
+            check_file(file, file, CHECKPOINT)
+    if opt.data is not None:
+        check_data_file(opt.data)
+
+
+def names_given(
+    opt: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None]
+) -> list[str]:
+    """The options of ours that were given, as the command line calls them.
+
+    Args:
+        opt: what was parsed.
+        add: adds our options to a parser.
+    """
+    parser = argparse.ArgumentParser()
+    add(parser)
+    ours = vars(parser.parse_args([]))
+    return [f"--{n.replace('_', '-')}" for n, unset in ours.items() if getattr(opt, n) != unset]
