@@ -45,7 +45,7 @@ from yolo_slim.host.head import with_classes
 from yolo_slim.host.options import HYP
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning.recover.statistics import match_statistics_
-from yolo_slim.runs import to_cut
+from yolo_slim.runs import checkpoint_to_cut
 
 IMGSZ, IMAGES, TIMES = 320, 128, (1, 2)
 WEIGHTS = SHARED / "weights" / "yolov5n.pt"
@@ -170,7 +170,7 @@ def four(work: Work) -> Path:
     half = work.cell.epochs // 2
     options = ["--st", "--macs", work.cell.macs - 0.005, "--round-to", 8, "--no-probe"]
     options += ["--weights", WEIGHTS]
-    sparse = to_cut(work.train("sparse", *options, name="sparse", epochs=half))
+    sparse = checkpoint_to_cut(work.train("sparse", *options, name="sparse", epochs=half))
     cut = work.command("prune", "--weights", sparse, name="cut") / "pruned.pt"
     return work.finetuned(cut, work.cell.epochs - half)
 
@@ -181,7 +181,14 @@ def seed_method(work: Work) -> Path:
     half = work.cell.epochs // 2
     options = ["--st", "--sr", 0.2, "--bias-sr", 0.2, "--weights", WEIGHTS, "--no-probe"]
     run = work.train("sparse", *options, name="sparse", epochs=half, first=UNGUARDED)
-    options = ["--weights", to_cut(run), "--macs", work.cell.macs - 0.005, "--round-to", 1]
+    options = [
+        "--weights",
+        checkpoint_to_cut(run),
+        "--macs",
+        work.cell.macs - 0.005,
+        "--round-to",
+        1,
+    ]
     cut = work.command("prune", *options, "--recover", "none", name="cut") / "pruned.pt"
     return work.finetuned(cut, work.cell.epochs - half, "--hints", "none")
 

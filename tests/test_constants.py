@@ -20,7 +20,7 @@ from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.pruning.rebuild.parity import tensors
 from yolo_slim.pruning.rebuild.rebuild import rebuild
-from yolo_slim.pruning.recover.constants import move_constants_, sent
+from yolo_slim.pruning.recover.constants import constants_of, move_constants_
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ZOO = ["yolov5n", "segment/yolov5n-seg", "hub/yolov5s-ghost", "hub/yolov5-bifpn", "hub/yolov5-p2"]
@@ -139,7 +139,7 @@ def test_a_channel_that_varies_leaves_its_mean() -> None:
         model[1].weight[6] = 0
     draw = torch.Generator().manual_seed(0)
     z = torch.randn(200_000, generator=draw, dtype=torch.float64)
-    found = sent(model, graph, masks)["3"]
+    found = constants_of(model, graph, masks)["3"]
     assert torch.equal(found[:4], torch.zeros(4).double())
     for channel in (4, 5, 6, 7):
         value = model[2](model[1].weight[channel] * z + model[1].bias[channel]).mean()

@@ -27,7 +27,7 @@ from yolo_slim.sparsify.monitor import AUTO, HISTOGRAMS, MORE_EPOCHS, SparsityMo
 from yolo_slim.sparsify.plot import draw_sparsity, plot_sparsity
 from yolo_slim.sparsify.readiness import QUANTILES, Kept, Sparsity, gammas, start_medians
 from yolo_slim.sparsify.table import COLUMNS, older_start, read_sparsity, write_sparsity
-from yolo_slim.sparsify.verdict import line, pace, ready, verdict, way
+from yolo_slim.sparsify.verdict import line, pace, share_worth_cutting, verdict, way_done
 
 
 @pytest.fixture
@@ -375,11 +375,11 @@ def test_fixed_pace_ends_where_a_falling_learning_rate_does() -> None:
 
 
 def test_way() -> None:
-    assert way(falling(1.5, 0.75), 0.6) == 0.5  # of where it began
-    assert way(falling(0.5, 0.75), 0.6) == 0.25  # or of the median, whichever is larger
-    assert way(falling(1.0, 2.0), 0.6) == 0.0
-    assert way(falling(1.0, 1.0, near_zero=0.3), 0.6) == 0.5
-    assert way(falling(1.0, 1.0), 0.0) == 1.0
+    assert way_done(falling(1.5, 0.75), 0.6) == 0.5  # of where it began
+    assert way_done(falling(0.5, 0.75), 0.6) == 0.25  # or of the median, whichever is larger
+    assert way_done(falling(1.0, 2.0), 0.6) == 0.0
+    assert way_done(falling(1.0, 1.0, near_zero=0.3), 0.6) == 0.5
+    assert way_done(falling(1.0, 1.0), 0.0) == 1.0
 
 
 def test_lines() -> None:
@@ -466,4 +466,4 @@ def test_a_model_without_map_is_not_praised() -> None:
     ("near", "share"), [(0.6, 0.6), (0.595, 0.6), (0.58, 0.55), (0.12, 0.1), (0.09, 0.0)]
 )
 def test_what_is_ready_to_be_cut(near: float, share: float) -> None:
-    assert ready(falling(1.0, 0.5, near_zero=near), 0.6) == share
+    assert share_worth_cutting(falling(1.0, 0.5, near_zero=near), 0.6) == share

@@ -17,7 +17,7 @@ from yolo_slim.channels.rules import channel_graph
 from yolo_slim.cli import run
 from yolo_slim.errors import InputError
 from yolo_slim.host.outputs import apart
-from yolo_slim.pruning.activations import ready
+from yolo_slim.pruning.activations import evaluation_copy
 from yolo_slim.pruning.prune import prune
 from yolo_slim.pruning.recover import distill
 from yolo_slim.pruning.recover.distill import distill_, parts, relative_errors
@@ -39,7 +39,7 @@ def test_the_outputs_come_nearer(tiny_model: nn.Module) -> None:
     errors = []
     for _ in range(2):
         with torch.no_grad():
-            outputs = [ready(model)(fresh) for model in (slim, tiny_model)]
+            outputs = [evaluation_copy(model)(fresh) for model in (slim, tiny_model)]
         errors.append(float(relative_errors(*outputs)))
         if len(errors) == 1:
             assert distill_(slim, tiny_model, graph, found.masks, images(), steps=60) == 60

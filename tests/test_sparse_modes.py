@@ -17,7 +17,7 @@ from yolo_slim.cli import run
 from yolo_slim.commands import prune, sparse
 from yolo_slim.host import checkpoint, hooks, training
 from yolo_slim.host.training import Run
-from yolo_slim.runs import to_cut
+from yolo_slim.runs import checkpoint_to_cut
 from yolo_slim.sparsify.schedule import learning_rates
 from yolo_slim.sparsify.session import SparseSession
 
@@ -230,11 +230,11 @@ def test_best_is_as_sparse_as_last(
         assert saved == {**dict.fromkeys(range(held)), held: held}
         assert epochs_of(folder / "sparsity.csv") == list(range(EPOCHS))
         assert saved_zeros(best, watch.names) == saved_zeros(last, watch.names) > 0.4
-        assert to_cut(folder) == best
+        assert checkpoint_to_cut(folder) == best
     else:  # the host's own: it stops early, and best.pt is of the first epoch
         assert saved == {0: None}
         assert epochs_of(folder / "sparsity.csv") == [0, 1, 2]
-        assert to_cut(folder) == last
+        assert checkpoint_to_cut(folder) == last
 
 
 def test_prune_takes_what_is_zero(argv: list[str], capsys: pytest.CaptureFixture) -> None:

@@ -31,7 +31,7 @@ from yolo_slim.deploy.stock import PLAIN as HOSTS
 from yolo_slim.deploy.stock import names, stock, to_stock
 from yolo_slim.errors import CheckFailed
 from yolo_slim.extensions import admit
-from yolo_slim.host import checkpoint
+from yolo_slim.host import classes
 from yolo_slim.host.checkpoint import safe_loading
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION
@@ -363,7 +363,7 @@ def test_the_model_is_left_as_it_is(models: dict, image: torch.Tensor) -> None:
 
 
 def test_each_class_of_ours_has_one_of_yolov5() -> None:
-    ours = {cls for cls in checkpoint._OURS if cls.__module__.startswith("yolo_slim.")}
+    ours = {cls for cls in classes.OURS.values() if cls.__module__.startswith("yolo_slim.")}
     assert set(HOSTS) == ours
     assert all(issubclass(cls, plain) for cls, plain in HOSTS.items())
 

@@ -52,23 +52,23 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
         raise InputError(f"--modules {path}", got, "a file name of its own")
     made = dict(RULES), dict(CRITERIA)
     module = known or _import(path)
-    found = [
+    own = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, nn.Module)
         and value.__module__ == module.__name__
     ]
-    if not found and made == (RULES, CRITERIA) and known is None:
+    if not own and made == (RULES, CRITERIA) and known is None:
         del sys.modules[path.stem]
         got = "no nn.Module class in it, no rule and no criterion"
         raise InputError(f"--modules {path}", got, "at least one")
-    for cls in found:
+    for cls in own:
         if hasattr(yolo, cls.__name__) and ADMITTED.get(cls.__name__) is not cls:
             got = f"a class {cls.__name__}, a name of YOLOv5's own"
             raise InputError(f"--modules {path}", got, "another name")
-    ADMITTED.update({cls.__name__: cls for cls in found})
-    return found
+    ADMITTED.update({cls.__name__: cls for cls in own})
+    return own
 
 
 def _import(path: Path) -> Any:

@@ -72,8 +72,8 @@ def check_writable(folder: str | Path) -> None:
 def shipped(name: str) -> Path:
     """A file of cfg/ or data/: beside the package in a clone, inside it when installed."""
     package = Path(__file__).resolve().parent
-    found = [base / name for base in (package.parent, package) if (base / name).is_file()]
-    return found[0] if found else package.parent / name
+    candidates = [base / name for base in (package.parent, package) if (base / name).is_file()]
+    return candidates[0] if candidates else package.parent / name
 
 
 def read_mapping(path: str | Path, expected: str) -> dict[str, Any]:

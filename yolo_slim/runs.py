@@ -23,28 +23,28 @@ def newest(pattern: str, *, where: str, made_by: str, beside: str = "") -> Path:
     Raises:
         InputError: there is none.
     """
-    found = [
+    files = [
         p
         for p in Path("runs").glob(pattern)
         if not beside or (p.parent / beside).is_file() or (p.parent.parent / beside).is_file()
     ]
-    if not found:
+    if not files:
         got = "no file named and none found in runs/"
         raise InputError(where, got, f"a file, or run {made_by}")
-    return max(found, key=lambda p: p.stat().st_mtime)
+    return max(files, key=lambda p: p.stat().st_mtime)
 
 
 def sparse_run(*, where: str, made_by: str) -> Path:
-    """What to cut of the newest sparse training: see `to_cut`.
+    """What to cut of the newest sparse training: see `checkpoint_to_cut`.
 
     Raises:
         InputError: there is none.
     """
     last = newest("**/weights/last.pt", where=where, made_by=made_by, beside="sparsity.csv")
-    return to_cut(last.parent.parent)
+    return checkpoint_to_cut(last.parent.parent)
 
 
-def to_cut(folder: Path) -> Path:
+def checkpoint_to_cut(folder: Path) -> Path:
     """Which checkpoint of a sparse training is to be cut.
 
     With --sr auto best.pt is of an epoch that is as sparse as the last one, see `SparseSession`;

@@ -131,9 +131,9 @@ def check_zeros(model: nn.Module, masks: Mapping[str, torch.Tensor], where: str)
     Raises:
         CheckFailed: see above.
     """
-    found, named = masks_of(model), dict(model.named_parameters(remove_duplicate=False))
-    for key in {**masks, **found}:
-        if key not in found or key not in masks or not torch.equal(found[key], masks[key]):
+    own, named = masks_of(model), dict(model.named_parameters(remove_duplicate=False))
+    for key in {**masks, **own}:
+        if key not in own or key not in masks or not torch.equal(own[key], masks[key]):
             raise CheckFailed(f"{where}: the mask of {key} is not that of the training's start")
         alive = int(named[key].detach().cpu()[~masks[key]].count_nonzero())
         if alive:
@@ -190,11 +190,11 @@ def unpack_(model: nn.Module) -> None:
     Raises:
         InputError: the masks do not fit the model.
     """
-    found = model.__dict__.pop(IN_FILE, None)
-    if found is None:
+    stored = model.__dict__.pop(IN_FILE, None)
+    if stored is None:
         return
     named = dict(model.named_parameters(remove_duplicate=False))
-    names, bits = found
+    names, bits = stored
     unknown = [name for name in names if name not in named]
     sizes = [named[name].numel() for name in names if name in named]
     if unknown or bits.dtype != torch.uint8 or bits.shape != (-(-sum(sizes) // 8),):

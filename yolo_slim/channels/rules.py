@@ -37,7 +37,29 @@ SIZED = (nn.Flatten,)  # how many channels come out is a matter of the image
 
 
 def rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
-    """Decorator: the function is the rule of these module types."""
+    """Decorator: the function is the rule of these module types.
+
+    A rule is called with a module, its name, the ids (C,) of the channels that it reads and the
+    `Tracer`; it returns the ids of its output. What is inside it is left to their rules (`walk`).
+
+    Example:
+        >>> from torch import nn
+        >>> from yolo_slim import channel_graph, rule, walk
+        >>> class Scaled(nn.Module):
+        ...     image = (3, 8, 8)
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+        ...         self.last = nn.Conv2d(4, 2, 1)
+        ...     def forward(self, x):
+        ...         return self.last(0.5 * self.layers(x))
+        >>> @rule(Scaled)
+        ... def scaled(module, name, x, tracer):
+        ...     x = walk(module.layers, f"{name}.layers", x, tracer)
+        ...     return walk(module.last, f"{name}.last", x, tracer)
+        >>> channel_graph(Scaled()).norms["layers.1"].readers
+        ('last',)
+    """
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(types, function))
@@ -52,14 +74,14 @@ def walk(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Any:
     Raises:
         InputError: a rule from outside the package fails, or returns what cannot be.
     """
-    found, name = RULES.get(type(module)), name.removeprefix(".")
-    if found is None:
+    apply_rule, name = RULES.get(type(module)), name.removeprefix(".")
+    if apply_rule is None:
         return tracer.dense(name, module, x)
     if not from_outside(type(module)):
-        return found(module, name, x, tracer)
+        return apply_rule(module, name, x, tracer)
     where = f"the rule of {type(module).__name__} for {name or 'the model'}"
     try:
-        out = found(module, name, x, tracer)
+        out = apply_rule(module, name, x, tracer)
     except InputError:
         raise
     except Exception as error:  # whatever the rule does
@@ -91,6 +113,19 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
     Raises:
         InputError: `residual` is none of the three, the layers do not fit together, or the model
             is none of those above.
+
+    Example:
+        >>> from yolo_slim import channel_graph
+        >>> from yolo_slim.files import shipped
+        >>> from yolo_slim.models.model import build_model
+        >>> model = build_model(shipped("cfg/yolov5n.yaml"))
+        >>> graph = channel_graph(model)
+        >>> graph.prunable_channels, graph.channels
+        (3712, 4752)
+        >>> graph.norms["model.0.bn"].readers
+        ('model.1.conv',)
+        >>> graph.norms["model.2.cv1.bn"].pinned
+        'added in model.2.m.0'
     """
     if residual not in RESIDUAL:
         raise InputError("residual", repr(residual), "skip, inner or group")
@@ -145,15 +180,15 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
     Raises:
         InputError: the model does not take the image that it names.
     """
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
 
     def look(name: str, shared: bool) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, torch.Tensor):
                 same = shared and output.shape[1] == inputs[0].shape[1]
-                found[name] = None if same else output.shape[1]
+                by_name[name] = None if same else output.shape[1]
             elif isinstance(output, list | tuple):
-                found[name] = [t.shape[1] for t in output if isinstance(t, torch.Tensor)]
+                by_name[name] = [t.shape[1] for t in output if isinstance(t, torch.Tensor)]
 
         return hook
 
@@ -184,7 +219,7 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return found
+    return by_name
 
 
 @rule(common.Conv, common.DWConv)

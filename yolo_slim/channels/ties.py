@@ -1,4 +1,4 @@
-"""A letter for each group of tied BatchNorms: names too long to repeat, in tables and pictures."""
+"""Groups of tied BatchNorms, and a letter for each in tables and pictures."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from collections.abc import Mapping
 from yolo_slim.channels.graph import Norm
 
 
-def tie_letters(norms: Mapping[str, Norm]) -> dict[str, str]:
-    """BN name to the letter of its group, A to Z, then AA; a BN that is not tied has none."""
-    found: dict[str, str] = {}
-    count = 0
+def tie_heads(norms: Mapping[str, Norm]) -> dict[str, str]:
+    """BN name to the first BN, in the order of the model, that it is tied to by any way.
+
+    A BN that is not tied is its own.
+    """
+    heads: dict[str, str] = {}
     for start in norms.values():
-        if not start.tied or start.name in found:
-            continue
-        letter, open_names = _letter(count), [start.name]
-        count += 1
+        open_names = [] if start.name in heads else [start.name]
         while open_names:
             name = open_names.pop()
-            if name not in found:
-                found[name] = letter
+            if name not in heads:
+                heads[name] = start.name
                 open_names += norms[name].tied
-    return found
+    return heads
+
+
+def tie_letters(norms: Mapping[str, Norm]) -> dict[str, str]:
+    """BN name to the letter of its group, A to Z, then AA: for display; others have none."""
+    heads = tie_heads(norms)
+    tied = list(dict.fromkeys(heads[name] for name, norm in norms.items() if norm.tied))
+    return {n: _letter(tied.index(h)) for n, h in heads.items() if norms[n].tied}
 
 
 def _letter(index: int) -> str:

@@ -199,12 +199,12 @@ def timed(
     """
     from yolo_slim.measure.latency import interleaved, torch_threads
 
-    found: dict[tuple[int, str], Latency] = {}
+    times: dict[tuple[int, str], Latency] = {}
     for runtime in opt.runtime:
         with torch_threads(opt.threads if runtime == "torch" else 1):
             part = {key: call for key, call in calls.items() if key[1] == runtime}
-            found |= interleaved(part, repeats=opt.repeats) if part else {}
-    return found
+            times |= interleaved(part, repeats=opt.repeats) if part else {}
+    return times
 
 
 def with_times(costs: Sequence[Measured], found: dict[tuple[int, str], Latency]) -> list[Measured]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runs import new_run, to_cut
+from yolo_slim.runs import checkpoint_to_cut, new_run
 
 SPARSE_EPOCHS, FINETUNE_EPOCHS, PERCENT = 22, 16, 0.6
 TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots"]
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     options = [*penalty, *training, *cfg, *epochs[0]]
     first = step(1, sparse, "train with sparsity", options)
-    options = ["--weights", str(to_cut(first)), "--percent", str(PERCENT), *data]
+    options = ["--weights", str(checkpoint_to_cut(first)), "--percent", str(PERCENT), *data]
     second = step(2, prune, "cut", options)
     options = ["--weights", str(second / "pruned.pt"), *training, *epochs[1]]
     third = step(3, finetune, "finetune", options)

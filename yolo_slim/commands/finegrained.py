@@ -135,10 +135,10 @@ def validate(
     """mAP before and after."""
     from yolo_slim.host.evaluate import evaluate
 
-    found = {}
+    accuracy = {}
     for name, model in models.items():
         print(f"Validating the model {name}")
-        found[name] = evaluate(
+        accuracy[name] = evaluate(
             model,
             data,
             imgsz=imgsz,
@@ -146,7 +146,7 @@ def validate(
             workers=opt.workers,
             device=opt.device,
         )
-    return found
+    return accuracy
 
 
 def time_both(models: dict[str, nn.Module], opt: argparse.Namespace, imgsz: int) -> dict[str, Any]:
@@ -155,9 +155,9 @@ def time_both(models: dict[str, nn.Module], opt: argparse.Namespace, imgsz: int)
     from yolo_slim.measure.latency import onnx_latency
 
     files = {name: to_onnx(model, imgsz=imgsz) for name, model in models.items()}
-    found = onnx_latency(files, imgsz=imgsz, threads=opt.threads, repeats=opt.repeats)
-    ratio = found["after"].median / found["before"].median
-    return {**{name: asdict(value) for name, value in found.items()}, "ratio": ratio}
+    times = onnx_latency(files, imgsz=imgsz, threads=opt.threads, repeats=opt.repeats)
+    ratio = times["after"].median / times["before"].median
+    return {**{name: asdict(value) for name, value in times.items()}, "ratio": ratio}
 
 
 def latency_text(latency: dict[str, Any], opt: argparse.Namespace, imgsz: int) -> str:

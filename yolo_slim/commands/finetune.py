@@ -50,8 +50,8 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         InputError: an option cannot be used.
     """
     if opt.weights is None and not opt.cfg:
-        found = newest("**/pruned.pt", where="--weights", made_by="prune.py")
-        opt.weights = str(found)
+        newest_cut = newest("**/pruned.pt", where="--weights", made_by="prune.py")
+        opt.weights = str(newest_cut)
     opt.weights = opt.weights or ""
     trained, nc, names, student = {}, None, {}, None
     if opt.cfg:
@@ -228,11 +228,11 @@ def check_shapes(model: nn.Module, expected: Mapping[str, tuple[int, ...]], wher
     Raises:
         CheckFailed: a tensor is missing, superfluous or of another shape.
     """
-    found = shapes(model)
-    for key in [*expected, *found]:
-        if found.get(key) != expected.get(key):
+    actual = shapes(model)
+    for key in [*expected, *actual]:
+        if actual.get(key) != expected.get(key):
             raise CheckFailed(
-                f"{where}: {key} is {found.get(key)}, the pruned model has {expected.get(key)}"
+                f"{where}: {key} is {actual.get(key)}, the pruned model has {expected.get(key)}"
             )
 
 

@@ -36,7 +36,7 @@ from yolo_slim.pruning.recover.table import ALL
 from yolo_slim.rounds.cut import RoundReport, cut_round
 from yolo_slim.rounds.plan import Leg, plan
 from yolo_slim.rounds.report import PICTURE, REPORT, write_report
-from yolo_slim.runs import new_run, newest, to_cut
+from yolo_slim.runs import checkpoint_to_cut, new_run, newest
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.trained import kept_of
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         check_options(opt)
         folder = new_run(opt.project, opt.name, opt.exist_ok)
         if opt.at_once:
-            save_model(ready(opt), folder / GIVEN)
+            save_model(model_to_cut(opt), folder / GIVEN)
         write_state(folder, opt, [])
     return run(opt, folder)
 
@@ -73,16 +73,16 @@ def resumed(place: Any) -> Path:
     """
     if place is True:
         made = "yolo-slim slim"
-        found = newest(f"**/{STATE}", where="--resume", made_by=made).parent
+        run_folder = newest(f"**/{STATE}", where="--resume", made_by=made).parent
     else:
         places = [p for p in (Path(place), *Path(place).parents) if (p / STATE).is_file()]
         if not places:
             got = f"no {STATE} there"
             raise InputError(f"--resume {place}", got, "the folder of a yolo-slim slim")
-        found = places[0]
-    if (found / REPORT).is_file():
-        raise InputError(f"--resume {found}", "a finished run", "one that was interrupted")
-    return found
+        run_folder = places[0]
+    if (run_folder / REPORT).is_file():
+        raise InputError(f"--resume {run_folder}", "a finished run", "one that was interrupted")
+    return run_folder
 
 
 def check_options(opt: argparse.Namespace) -> None:
@@ -133,7 +133,7 @@ def check_options(opt: argparse.Namespace) -> None:
     )
 
 
-def ready(opt: argparse.Namespace) -> nn.Module:
+def model_to_cut(opt: argparse.Namespace) -> nn.Module:
     """The model that is cut at once: that of --weights, with a head for the classes of the data."""
     return with_classes(load(opt.weights).model, class_names(opt), seed=opt.seed)
 
@@ -163,7 +163,7 @@ def run(opt: argparse.Namespace, folder: Path) -> Path:
             epoch = sum(each.epochs for each in legs[: number + 1])
             training.LOGGER.info(f"\nslim: cut {number + 1} of {opt.rounds}, after {epoch} epochs")
             report = cut(opt, folder, source_of(folder, place), number, leg, epoch)
-            training.LOGGER.info(said(report))
+            training.LOGGER.info(round_line(report))
             write_state(folder, opt, [*done, report.as_dict()])
     rounds = json.loads((folder / STATE).read_text())["rounds"]
     print(write_report(folder, opt, rounds, dense_file(folder), trainings))
@@ -174,7 +174,7 @@ def run(opt: argparse.Namespace, folder: Path) -> Path:
 
 def source_of(folder: Path, place: Path | None) -> Path:
     """What a cut takes: of the training before it, or the given model where there is none."""
-    return to_cut(place) if place else folder / GIVEN
+    return checkpoint_to_cut(place) if place else folder / GIVEN
 
 
 def dense_file(folder: Path) -> Path:
@@ -298,7 +298,7 @@ def write_state(folder: Path, opt: argparse.Namespace, rounds: list[dict[str, An
     write_aside(folder / STATE, json.dumps(content, indent=2).encode())
 
 
-def said(report: RoundReport) -> str:
+def round_line(report: RoundReport) -> str:
     """A round in a line."""
     left = report.macs[1] / report.macs[0]
     text = f"slim: MACs {giga(report.macs[0])} -> {giga(report.macs[1])} ({left:.1%})"

@@ -21,7 +21,7 @@ from yolo_slim.models import load
 from yolo_slim.models.model import build_heir, build_model
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.resume import resolve_resume_
-from yolo_slim.runs import to_cut
+from yolo_slim.runs import checkpoint_to_cut
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.monitor import CSV, PICTURE
 from yolo_slim.sparsify.penalty import SparsityPenalty
@@ -31,7 +31,7 @@ from yolo_slim.sparsify.session import SparseSession, rates_of
 from yolo_slim.sparsify.strategy import Fixed
 from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.thinning import Thinning
-from yolo_slim.sparsify.verdict import ready
+from yolo_slim.sparsify.verdict import share_worth_cutting
 from yolo_slim.weight_masks import hold_masks
 
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
@@ -186,10 +186,10 @@ def train(opt: argparse.Namespace, hooks: training.Hooks) -> Path:
 def next_step(session: SparseSession, folder: Path) -> str:
     """The cut that the training was for, or as much of it as costs little; empty for none."""
     assert session.penalty is not None and session.monitor is not None
-    share = ready(session.monitor.history, session.penalty.target)
+    share = share_worth_cutting(session.monitor.history, session.penalty.target)
     if not share:
         return ""
-    weights = to_cut(folder)
+    weights = checkpoint_to_cut(folder)
     text = f"python prune.py --weights {weights} --percent {share:.3g}"
     text += f" --data {load(weights).train['data']}"
     residual = session.penalty.norms.graph.residual

@@ -72,14 +72,14 @@ def compare(
     worst = np.zeros(3)
     for batch in batches:
         expected = [out.numpy() for out in model(torch.from_numpy(batch))[:outputs]]
-        found = list(exported(batch))
-        shapes = [[out.shape for out in outs] for outs in (expected, found)]
-        if shapes[0] != shapes[1] or not all(np.isfinite(out).all() for out in found):
+        actual = list(exported(batch))
+        shapes = [[out.shape for out in outs] for outs in (expected, actual)]
+        if shapes[0] != shapes[1] or not all(np.isfinite(out).all() for out in actual):
             return Agreement(inf, inf, len(batch), inf if outputs == 2 else None)
-        error = np.abs(expected[0] - found[0])
+        error = np.abs(expected[0] - actual[0])
         masks = 0.0
         if outputs == 2:
-            pairs = [(expected[0][..., end:], found[0][..., end:]), (expected[1], found[1])]
+            pairs = [(expected[0][..., end:], actual[0][..., end:]), (expected[1], actual[1])]
             masks = max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs)
         worst = np.maximum(worst, [error[..., :4].max(), error[..., 4:end].max(), masks])
     boxes, scores, mask = worst.tolist()

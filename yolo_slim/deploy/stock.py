@@ -109,8 +109,12 @@ def names(content: bytes | Path) -> list[str]:
     """Every class and function that a .pt file names, sorted; nothing is loaded."""
     with zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content) as archive:
         inside = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        found = pickletools.genops(archive.read(inside))  # of protocol 2: GLOBAL is how it names
-        return sorted({str(arg).replace(" ", ".") for op, arg, _ in found if op.name == "GLOBAL"})
+        operations = pickletools.genops(
+            archive.read(inside)
+        )  # of protocol 2: GLOBAL is how it names
+        return sorted(
+            {str(arg).replace(" ", ".") for op, arg, _ in operations if op.name == "GLOBAL"}
+        )
 
 
 _Pickler: Any = pickle._Pickler  # in Python: the one in C does not ask save_global

@@ -107,9 +107,9 @@ class Hints:
 
     def mean(self) -> float:
         """Mean error over the batches since the last call, a share of the energy of the maps."""
-        found = self._sum / max(self._count, 1)
+        average = self._sum / max(self._count, 1)
         self._sum, self._count = 0.0, 0
-        return found
+        return average
 
     def _look(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self._images = inputs[0]
@@ -135,7 +135,7 @@ def kept_channels(
     Raises:
         InputError: a layer of the student has other channels than the cut left of the source.
     """
-    found: dict[str, torch.Tensor] = {}
+    kept: dict[str, torch.Tensor] = {}
     theirs = {n: m for n, m in source.named_modules() if isinstance(m, common.Conv)}
     for name, conv in student.named_modules():
         if not isinstance(conv, common.Conv):
@@ -147,5 +147,5 @@ def kept_channels(
             got = f"{channels} channels in {bn}"
             wanted = f"the model that was cut, with {len(mask)} there"
             raise InputError("the source of the hints", got, wanted)
-        found[name] = mask.nonzero().flatten()
-    return found
+        kept[name] = mask.nonzero().flatten()
+    return kept

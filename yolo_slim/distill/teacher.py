@@ -132,9 +132,9 @@ class Teacher:
 
     def means(self) -> dict[str, float]:
         """The parts, multiplied with their gains, as means over the batches since the last call."""
-        found = {n: self.gains[n] * self.sums[n] / max(self.count, 1) for n in PARTS}
+        averages = {n: self.gains[n] * self.sums[n] / max(self.count, 1) for n in PARTS}
         self.sums, self.count = dict.fromkeys(PARTS, 0.0), 0
-        return found
+        return averages
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs: the adapters."""

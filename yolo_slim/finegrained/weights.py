@@ -49,10 +49,10 @@ def smallest(weight: torch.Tensor, count: int) -> torch.Tensor:
         return torch.zeros_like(weight, dtype=torch.bool)
     size = weight.detach().abs().flatten()
     threshold = size.kthvalue(count).values
-    found = size < threshold
+    mask = size < threshold
     equal = (size == threshold).nonzero().flatten()
-    found[equal[: count - int(found.sum())]] = True
-    return found.view_as(weight)
+    mask[equal[: count - int(mask.sum())]] = True
+    return mask.view_as(weight)
 
 
 class Magnitude(torch_prune.BasePruningMethod):
@@ -114,12 +114,12 @@ def sparsify_(
                 _cut_(layer, shares[name], method)
         _cut_together_([layers[name] for name in together], sparsity)
     masks = masks_of(bake_(model))
-    found = []
+    rows = []
     for name, layer in layers.items():
         mask = masks.get(f"{name}.weight")
         zeros = 0 if mask is None else int((~mask).sum())
-        found.append(LayerSparsity(name, layer.weight.numel(), zeros, shares[name]))
-    return SparsityReport(method, tuple(found))
+        rows.append(LayerSparsity(name, layer.weight.numel(), zeros, shares[name]))
+    return SparsityReport(method, tuple(rows))
 
 
 def weight_layers(model: nn.Module) -> dict[str, Any]:
@@ -128,13 +128,15 @@ def weight_layers(model: nn.Module) -> dict[str, Any]:
     Raises:
         InputError: there is none, or one has weights that are not finite.
     """
-    found = {name: module for name, module in model.named_modules() if isinstance(module, LINEAR)}
-    if not found:
+    weighted = {
+        name: module for name, module in model.named_modules() if isinstance(module, LINEAR)
+    }
+    if not weighted:
         raise InputError("model", "no conv or linear layer", "at least one")
-    for name, layer in found.items():
+    for name, layer in weighted.items():
         if not layer.weight.isfinite().all():
             raise InputError(name, "weights that are not finite", "numbers")
-    return found
+    return weighted
 
 
 def own_shares(names: Collection[str], ratios: Mapping[str, float]) -> dict[str, float]:
@@ -143,11 +145,11 @@ def own_shares(names: Collection[str], ratios: Mapping[str, float]) -> dict[str,
     Raises:
         InputError: a glob matches nothing, or a share is not in [0, 1).
     """
-    found: dict[str, float] = {}
+    by_layer: dict[str, float] = {}
     for glob, share in ratios.items():
         check_share(f"ratio of {glob}", share, one=False)
-        found.update(dict.fromkeys(matching(names, str(glob), "ratio", "a conv"), float(share)))
-    return found
+        by_layer.update(dict.fromkeys(matching(names, str(glob), "ratio", "a conv"), float(share)))
+    return by_layer
 
 
 def _cut_(layer: Any, share: float, method: Method) -> None:

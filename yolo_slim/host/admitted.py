@@ -20,11 +20,11 @@ def admitted(name: str) -> type[nn.Module] | None:
     Args:
         name: such as "models.common.CBAM", or the name of a module class of torchvision.
     """
-    found: Any = ADMITTED.get(name.rpartition(".")[2])
-    if found is None and _TORCHVISION.fullmatch(name):
+    cls: Any = ADMITTED.get(name.rpartition(".")[2])
+    if cls is None and _TORCHVISION.fullmatch(name):
         try:
             module, _, title = name.rpartition(".")
-            found = getattr(import_module(module), title, None)
+            cls = getattr(import_module(module), title, None)
         except ImportError:
             return None
-    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+    return cls if isinstance(cls, type) and issubclass(cls, nn.Module) else None

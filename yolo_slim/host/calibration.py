@@ -69,6 +69,21 @@ def calibrate(
     Raises:
         InputError: an argument is out of range; no images, or none that can be read; no labels at
             all, labels of other classes than the model's, or boxes for a segmentation model.
+
+    Example:
+        >>> import yaml
+        >>> from yolo_slim import calibrate
+        >>> from yolo_slim.host.data import read_data
+        >>> from yolo_slim.shapes import NAMES, make_shapes
+        >>> folder = make_shapes("shapes", train=6, val=1, size=64)
+        >>> sets = {"path": str(folder), "train": "images/train", "val": "images/val"}
+        >>> _ = open("shapes.yaml", "w").write(yaml.safe_dump({**sets, "names": list(NAMES)}))
+        >>> from yolo_slim.files import shipped
+        >>> from yolo_slim.models.model import build_model
+        >>> model = build_model(shipped("cfg/yolov5n.yaml"))
+        >>> images = calibrate(read_data("shapes.yaml"), model, imgsz=64, images=4, labels=False)
+        >>> images.images, images.batches[0][0].shape
+        (4, torch.Size([4, 3, 64, 64]))
     """
     for name, value, least in (
         ("images", images, 1),
@@ -82,15 +97,15 @@ def calibrate(
     nc = model.model[-1].nc
     if labels and data["nc"] != nc:
         raise InputError(where, f"{data['nc']} classes", f"the {nc} of the model")
-    found = image_files(data, split)
-    if not found:
+    files = image_files(data, split)
+    if not files:
         raise InputError(where, "no images", "at least one image")
-    order = np.random.default_rng(seed).permutation(len(found))[:images]
+    order = np.random.default_rng(seed).permutation(len(files))[:images]
     task = task_of_model(model)
     extra = {"mask_downsample_ratio": MASK_RATIO, "overlap_mask": True}
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "calibration.txt"
-        listed.write_text("\n".join(str(found[i]) for i in sorted(order)))
+        listed.write_text("\n".join(str(files[i]) for i in sorted(order)))
         chosen = {**data, split: str(listed)}
         check_classes(chosen, (split,))
         if task is SEGMENTATION:  # the loader makes masks of outlines, whoever looks at them
@@ -116,7 +131,7 @@ def calibrate(
         except Exception as error:  # the host raises any where images cannot be read
             text = " ".join(str(error).split())[:160]
             raise InputError(where, f"cannot be read ({text})", "images with labels") from error
-    source = f"{len(dataset)} of {len(found)} images of {where}"
+    source = f"{len(dataset)} of {len(files)} images of {where}"
     loss = training_loss(model, imgsz) if labels else None
     return Calibration(batches, loss, source, compare=partial(apart, nc=nc))
 

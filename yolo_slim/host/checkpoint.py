@@ -102,8 +102,8 @@ def _allow_list(ours: tuple[type[nn.Module], ...]) -> list[unpickle.Pair]:
 
 
 def _classes(module: Any) -> list[type[nn.Module]]:
-    found = {v for v in vars(module).values() if isinstance(v, type) and issubclass(v, nn.Module)}
-    return sorted(found, key=lambda cls: cls.__name__)
+    classes = {v for v in vars(module).values() if isinstance(v, type) and issubclass(v, nn.Module)}
+    return sorted(classes, key=lambda cls: cls.__name__)
 
 
 @contextmanager
@@ -133,8 +133,8 @@ def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
 def refused_name(error: Exception) -> str | None:
     """The global that torch.load refused, from its message."""
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    found = re.search(r"GLOBAL ([\w.]+)", text) or re.search(r"global ([\w.]+) ", text)
-    return found[1] if found else None
+    match = re.search(r"GLOBAL ([\w.]+)", text) or re.search(r"global ([\w.]+) ", text)
+    return match[1] if match else None
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -186,6 +186,15 @@ def load(path: str | Path) -> Checkpoint:
 
     Raises:
         InputError: see `read`; also a classification model, a fused one, bare weights.
+
+    Example:
+        >>> from yolo_slim import load, save
+        >>> from yolo_slim.files import shipped
+        >>> from yolo_slim.models.model import build_model
+        >>> model = build_model(shipped("cfg/yolov5n.yaml"))
+        >>> checkpoint = load(save(model, "dense.pt"))
+        >>> len(checkpoint.names), checkpoint.yaml["width_multiple"]
+        (80, 0.25)
     """
     data = read(path)
     model = data.get("model") if data.get("ema") is None else data["ema"]

@@ -36,10 +36,10 @@ def read_data(path: str | Path | dict, download: bool = True) -> dict[str, Any]:
         return general.check_dataset(path, download)
     file = Path(path)
     if not file.is_file():
-        found = sorted(Path(general.ROOT).glob(f"data/{file.name}")) if str(path) else []
-        if not found:
+        known = sorted(Path(general.ROOT).glob(f"data/{file.name}")) if str(path) else []
+        if not known:
             raise InputError(file, "no such file", "a data yaml (path, train, val, names)")
-        file = found[0]
+        file = known[0]
     data = read_mapping(file, "a data yaml (path, train, val, names)")
     missing = [k for k in ("train", "val", "names") if not data.get(k)]
     if missing:
@@ -84,14 +84,14 @@ def check_data(path: str | Path, nc: int | None = None, splits: tuple[str, ...] 
 def images(data: dict[str, Any], split: str = "val") -> list[Path]:
     """The image files of a split: of folders, of lists of files, in sorted order."""
     entries = data.get(split) or []
-    found: list[Path] = []
+    files: list[Path] = []
     for entry in map(Path, entries if isinstance(entries, list) else [entries]):
         if entry.is_dir():
-            found += (p for p in entry.rglob("*.*") if p.suffix[1:].lower() in IMG_FORMATS)
+            files += (p for p in entry.rglob("*.*") if p.suffix[1:].lower() in IMG_FORMATS)
         elif entry.is_file():
             lines = [Path(line) for line in entry.read_text().split("\n") if line.strip()]
-            found += (p if p.is_absolute() else entry.parent / p for p in lines)
-    return sorted(p for p in found if p.is_file())
+            files += (p if p.is_absolute() else entry.parent / p for p in lines)
+    return sorted(p for p in files if p.is_file())
 
 
 def label_rows(

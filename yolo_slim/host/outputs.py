@@ -70,5 +70,5 @@ def apart(student: Any, teacher: Any, nc: int) -> torch.Tensor:
         student, teacher: raw maps, of a segmentation model with its masks, which are not compared.
         nc: number of classes.
     """
-    found = output_parts(maps(student), maps(teacher), nc)
-    return torch.stack([GAINS[name] * value for name, value in found.items()]).sum()
+    parts = output_parts(maps(student), maps(teacher), nc)
+    return torch.stack([GAINS[name] * value for name, value in parts.items()]).sum()

@@ -36,12 +36,12 @@ def declared_options(script: str) -> dict[str, Arguments]:
     Args:
         script: such as "segment/train.py".
     """
-    found: dict[str, Arguments] = {}
+    declared: dict[str, Arguments] = {}
 
     class Recorder(argparse.ArgumentParser):
         def add_argument(self, *flags: Any, **kwargs: Any) -> argparse.Action:
             action = super().add_argument(*flags, **kwargs)
-            found[action.dest] = (flags, kwargs)
+            declared[action.dest] = (flags, kwargs)
             return action
 
         def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +54,7 @@ def declared_options(script: str) -> dict[str, Arguments]:
     exec(compile(module, str(file), "exec"), names)  # the host's own code, as an import runs it
     with suppress(StopIteration):
         names["parse_opt"]()  # type: ignore[operator]
-    return {name: arguments for name, arguments in found.items() if name != "help"}
+    return {name: arguments for name, arguments in declared.items() if name != "help"}
 
 
 def is_parse_opt(node: ast.stmt) -> bool:

@@ -9,7 +9,7 @@ again as the host resumes an interrupted run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -33,7 +33,7 @@ from yolo_slim.host.loops import (
     keep_rows,
     segment_logger,
 )
-from yolo_slim.host.options import task_of
+from yolo_slim.host.options import BuildModel, task_of
 from yolo_slim.host.tasks import SEGMENTATION
 
 from yolov5.utils import loggers  # isort: skip
@@ -41,7 +41,6 @@ from yolov5.utils.callbacks import Callbacks  # isort: skip
 
 __all__ = ["LOGGER", "RESULTS", "Callbacks", "Hooks", "Run", "train"]
 
-BuildModel = Callable[..., nn.Module]
 RESULTS = "results.csv"  # the host's, one row an epoch
 
 

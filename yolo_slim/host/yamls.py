@@ -132,5 +132,5 @@ def activation_text(module: nn.Module) -> str:
 def _is_module(name: str, namespace: dict) -> bool:
     if not _NAME.fullmatch(name) or name in _NOT_LAYERS:
         return False
-    found = getattr(nn, name[3:], None) if name.startswith("nn.") else namespace.get(name)
-    return isinstance(found, type) and issubclass(found, nn.Module)
+    cls = getattr(nn, name[3:], None) if name.startswith("nn.") else namespace.get(name)
+    return isinstance(cls, type) and issubclass(cls, nn.Module)

@@ -132,12 +132,12 @@ def inferred_shapes(file: OnnxFile, shape: tuple[int, int, int, int]) -> Shapes:
         value.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    found = dict(stored)
+    shapes = dict(stored)
     for value in (*graph.input, *graph.value_info, *graph.output):
         dims = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            found[value.name] = tuple(d.dim_value for d in dims)
-    return found
+            shapes[value.name] = tuple(d.dim_value for d in dims)
+    return shapes
 
 
 def parameters(graph: Any) -> dict[str, int]:

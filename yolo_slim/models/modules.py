@@ -202,8 +202,8 @@ def spec(module: nn.Module, activation: str, kept: Kept) -> tuple[str, Spec] | N
     if type(module) not in SPECS or set(activations(module).values()) - {activation}:
         return None
     name, read = SPECS[type(module)]
-    found = read(module, kept)
-    return None if found is None else (name, found)
+    written = read(module, kept)
+    return None if written is None else (name, written)
 
 
 def _whole(value: float) -> int | float:

@@ -26,7 +26,7 @@ from yolo_slim.calibration import Calibration
 from yolo_slim.host.image import is_detector
 
 POSITIONS = 64  # output positions an image and conv
-MEMORY = 1 << 30  # bytes of Gram matrices that are held at a time
+GRAM_MEMORY = 1 << 30  # bytes of Gram matrices that are held at a time
 Look = Callable[[Any, torch.Tensor], None]  # a conv and what it reads
 
 
@@ -37,7 +37,7 @@ def grams(
     *,
     positions: int | None = POSITIONS,
     seed: int = 0,
-    memory: int = MEMORY,
+    memory: int = GRAM_MEMORY,
     centred: bool = False,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The Gram matrices of what some convs read.
@@ -86,7 +86,7 @@ def watch(
         batches: images, (n, C, h, w) each.
         desc: of the progress bar.
     """
-    copy = model if copied else ready(model)
+    copy = model if copied else evaluation_copy(model)
     first = next(copy.parameters())
     total = len(looks) * len(batches)
     with tqdm(total=total, desc=desc, unit="conv", leave=False, disable=not total) as bar:
@@ -101,7 +101,7 @@ def watch(
             copy(images.to(first))
 
 
-def ready(model: nn.Module) -> nn.Module:
+def evaluation_copy(model: nn.Module) -> nn.Module:
     """A copy in eval mode; of a detector that does not decode boxes, which takes most memory."""
     copy = deepcopy(model).eval()
     if is_detector(copy):
@@ -124,10 +124,10 @@ class _Sum:
         self.count += len(read)
 
     def matrix(self, centred: bool) -> torch.Tensor:
-        found, count = self.total, max(self.count, 1)
+        total, count = self.total, max(self.count, 1)
         if centred:
-            found.addr_(self.sum, self.sum, alpha=-1 / count)
-        return found.div_(count)
+            total.addr_(self.sum, self.sum, alpha=-1 / count)
+        return total.div_(count)
 
 
 def generator(seed: int, name: str) -> torch.Generator:

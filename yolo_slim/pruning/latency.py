@@ -59,8 +59,8 @@ def search_latency(
                 least = share = _smallest(masks_at, share, error)
                 masks = masks_at(share)
             pruned = to_onnx(rebuild(model, graph, masks), imgsz=imgsz)
-            found = onnx_latency({"dense": dense, "pruned": pruned}, imgsz=imgsz, threads=threads)
-            ratio = found["pruned"].median / found["dense"].median
+            times = onnx_latency({"dense": dense, "pruned": pruned}, imgsz=imgsz, threads=threads)
+            ratio = times["pruned"].median / times["dense"].median
             seen[share] = ratio
             bar.set_postfix_str(f"{share:.2f} of MACs takes {ratio:.2f} of the time")
             bar.update()

@@ -115,6 +115,15 @@ def prune(
         InputError: an argument is out of range, a target cannot be reached, or calibration images
             are missing.
         ParityError: the result does not compute what it should: nothing is returned.
+
+    Example:
+        >>> from yolo_slim import prune
+        >>> from yolo_slim.files import shipped
+        >>> from yolo_slim.models.model import build_model
+        >>> model = build_model(shipped("cfg/yolov5n.yaml"))
+        >>> pruned = prune(model.eval(), macs=0.5, criterion="l2", imgsz=64)
+        >>> round(pruned.report.after.macs / pruned.report.before.macs, 1), pruned.parity.holds
+        (0.5, True)
     """
     target = Target.of(percent=percent, macs=macs, params=params, size_mb=size_mb, latency=latency)
     options = CutOptions(
@@ -376,6 +385,15 @@ def save(pruned: Pruned | nn.Module, path: str | Path) -> Path:
 
     Raises:
         InputError: the file cannot be written; an old one stays whole.
+
+    Example:
+        >>> from yolo_slim import load, prune, save
+        >>> from yolo_slim.files import shipped
+        >>> from yolo_slim.models.model import build_model
+        >>> model = build_model(shipped("cfg/yolov5n.yaml"))
+        >>> file = save(prune(model.eval(), 0.3, criterion="l2", imgsz=64), "pruned.pt")
+        >>> type(load(file).model).__name__
+        'ModelPruned'
     """
     model = pruned.model if isinstance(pruned, Pruned) else pruned
     return checkpoint.save_model(model, path)

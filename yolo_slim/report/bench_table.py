@@ -40,8 +40,8 @@ class Measured:
 
     def as_dict(self, first: Measured) -> dict[str, Any]:
         """For --json: with `left`, the shares of the first model."""
-        found = asdict(self) | {"file": str(self.file), "left": self.left(first)}
-        return found if self.layers else {k: v for k, v in found.items() if k != "layers"}
+        content = asdict(self) | {"file": str(self.file), "left": self.left(first)}
+        return content if self.layers else {k: v for k, v in content.items() if k != "layers"}
 
 
 def bench_tables(models: Sequence[Measured], runtimes: Sequence[str]) -> str:

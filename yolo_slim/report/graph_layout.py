@@ -144,8 +144,8 @@ def find_links(layers: Sequence[LayerView]) -> tuple[Link, ...]:
     spans = sorted(readers.items(), key=lambda item: (item[1][-1] - item[0], item[0]))
     lanes: list[list[tuple[int, int]]] = []
     links = []
-    for source, found in spans:
-        end = found[-1]
+    for source, ends in spans:
+        end = ends[-1]
         free = (
             i
             for i, taken in enumerate(lanes)
@@ -155,5 +155,5 @@ def find_links(layers: Sequence[LayerView]) -> tuple[Link, ...]:
         if lane == len(lanes):
             lanes.append([])
         lanes[lane].append((source, end))
-        links.append(Link(source, tuple(found), lane))
+        links.append(Link(source, tuple(ends), lane))
     return tuple(links)

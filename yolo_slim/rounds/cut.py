@@ -61,18 +61,18 @@ def cut_round(
     """
     saved = load(source)
     accuracy = {"before": judge(saved.model)} if judge else {}
-    found = prune(
+    pruned = prune(
         saved.model,
         calibration=calibration,
         judge=judge,
         imgsz=imgsz,
         **options,
     )
-    found.model.ancestry[-1]["weights"] = str(source.absolute())
-    save_model(found.model, target, opt=saved.train or None)
-    accuracy |= found.recovery.steps
-    recovered = found.recovery.accuracy
-    cut = found.report
+    pruned.model.ancestry[-1]["weights"] = str(source.absolute())
+    save_model(pruned.model, target, opt=saved.train or None)
+    accuracy |= pruned.recovery.steps
+    recovered = pruned.recovery.accuracy
+    cut = pruned.report
     return RoundReport(
         epoch,
         (cut.before.macs, cut.after.macs),

@@ -51,7 +51,9 @@ def write_report(
     )
     before, after = (cost(model, imgsz) for model in (dense, slim))
     files = {"dense": to_onnx(dense, imgsz=imgsz), "slim": to_onnx(slim, imgsz=imgsz)}
-    times = {name: found.median for name, found in onnx_latency(files, imgsz=imgsz).items()}
+    times = {
+        name: each_latency.median for name, each_latency in onnx_latency(files, imgsz=imgsz).items()
+    }
     content = {
         "rounds": list(rounds),
         "params": [before.params, after.params],
@@ -68,12 +70,12 @@ def write_report(
 
 def rounds_table(rounds: Rounds) -> str:
     """A row a round: when, what is left, and mAP50-95 before the cut and after each step."""
-    found = [split_undone(each["accuracy"]) for each in rounds]
-    names = list(dict.fromkeys(name for steps in found for name in steps))
+    after_steps = [split_undone(each["accuracy"]) for each in rounds]
+    names = list(dict.fromkeys(name for steps in after_steps for name in steps))
     first, rows = rounds[0]["macs"][0], []
     for number, each in enumerate(rounds, 1):
         left = [ratio(each["macs"][1], first), ratio(each["params"][1], rounds[0]["params"][0])]
-        maps = [found[number - 1].get(name, "") for name in names]
+        maps = [after_steps[number - 1].get(name, "") for name in names]
         rows.append([str(number), str(each["epoch"]), *left, *maps])
     return table(["round", "after epoch", "MACs", "parameters", *names], rows, "mAP50-95")
 
@@ -100,15 +102,15 @@ def end_table(content: Mapping[str, Any], imgsz: int, accuracy: Accuracy) -> str
 
 def course(results: Path) -> list[tuple[float, float]]:
     """mAP50 and mAP50-95 (of boxes), epoch by epoch, of the host's results.csv."""
-    found = []
+    points = []
     with results.open() as file:
         for row in csv.DictReader(file, skipinitialspace=True):
             values = {key.strip(): value for key, value in row.items() if key}
             named = [k for k in values if k.startswith("metrics/mAP") and "(M)" not in k]
             fifty = next(k for k in named if "0.5:0.95" not in k)
             whole = next(k for k in named if "0.5:0.95" in k)
-            found.append((float(values[fifty]), float(values[whole])))
-    return found
+            points.append((float(values[fifty]), float(values[whole])))
+    return points
 
 
 def plot_rounds(epochs: Sequence[tuple[float, float]], rounds: Rounds, file: Path) -> Path:

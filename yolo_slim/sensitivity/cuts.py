@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
-from yolo_slim.channels.ties import tie_letters
+from yolo_slim.channels.ties import tie_heads
 from yolo_slim.finegrained.weights import magnitude_mask, weight_layers
 from yolo_slim.pruning.budget.choose import masks_by_percent
 from yolo_slim.pruning.masks import Masks, apply_masks_
@@ -70,9 +70,9 @@ def layers(model: nn.Module, graph: ChannelGraph, kind: str) -> list[Layer]:
     if kind == "weights":
         convs = weight_layers(model).items()
         return [Layer(kind, name, conv.weight.numel()) for name, conv in convs]
-    letters, tied = tie_letters(graph.norms), dict[str, list[str]]()
+    heads, tied = tie_heads(graph.norms), dict[str, list[str]]()
     for norm in graph.prunable:
-        tied.setdefault(letters.get(norm.name, norm.name), []).append(norm.name)
+        tied.setdefault(heads[norm.name], []).append(norm.name)
     return [
         Layer(kind, names[0], sum(graph.norms[n].channels for n in names), tuple(names))
         for names in tied.values()

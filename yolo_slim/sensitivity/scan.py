@@ -14,9 +14,8 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError
 from yolo_slim.host.evaluate import Accuracy
+from yolo_slim.pruning.budget.spread import Curve
 from yolo_slim.sensitivity.cuts import layers
-
-Curve = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,11 @@ class Scan:
 
     def by_layer(self, kind: str) -> dict[str, list[Row]]:
         """Layer name to its results, by rising share; layers in the order of the rows."""
-        found: dict[str, list[Row]] = {}
+        rows_of: dict[str, list[Row]] = {}
         for row in self.rows:
             if row.kind == kind:
-                found.setdefault(row.layer, []).append(row)
-        return {name: sorted(rows, key=lambda row: row.share) for name, rows in found.items()}
+                rows_of.setdefault(row.layer, []).append(row)
+        return {name: sorted(rows, key=lambda row: row.share) for name, rows in rows_of.items()}
 
     def losses(
         self,
@@ -111,7 +110,7 @@ class Scan:
             raise InputError(self.path, got, f"a scan of weights {ours}")
         if kind not in self.kinds:
             raise InputError(self.path, f"a scan of {', '.join(self.kinds)}", f"one of {kind}")
-        theirs, rows, found = self.settings["residual"], self.by_layer(kind), dict[str, Curve]()
+        theirs, rows, curves = self.settings["residual"], self.by_layer(kind), dict[str, Curve]()
         other = "" if theirs == graph.residual else f", as with --residual {graph.residual}"
         for layer in layers(model, graph, kind):
             measured = rows.get(layer.name, [])
@@ -127,8 +126,8 @@ class Scan:
                 raise InputError(f"{self.path}, {layer.name}", got, more)
             dense = getattr(self.dense, metric)
             curve = rising([(row.cut, dense - getattr(row, metric)) for row in measured])
-            found.update(dict.fromkeys(layer.norms or (layer.name,), curve))
-        return found
+            curves.update(dict.fromkeys(layer.norms or (layer.name,), curve))
+        return curves
 
     def __str__(self) -> str:
         return "\n\n".join(self._table(kind) for kind in self.kinds)
@@ -161,10 +160,10 @@ def rising(points: Sequence[tuple[float, float]]) -> Curve:
 
 def digest(model: nn.Module) -> str:
     """What tells a model's weights from others: 12 hex digits of SHA-256 over its state dict."""
-    found = sha256()
+    sha = sha256()
     for name, tensor in model.state_dict().items():
         value = tensor.detach().cpu()
         value = value.float() if value.is_floating_point() else value
-        found.update(f"{name} {tuple(value.shape)}".encode())
-        found.update(value.contiguous().numpy().tobytes())
-    return found.hexdigest()[:12]
+        sha.update(f"{name} {tuple(value.shape)}".encode())
+        sha.update(value.contiguous().numpy().tobytes())
+    return sha.hexdigest()[:12]

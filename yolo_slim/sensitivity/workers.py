@@ -66,8 +66,10 @@ class Job:
 
         def measure(cut: Cut) -> Row:
             layer, (copy, gone) = cut.layer, cut_model(model, cut)
-            found = validation(copy)
-            return Row(layer.kind, layer.name, layer.size, cut.share, gone, found.map50, found.map)
+            accuracy = validation(copy)
+            return Row(
+                layer.kind, layer.name, layer.size, cut.share, gone, accuracy.map50, accuracy.map
+            )
 
         return measure
 

@@ -16,7 +16,7 @@ from yolo_slim.sparsify.strategy import Fixed
 from yolo_slim.sparsify.thinning import Thinning
 from yolo_slim.sparsify.verdict import SLACK
 
-BETA_STEP = 0.1  # how far a step may move beta before it is said
+BETA_STEP = 0.1  # a step that moves beta by more than this is warned of
 
 
 def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:

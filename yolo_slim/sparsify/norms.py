@@ -13,6 +13,7 @@ from yolo_slim.channels.residual import Residual
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.errors import InputError
 from yolo_slim.pruning.budget.globs import kept_by
+from yolo_slim.sparsify.readiness import layer_median
 
 
 class PrunableNorms:
@@ -71,8 +72,8 @@ class PrunableNorms:
 
     def slopes(self, attribute: str) -> torch.Tensor:
         """The gradients of "weight" or "bias": a copy, (channels,), zeros where there is none."""
-        found = [getattr(module, attribute) for module in self.modules]
-        return torch.cat([torch.zeros_like(p) if p.grad is None else p.grad for p in found])
+        parameters = [getattr(module, attribute) for module in self.modules]
+        return torch.cat([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
 
     @torch.no_grad()
     def scale_(self, attribute: str, factor: torch.Tensor) -> None:
@@ -87,9 +88,8 @@ class PrunableNorms:
 
     def medians(self) -> torch.Tensor:
         """(channels,) median |gamma| of each channel's BN; 1 where that is zero."""
-        parts = self.flat("weight").abs().split(self.sizes)
-        medians = torch.stack([part.median() for part in parts])
-        return torch.where(medians > 0, medians, 1.0)[self.layer]
+        parts = self.flat("weight").split(self.sizes)
+        return torch.stack([layer_median(part) for part in parts])[self.layer]
 
     def over_groups(self, values: torch.Tensor) -> torch.Tensor:
         """(channels,) the root mean square of |values| over the channels that go together."""

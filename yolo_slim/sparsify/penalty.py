@@ -32,11 +32,6 @@ from yolo_slim.sparsify.thinning import Thinning
 class SparsityPenalty:
     """Drives gammas to zero.
 
-        penalty = SparsityPenalty(model, percent=0.6).attach(optimizer)
-        for epoch in range(epochs):
-            penalty.progress = epoch / epochs      # or after each batch, which is smoother
-            ...  # forward, backward, optimizer.step()
-
     Args:
         model: a YOLOv5 detector; the BNs of its residual Bottlenecks are left out (`residual`).
         sr: "auto": as strong as it takes to have `percent` of the channels at zero when three
@@ -61,6 +56,20 @@ class SparsityPenalty:
     Raises:
         InputError: an argument is out of range, a glob matches nothing, or the model has no
             prunable BN.
+
+    Example:
+        >>> import torch
+        >>> from yolo_slim import SparsityPenalty
+        >>> from yolo_slim.files import shipped
+        >>> from yolo_slim.models.model import build_model
+        >>> model = build_model(shipped("cfg/yolov5n.yaml"))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        >>> penalty = SparsityPenalty(model, percent=0.6).attach(optimizer)
+        >>> for step in range(8):  # of a training loop: forward, backward, then
+        ...     penalty.progress = step / 8
+        ...     optimizer.step()
+        >>> penalty.holds, round(float((penalty.norms.flat("weight") == 0).float().mean()), 1)
+        (True, 0.6)
     """
 
     def __init__(

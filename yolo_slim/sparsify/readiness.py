@@ -27,6 +27,12 @@ def gamma_of(model: nn.Module, name: str) -> torch.Tensor:
     return model.get_submodule(name).weight.detach().float().cpu().abs()
 
 
+def layer_median(gamma: torch.Tensor) -> torch.Tensor:
+    """Median of |gamma| (C,), what near zero is measured against: (); 1 where that is zero."""
+    median = gamma.abs().median()
+    return torch.where(median > 0, median, 1.0)
+
+
 def start_medians(model: nn.Module, names: Sequence[str]) -> dict[str, float]:
     """What the gammas of a training are measured against; to be taken before its first step.
 
@@ -37,7 +43,7 @@ def start_medians(model: nn.Module, names: Sequence[str]) -> dict[str, float]:
     Returns:
         BN name to its median |gamma|; 1 where that is zero (a sparse model is trained on).
     """
-    return {name: gamma_of(model, name).median().item() or 1.0 for name in names}
+    return {name: layer_median(gamma_of(model, name)).item() for name in names}
 
 
 def relative_gammas(model: nn.Module, start: Mapping[str, float]) -> torch.Tensor:

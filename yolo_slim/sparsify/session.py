@@ -109,9 +109,12 @@ class SparseSession(Hooks):
         assert self.penalty is not None
         if not self.penalty.strategy.automatic:
             return fitness
-        if self.penalty.holds:  # better than any before: best.pt is to be as sparse as last.pt
+        # Made-up values, not accuracy. Each epoch before the zeros are held is worth a little more
+        # than the one before it, so that YOLOv5's early stopping never ends the run on the way; an
+        # epoch with its zeros is worth more than any of these, so that best.pt is one of them.
+        if self.penalty.holds:
             return 1 + fitness
-        return (run.epoch + 1 + fitness) * 1e-6  # the newest is the best so far, nothing stops
+        return (run.epoch + 1 + fitness) * 1e-6
 
     def on_epoch_end(self, run: Run) -> None:
         assert self.penalty is not None and self.monitor is not None

@@ -8,7 +8,7 @@ from yolo_slim.host.checkpoint import Checkpoint
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.sparsify.readiness import NEAR_ZERO
 
-LITTLE = 0.01  # share of the channels: that many a cut may take that work, before it is said
+LITTLE = 0.01  # a smaller share of the channels that still work may be cut without a word
 
 
 def trained_percent(source: Checkpoint) -> float | None:

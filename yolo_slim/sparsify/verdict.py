@@ -18,14 +18,14 @@ from yolo_slim.sparsify.readiness import Kept, Sparsity
 from yolo_slim.sparsify.schedule import REACHED
 
 SLACK = 0.01  # share of the channels that may be missing: prune.py meets a percent to as much
-BEHIND, AHEAD = 0.25, 0.35  # of the way to zero, before it is said
+BEHIND, AHEAD = 0.25, 0.35  # shares of the way to zero: a larger gap is reported
 EARLY = 0.25  # of the run, before REACHED
 FALLEN = 0.8  # of the best mAP50: below it falls
 LAST = 3  # epochs that the pace is taken from
 HOLDS = 0.9  # of mAP50: a cut that keeps so much is a good one
 
 
-def way(history: Sequence[Sparsity], percent: float) -> float:
+def way_done(history: Sequence[Sparsity], percent: float) -> float:
     """How much of the way to zero is done, in [0, 1].
 
     By the quantile or by the count, whichever is further: some penalties move all channels at a
@@ -55,7 +55,7 @@ def pace(history: Sequence[Sparsity], percent: float, epochs: int, due: float | 
     if last.near_zero >= percent - SLACK:
         return "ready"
     if due is not None:
-        ahead = way(history, percent) - due
+        ahead = way_done(history, percent) - due
         if due == 1 or not ahead >= -BEHIND:  # nan is too slow as well
             return "too slow"
         return "too fast" if ahead > AHEAD and falls else "on the way"
@@ -71,7 +71,7 @@ def pace(history: Sequence[Sparsity], percent: float, epochs: int, due: float | 
 
 def line(history: Sequence[Sparsity], percent: float, epochs: int, due: float | None = None) -> str:
     """The last epoch in one line for the log; arguments as for `pace`."""
-    last, found = history[-1], pace(history, percent, epochs, due)
+    last, words = history[-1], pace(history, percent, epochs, due)
     done, end = last.epoch + 1, math.ceil(REACHED * epochs)
     auto = due is not None
     when = f" at epoch {end}" if auto and done < end else ""
@@ -80,7 +80,7 @@ def line(history: Sequence[Sparsity], percent: float, epochs: int, due: float | 
         "too fast": " (mAP falls with it; --sr auto sets the strength by itself)",
     }
     text = f"sparsity {done}/{epochs}: {last.near_zero:.0%} of channels at zero, "
-    text += f"aim {percent:.0%}{when}: {found}{'' if auto else advice.get(found, '')}."
+    text += f"aim {percent:.0%}{when}: {words}{'' if auto else advice.get(words, '')}."
     text += broken(history)
     measured = [row for row in history if row.now or row.aim]
     if measured:
@@ -127,7 +127,7 @@ def broken(history: Sequence[Sparsity]) -> str:
     return f" mAP50 is {last:.3f}, after {best:.3f}: is it broken?"
 
 
-def ready(history: Sequence[Sparsity], percent: float) -> float:
+def share_worth_cutting(history: Sequence[Sparsity], percent: float) -> float:
     """The share that can be cut of what a training has made sparse; 0: none worth it."""
     near = history[-1].near_zero
     safe = min(twentieths(near), 0.95)

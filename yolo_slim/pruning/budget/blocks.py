@@ -1,10 +1,10 @@
-"""What is cut at a time: a channel with all that is tied to it, or a block of several.
+"""What is cut at a time: a group of tied channels, or a block of several groups.
 
-Channels that are tied are one group, with the mean of their scores. Groups that lie in the same
-BNs form a stack, lowest score first; a stack loses groups in this order only, `step` at a time, so
-that what remains of it is a multiple of `step`. A BN that scales the outputs of two convs has two
-stacks, one tied to another BN along half of its channels has two as well: what each conv reads and
-writes is then a sum of multiples.
+Channels that are tied are one group; its score is the mean of theirs. Groups whose channels lie in
+the same BNs form a stack, ordered by score, lowest first. A stack loses its groups in this order
+and `step` of them at a time, so that a multiple of `step` remains. A BN has two stacks if it scales
+the outputs of two convs, or if half of its channels are tied to another BN; each conv then reads
+and writes a sum of multiples.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Blocks:
 
     def tied(self, name: str) -> set[str]:
         """The BNs that share a group with one, itself included."""
-        found = {o for g in self.groups(name) for o in self.owners[self.span(g)]}
-        return {self.norms[o].name for o in found}
+        owners = {o for g in self.groups(name) for o in self.owners[self.span(g)]}
+        return {self.norms[o].name for o in owners}
 
     def gone(self, name: str | None = None) -> int:
         """Channels that are cut: of all BNs, or of one."""
@@ -104,7 +104,7 @@ class Blocks:
                 too narrow: they have no block.
             held: groups that stay; their stacks have no block.
         """
-        found = []
+        queue = []
         for stack in self.stacks:
             rest = [g for g in stack if not self.taken[g]]
             if len(rest) < 2 * step or any(g in held for g in stack):
@@ -115,8 +115,8 @@ class Blocks:
                 groups = tuple(rest[max(end - step, 0) : end])
                 score = float(self.score[list(groups)].mean())
                 cut = (len(stack) - len(rest) + end) / len(stack)
-                found.append(Block(groups, score, cut, owners))
-        return found
+                queue.append(Block(groups, score, cut, owners))
+        return queue
 
     def next_of_each(self, held: Collection[int] = ()) -> list[int]:
         """The group that is next in each stack, but for stacks with one of `held`."""

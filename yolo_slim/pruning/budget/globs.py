@@ -27,15 +27,15 @@ def select(graph: ChannelGraph, glob: str, where: str = "glob") -> list[str]:
 def matching(names: Collection[str], glob: str, where: str, kind: str) -> list[str]:
     """As `select`, over any names; `kind` is what an error calls them."""
     patterns = [glob, f"{glob}.*", f"model.{glob}", f"model.{glob}.*"]
-    found = [n for n in names if any(fnmatchcase(n, pattern) for pattern in patterns)]
-    if not found:
+    named = [n for n in names if any(fnmatchcase(n, pattern) for pattern in patterns)]
+    if not named:
         parts = [name.split(".") for name in names]
         known = {".".join(p[:i]) for p in parts for i in range(2, len(p) + 1)}
         near = get_close_matches(glob.replace("*", ""), sorted(known), n=3, cutoff=0.3)
         text = f"the name of {kind} or of a module with one"
         text += f", such as {', '.join(near or sorted(known)[:1])}"
         raise InputError(where, f"{glob!r}, which matches nothing", text)
-    return found
+    return named
 
 
 def kept_by(graph: ChannelGraph, globs: Iterable[str]) -> set[str]:
@@ -57,7 +57,7 @@ def shares(graph: ChannelGraph, ratios: Mapping[str, float]) -> dict[str, float]
     Raises:
         InputError: a glob matches nothing, or nothing that may be cut; a share is not in [0, 1).
     """
-    found: dict[str, float] = {}
+    by_norm: dict[str, float] = {}
     for glob, share in ratios.items():
         where = f"--ratio {glob}={share:g}"
         check_share(where, share, one=False)
@@ -66,5 +66,5 @@ def shares(graph: ChannelGraph, ratios: Mapping[str, float]) -> dict[str, float]
         if not free:
             why = graph.norms[names[0]].pinned
             raise InputError(where, f"{names[0]}, which is pinned ({why})", "a prunable BatchNorm")
-        found.update(dict.fromkeys(free, share))
-    return found
+        by_norm.update(dict.fromkeys(free, share))
+    return by_norm

@@ -73,11 +73,11 @@ def ranked(cut: Blocks, blocks: Sequence[Block], spread: Spread = "global") -> l
 
 def loss(cut: Blocks, block: Block, curves: Mapping[str, Curve]) -> float:
     """The largest loss that one of the BNs of a block causes when the block is gone."""
-    found = []
+    losses_there = []
     for owner in block.owners:
         shares, losses = zip(*curves[cut.norms[owner].name], strict=True)
-        found.append(float(np.interp(block.cut, shares, losses)))
-    return max(found)
+        losses_there.append(float(np.interp(block.cut, shares, losses)))
+    return max(losses_there)
 
 
 def spending(graph: ChannelGraph, counted: MaskCost) -> dict[str, float]:
@@ -90,12 +90,12 @@ def spending(graph: ChannelGraph, counted: MaskCost) -> dict[str, float]:
     Returns:
         BN name to its share of the model's MACs.
     """
-    found, whole = {}, counted.macs(counted.everything)
+    spent, whole = {}, counted.macs(counted.everything)
     for norm in graph.prunable:
         keep = counted.everything.copy()
         keep[:-1][graph.group == graph.group[norm.offset]] = False
-        found[norm.name] = max((whole - counted.macs(keep)) / whole, np.finfo(float).tiny)
-    return found
+        spent[norm.name] = max((whole - counted.macs(keep)) / whole, np.finfo(float).tiny)
+    return spent
 
 
 def spread_out(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -105,6 +105,6 @@ def spread_out(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         scores: of the channels that `mask` keeps.
         mask: (C,) bool, True = kept.
     """
-    found = torch.full(mask.shape, GONE, dtype=torch.float64)
-    found[mask] = scores.double()
-    return found
+    spread = torch.full(mask.shape, GONE, dtype=torch.float64)
+    spread[mask] = scores.double()
+    return spread

@@ -89,8 +89,10 @@ def obs(model: nn.Module, graph: ChannelGraph, calibration: Calibration) -> Scor
     seed, units = int(torch.randint(1 << 31, ())), Units(graph)
     counts = output_weights(model, units.readers, calibration)
     readers: list[list[Reader]] = [[] for _ in units.norms]
-    found = grams(model, units.readers, calibration, positions=POSITIONS, seed=seed, centred=True)
-    for name, covariance in found:
+    covariances = grams(
+        model, units.readers, calibration, positions=POSITIONS, seed=seed, centred=True
+    )
+    for name, covariance in covariances:
         conv, inputs = model.get_submodule(name), len(graph.convs[name].inputs)
         weight, inverse = scaled(conv, counts[name]), inverted(covariance)
         for index, mine, places in units.read_by(name):

@@ -52,38 +52,38 @@ def score(
         InputError: an unknown criterion, no calibration images where it needs them, or a criterion
             that fails or does not return finite scores for all prunable BNs.
     """
-    found = find(name)
-    if found.data and (calibration is None or not calibration.images):
+    row = find(name)
+    if row.data and (calibration is None or not calibration.images):
         raise InputError(f"--criterion {name}", "no calibration images", "a data yaml with --data")
     copy = deepcopy(model).float().eval().requires_grad_()
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.enable_grad():
         torch.manual_seed(seed)
-        raw = _run(found, copy, graph, calibration)
+        raw = _run(row, copy, graph, calibration)
     scores = {}
     for norm in graph.prunable:
-        value = _checked(found, raw, norm)
-        scale = SCALES[found.scale](value).clamp(min=torch.finfo(value.dtype).tiny)
+        value = _checked(row, raw, norm)
+        scale = SCALES[row.scale](value).clamp(min=torch.finfo(value.dtype).tiny)
         scores[norm.name] = value / scale
     return scores
 
 
 def _run(
-    found: Criterion, model: nn.Module, graph: ChannelGraph, calibration: Calibration | None
+    row: Criterion, model: nn.Module, graph: ChannelGraph, calibration: Calibration | None
 ) -> Any:
     try:
-        return function_of(found)(model, graph, calibration)
+        return function_of(row)(model, graph, calibration)
     except InputError:
         raise
     except Exception as error:  # whatever a user's criterion does
-        if found.ours:
+        if row.ours:
             raise
         got = f"{type(error).__name__} ({str(error)[:120]})"
-        raise InputError(f"criterion {found.name}", got, "scores (C,) by BatchNorm") from error
+        raise InputError(f"criterion {row.name}", got, "scores (C,) by BatchNorm") from error
 
 
-def _checked(found: Criterion, raw: Any, norm: Norm) -> torch.Tensor:
+def _checked(row: Criterion, raw: Any, norm: Norm) -> torch.Tensor:
     """The scores of one BN, float64 on the CPU."""
-    where, expected = f"criterion {found.name}, {norm.name}", f"({norm.channels},) finite scores"
+    where, expected = f"criterion {row.name}, {norm.name}", f"({norm.channels},) finite scores"
     value = raw.get(norm.name) if isinstance(raw, Mapping) else None
     if not isinstance(value, torch.Tensor) or value.shape != (norm.channels,):
         got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__

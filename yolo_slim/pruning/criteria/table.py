@@ -115,6 +115,17 @@ def criterion(
 
     Raises:
         InputError: the name is one of ours, or `scale` is unknown.
+
+    Example:
+        >>> from yolo_slim import criterion, prune
+        >>> @criterion("largest-gamma", scale="mean")
+        ... def largest(model, graph, calibration):
+        ...     return {n.name: -model.get_submodule(n.name).weight for n in graph.prunable}
+        >>> from yolo_slim.files import shipped
+        >>> from yolo_slim.models.model import build_model
+        >>> model = build_model(shipped("cfg/yolov5n.yaml"))
+        >>> prune(model.eval(), 0.3, criterion="largest-gamma", imgsz=64).report.criterion
+        'largest-gamma'
     """
     if scale not in SCALES:
         raise InputError(f"criterion {name}", f"scale={scale!r}", ", ".join(SCALES))

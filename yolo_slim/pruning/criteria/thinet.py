@@ -97,13 +97,13 @@ def overlaps(
 
     They are means over positions, summed over the filters of all readers.
     """
-    found = [np.zeros((len(groups), len(groups))) for groups in units.groups]
+    sums = [np.zeros((len(groups), len(groups))) for groups in units.groups]
     modules = dict(model.named_modules())
     for name, gram in grams(model, units.readers, calibration, positions=positions, seed=seed):
         products = column_overlap(modules[name], gram)
         for index, mine, place in units.read_by(name):
-            np.add.at(found[index], (place[:, None], place), products[np.ix_(mine, mine)])
-    return found
+            np.add.at(sums[index], (place[:, None], place), products[np.ix_(mine, mine)])
+    return sums
 
 
 def column_overlap(conv: nn.Module, gram: torch.Tensor) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Layers as criteria see them that look at who reads a channel: BNs, those that are tied as one."""
+"""Units: what a criterion scores as one layer if it looks at the convs that read a channel.
+
+A unit is a BatchNorm, or several that are tied to each other.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 import torch
 
 from yolo_slim.channels.graph import ChannelGraph, Norm
-from yolo_slim.channels.ties import tie_letters
+from yolo_slim.channels.ties import tie_heads
 from yolo_slim.pruning.masks import Scores
 
 
@@ -25,13 +28,13 @@ class Units:
     """
 
     def __init__(self, graph: ChannelGraph) -> None:
-        letters = tie_letters(graph.norms)
-        found: dict[str, list[Norm]] = {}
+        heads = tie_heads(graph.norms)
+        units: dict[str, list[Norm]] = {}
         for norm in graph.prunable:
-            found.setdefault(letters.get(norm.name, norm.name), []).append(norm)
+            units.setdefault(heads[norm.name], []).append(norm)
         self._graph = graph
         self._home = np.full(graph.channels + 1, -1)  # unit of each channel id; the last is FREE
-        self.norms = [tuple(norms) for norms in found.values()]
+        self.norms = [tuple(norms) for norms in units.values()]
         self.groups: list[np.ndarray] = []
         for index, norms in enumerate(self.norms):
             ids = np.concatenate([norm.ids for norm in norms])

@@ -83,8 +83,8 @@ def check_parity(
     channels, height, width = smallest_image(model)
     images, shape = (1, (2 * height, 6 * width)) if is_detector(model) else (4, (height, width))
     image = torch.rand(images, channels, *shape, generator=generator, dtype=torch.float64)
-    expected, found = tensors(masked(image)), tensors(slim(image))
-    errors = [(e - f).abs().max() / e.std() for e, f in zip(expected, found, strict=True)]
+    expected, actual = tensors(masked(image)), tensors(slim(image))
+    errors = [(e - f).abs().max() / e.std() for e, f in zip(expected, actual, strict=True)]
     return Parity(float(torch.stack(errors).max()), shape)  # a NaN in any is the max
 
 

@@ -70,9 +70,9 @@ def layer_row(
     def kept(bn: str) -> int:
         return int(keep[graph.norms[f"{name}.{bn}"].ids].sum())
 
-    found = spec(layer, activation, kept)
-    if found is not None:
-        return [layer.f, 1, *found]
+    named = spec(layer, activation, kept)
+    if named is not None:
+        return [layer.f, 1, *named]
     cls, number, args = how_built(model, layer, graph)
     with replaced(common.Conv, default_act=parse_activation(activation)):
         skeleton = build_resized(cls, number, args, {})

@@ -124,8 +124,8 @@ def unfilled(strides: Sequence[float]) -> Iterator[None]:
     """
 
     def maps(self: nn.Module, image: torch.Tensor) -> Any:
-        found = [image.new_empty(1, 1, round(image.shape[-2] / stride), 1) for stride in strides]
-        return (found, None) if isinstance(self, yolo.SegmentationModel) else found
+        shapes = [image.new_empty(1, 1, round(image.shape[-2] / stride), 1) for stride in strides]
+        return (shapes, None) if isinstance(self, yolo.SegmentationModel) else shapes
 
     with (
         replaced(nn.Conv2d, reset_parameters=lambda self: None),

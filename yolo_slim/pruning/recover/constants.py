@@ -36,7 +36,7 @@ NODES = 15  # of the quadrature
 
 @one_thread()
 @torch.no_grad()
-def sent(
+def constants_of(
     model: nn.Module, graph: ChannelGraph, masks: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """What the cut channels send to the convs that read them.
@@ -53,7 +53,7 @@ def sent(
     points, weights = np.polynomial.hermite_e.hermegauss(NODES)
     normal = torch.from_numpy(points)
     share = torch.from_numpy(weights / weights.sum())
-    copy, found = in_double(model), dict[str, torch.Tensor]()
+    copy, constants = in_double(model), dict[str, torch.Tensor]()
     if is_detector(copy):
         copy.model[-1].training = True  # it decodes no boxes
 
@@ -65,7 +65,7 @@ def sent(
     def look(name: str, gone: torch.Tensor, conv: Any, inputs: tuple[torch.Tensor]) -> None:
         x = inputs[0]
         middle = x[..., x.shape[2] // 2, x.shape[3] // 2] if x.ndim == 4 else x
-        found[name] = torch.where(gone, (share @ middle).squeeze(), 0.0)
+        constants[name] = torch.where(gone, (share @ middle).squeeze(), 0.0)
 
     for name, mask in masks.items():
         if not mask.all():
@@ -77,7 +77,7 @@ def sent(
     channels, *sides = smallest_image(model)
     cells = 3 if is_detector(model) else 1  # of the coarsest map: one is inside its border
     copy(torch.zeros(NODES, channels, *(cells * side for side in sides), dtype=torch.float64))
-    return found
+    return constants
 
 
 @torch.no_grad()
@@ -98,7 +98,7 @@ def move_constants_(
     """
     shifts, keep = Shifts(pruned, model, graph, masks), keep_vector(graph, masks)
     moved = 0
-    for name, constants in sent(model, graph, masks).items():
+    for name, constants in constants_of(model, graph, masks).items():
         conv = model.get_submodule(name)
         weight = conv.weight.detach().cpu().double()
         if getattr(conv, "transposed", False):  # each output pixel sees its share of the taps

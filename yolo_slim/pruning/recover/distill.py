@@ -24,7 +24,7 @@ from tqdm import tqdm
 from yolo_slim.calibration import Calibration, check_images
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.numerics import relative_error
-from yolo_slim.pruning.activations import ready
+from yolo_slim.pruning.activations import evaluation_copy
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.recover.cut import Cut
 
@@ -69,7 +69,7 @@ def distill_(
     images = torch.cat(check_images(calibration, "--recover distill"))
     keep = keep_vector(graph, masks)
     reads = {n: torch.from_numpy(np.flatnonzero(keep[c.inputs])) for n, c in graph.convs.items()}
-    student, teacher = ready(pruned), ready(model).requires_grad_(False)
+    student, teacher = evaluation_copy(pruned), evaluation_copy(model).requires_grad_(False)
     weights = [p for p in student.parameters() if p.is_floating_point()]
     for weight in weights:
         weight.requires_grad_(True)
@@ -98,22 +98,22 @@ def distill_(
     with torch.no_grad():
         for weight in weights:  # what half precision has no place for would double the checkpoint
             weight[weight.half() == 0] = 0
-    found = student.state_dict()
-    if all(value.isfinite().all() for value in found.values() if value.is_floating_point()):
-        pruned.load_state_dict(found)
+    state = student.state_dict()
+    if all(value.isfinite().all() for value in state.values() if value.is_floating_point()):
+        pruned.load_state_dict(state)
     return count
 
 
 def look(model: nn.Module, reads: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What convs read in the last pass of a model, kept by hooks that stay on it."""
-    found: dict[str, torch.Tensor] = {}
+    inputs_of: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Any:
-        return lambda module, inputs: found.__setitem__(name, inputs[0])
+        return lambda module, inputs: inputs_of.__setitem__(name, inputs[0])
 
     for name in reads:
         model.get_submodule(name).register_forward_pre_hook(keep(name))
-    return found
+    return inputs_of
 
 
 def parts(images: torch.Tensor, draw: torch.Generator, side: int = SIDE) -> torch.Tensor:
@@ -129,15 +129,15 @@ def parts(images: torch.Tensor, draw: torch.Generator, side: int = SIDE) -> torc
     """
     chosen = torch.randperm(len(images), generator=draw)[:BATCH]
     high, wide = (min(side, size) for size in images.shape[2:])
-    found = []
+    crops = []
     for image in images[chosen]:
         top, left, mirror = (
             int(torch.randint(room + 1, (1,), generator=draw))
             for room in (image.shape[1] - high, image.shape[2] - wide, 1)
         )
         part = image[:, top : top + high, left : left + wide]
-        found.append(part.flip(2) if mirror else part)
-    return torch.stack(found)
+        crops.append(part.flip(2) if mirror else part)
+    return torch.stack(crops)
 
 
 def relative_errors(ours: Any, theirs: Any) -> torch.Tensor:

@@ -29,7 +29,7 @@ from yolo_slim.calibration import Calibration, check_images
 from yolo_slim.channels.graph import ChannelGraph, ConvNode
 from yolo_slim.errors import InputError
 from yolo_slim.numerics import survives_half
-from yolo_slim.pruning.activations import filters, generator, patches, ready, watch
+from yolo_slim.pruning.activations import evaluation_copy, filters, generator, patches, watch
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.recover.cut import Cut
 from yolo_slim.pruning.recover.shift import Shifts
@@ -38,9 +38,9 @@ from yolo_slim.text import table
 RIDGE = 1e-2
 ENOUGH = 64  # images; with half of them the ridge is twice as high, and so on
 POSITIONS = 256  # output positions an image and conv
-MEMORY = 3 << 29  # bytes of feature maps that are held at once
+MAP_MEMORY = 3 << 29  # bytes of feature maps that are held at once
 ROWS = 1024  # output positions that are unfolded at a time
-MAPS = 4  # so many of the largest at a time: what a block reads, and what its parts write
+MAPS = 4  # feature maps are held at once: a block's input and its parts' outputs
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ def reconstruct_(
     keep, half = keep_vector(graph, masks), survives_half(model)
     nodes = {n: c for n, c in graph.convs.items() if not c.depthwise and not keep[c.inputs].all()}
     errors: dict[str, tuple[float, float]] = {}
-    copy = ready(pruned)
+    copy = evaluation_copy(pruned)
     shifts = Shifts(copy, model, graph, masks)
 
     def fit(name: str, conv: Any, x: torch.Tensor) -> None:
         draw, old = generator(seed, name), filters(conv)
         reads = (patches(conv, part, positions, draw) for part in x.split(sizes))
         dtype = torch.half if half else conv.weight.dtype
-        now = shifts.found(name)
+        now = shifts.shift_of(name)
         shift = now.repeat_interleave(len(old) // len(now))
         aim = (torch.from_numpy(np.load(file)) for file in aims[name])
         transposed = getattr(conv, "transposed", False)
@@ -150,7 +150,7 @@ def dense_outputs(
     Returns:
         Conv name to a file a batch, with (samples, kept filters) in the model's precision.
     """
-    found: dict[str, list[Path]] = {name: [] for name in nodes}
+    saved: dict[str, list[Path]] = {name: [] for name in nodes}
     draws = {name: generator(seed, name) for name in nodes}
 
     def look(name: str, conv: Any, x: torch.Tensor) -> None:
@@ -158,11 +158,11 @@ def dense_outputs(
         rows = np.repeat(keep[nodes[name].outputs], len(weight) // len(nodes[name].outputs))
         read = patches(conv, x, positions, draws[name])
         aim = (read @ weight[torch.from_numpy(rows)].T).to(conv.weight.dtype)
-        found[name].append(folder / f"{name}.{len(found[name])}.npy")
-        np.save(found[name][-1], aim.cpu().numpy())
+        saved[name].append(folder / f"{name}.{len(saved[name])}.npy")
+        np.save(saved[name][-1], aim.cpu().numpy())
 
     watch(model, {name: partial(look, name) for name in nodes}, batches, "feature maps")
-    return found
+    return saved
 
 
 def at_once(model: nn.Module, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -180,7 +180,7 @@ def at_once(model: nn.Module, batches: Sequence[torch.Tensor]) -> list[torch.Ten
 
     convs = {n: look for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     watch(model, convs, [batches[0][:1]], "memory")
-    left, chosen = max(MEMORY // (MAPS * max(largest, 1)), 1), list[torch.Tensor]()
+    left, chosen = max(MAP_MEMORY // (MAPS * max(largest, 1)), 1), list[torch.Tensor]()
     for images in batches:
         if left > 0:
             chosen.append(images[:left])

@@ -70,11 +70,11 @@ class Recovery:
     @property
     def steps(self) -> dict[str, Accuracy]:
         """What was measured, in words: as cut, and after each part."""
-        found = {"cut": self.cut} if self.cut else {}
+        accuracy_after = {"cut": self.cut} if self.cut else {}
         for part in self.parts:
             if part.accuracy is not None:
-                found[f"+ {part.name}" + ("" if part.kept else ", undone")] = part.accuracy
-        return found
+                accuracy_after[f"+ {part.name}" + ("" if part.kept else ", undone")] = part.accuracy
+        return accuracy_after
 
     @property
     def accuracy(self) -> Accuracy | None:

@@ -39,7 +39,8 @@ class Shifts:
         self.norm_of: dict[str, str] = {}  # conv without a bias -> the BN right after it
         for node in graph.convs.values():
             ids = node.outputs
-            if (ids == FREE).any() or written[ids].any():  # what multiplies a map writes it again
+            # A conv whose output multiplies another map writes channels that are written already.
+            if (ids == FREE).any() or written[ids].any():
                 continue
             written[ids] = True
             owners = np.unique(owner[ids])
@@ -57,7 +58,7 @@ class Shifts:
         now[at] = (then + sign * values.to(then)).to(now)
 
     @torch.no_grad()
-    def found(self, name: str) -> torch.Tensor:
+    def shift_of(self, name: str) -> torch.Tensor:
         """What is added to the outputs of a conv: (kept filters,) float64 on the CPU."""
         if not self.takes(name):
             return torch.zeros(int(self.keep[self.graph.convs[name].outputs].sum())).double()

@@ -83,8 +83,8 @@ def match_statistics_(
         now, dense = _Moments(), model.get_submodule(name)
         for part in x.split(len(batches[0])):
             now.add(bn, part)
-        mean, var = (value[kept[name]] for value in sums[name].found())
-        new_mean, new_var = now.found()
+        mean, var = (value[kept[name]] for value in sums[name].mean_and_var())
+        new_mean, new_var = now.mean_and_var()
         old_mean, old_var = (v[kept[name]] for v in (dense.running_mean, dense.running_var))
         bn.running_mean.copy_(old_mean.double() + new_mean - mean)
         bn.running_var.copy_(old_var.double() * (new_var + bn.eps) / (var + bn.eps))
@@ -111,7 +111,7 @@ class _Moments:
             self.sum = self.sum + image.sum(axes, dtype=torch.float64).cpu()
             self.squares = self.squares + image.square().sum(axes, dtype=torch.float64).cpu()
 
-    def found(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def mean_and_var(self) -> tuple[torch.Tensor, torch.Tensor]:
         mean = self.sum / self.count
         return mean, (self.squares / self.count - mean.square()).clamp(min=0)
 
