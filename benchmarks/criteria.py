@@ -16,7 +16,7 @@ from tqdm import tqdm
 from yolo_slim import calibrate, load, prune
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
-from yolo_slim.pruning.budget.choose import ROUND_TO
+from yolo_slim.pruning.budget.target import ROUND_TO
 from yolo_slim.pruning.criteria.table import CRITERIA
 from yolo_slim.text import table
 

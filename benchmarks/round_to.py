@@ -19,7 +19,7 @@ from yolo_slim import prune
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.host.checkpoint import load
 from yolo_slim.measure.latency import onnx_latency
-from yolo_slim.pruning.budget.choose import ROUND_TO
+from yolo_slim.pruning.budget.target import ROUND_TO
 from yolo_slim.text import table
 
 
