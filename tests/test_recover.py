@@ -25,8 +25,9 @@ from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.pruning.rebuild.rebuild import rebuild
 from yolo_slim.pruning.recover import distill
-from yolo_slim.pruning.recover.recover import ALL, PARTS, recover_
+from yolo_slim.pruning.recover.recover import recover_
 from yolo_slim.pruning.recover.statistics import retake_statistics_
+from yolo_slim.pruning.recover.table import ALL, PARTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -158,9 +158,9 @@ def cut(args: argparse.Namespace) -> None:
     from training import accuracy
 
     from yolo_slim import prune
-    from yolo_slim.pruning.budget.choose import check_percent
+    from yolo_slim.errors import check_share
 
-    percent = check_percent(args.percent)
+    percent = check_share("--percent", args.percent, one=False)
     model, record = vgg.load(args.weights or args.out / RESULTS["sparse"])
     data = load_data(record["dataset"], args.data, args.download)
     pruned = prune(model, percent, round_to=1)

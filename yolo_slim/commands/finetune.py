@@ -69,7 +69,10 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         if not trained.get("data") and set(names.values()) != set(NAMES):
             got = "not given, and the model does not say what it was trained on"
             raise InputError("--data", got, "a data yaml")
-        opt.data = str(trained.get("data") or shipped(DEMO_DATA[task_of(opt)]))
+        opt.data = str(
+            trained.get("data")
+            or shipped(DEMO_DATA[task_of(opt, student if opt.weights else None)])
+        )
         if not Path(opt.data).is_file():  # what a checkpoint names is not downloaded
             got = f"not given, and {opt.data}, which the checkpoint was trained on, is not here"
             raise InputError("--data", got, "a data yaml")
@@ -81,7 +84,8 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     opt.hints = source_of_hints(opt.hints, student if opt.weights else None)
     if opt.lr_times is None:
         opt.lr_times = lr_times_of(opt) if opt.weights and isinstance(student, ModelPruned) else 1.0
-    options.check_common(opt, None if opt.single_cls else nc)
+    loaded = student if opt.weights else None
+    options.check_common(opt, None if opt.single_cls else nc, loaded)
 
 
 def source_of_hints(given: str | None, student: nn.Module | None) -> str:

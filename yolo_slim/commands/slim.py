@@ -43,7 +43,7 @@ from yolo_slim.sparsify.trained import kept_of
 from yolo_slim.text import giga
 
 STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
-OWN = ("rounds", "criterion", "calib_images", "at_once")
+OWN = ("rounds", "criterion", "calib_images", "at_once", "same_classes")
 GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
 
 
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
         for file in opt.modules:
             admit(file)
     else:
-        check_options(opt)
+        model = check_options_(opt)
         folder = new_run(opt.project, opt.name, opt.exist_ok)
         if opt.at_once:
-            save_model(model_to_cut(opt), folder / GIVEN)
+            save_model(with_classes(model, class_names(opt), seed=opt.seed), folder / GIVEN)
         write_state(folder, opt, [])
     return run(opt, folder)
 
@@ -85,8 +85,11 @@ def resumed(place: Any) -> Path:
     return run_folder
 
 
-def check_options(opt: argparse.Namespace) -> None:
-    """Everything that can be known to be wrong before the host starts.
+def check_options_(opt: argparse.Namespace) -> nn.Module:
+    """Everything that can be known to be wrong before the host starts; fills in what was not given.
+
+    Returns:
+        The model of --cfg, or of --weights.
 
     Raises:
         InputError: an option cannot be used, or the target is out of reach.
@@ -94,19 +97,18 @@ def check_options(opt: argparse.Namespace) -> None:
     target = Target("macs", opt.macs)
     opt.imgsz = opt.imgsz or 640
     model = load(opt.weights).model if opt.weights else None
-    if opt.criterion == "auto":
-        plain = model is not None and not (opt.st or opt.cfg or opt.single_cls)
-        known = plain and same_classes(model, class_names(opt))
-        known = known and data.labelled(data.read_data(opt.data))
+    options.check_common(opt, source=model)
+    opt.same_classes = model is not None and same_classes(model, class_names(opt))
+    if opt.criterion == AUTO:
         opt.criterion = SPARSE if opt.st else DENSE
-        if known and model is not None and not opt.st:
-            opt.criterion = criterion_for(model, target, known)
+        plain = opt.same_classes and not (opt.st or opt.cfg or opt.single_cls)
+        if plain and model is not None and data.labelled(data.read_data(opt.data)):
+            opt.criterion = criterion_for(model, target, labels=True)
     opt.residual = opt.residual or find(opt.criterion).residual
     opt.lr_times = lr_times_of(opt) if opt.lr_times is None else opt.lr_times
-    options.check_common(opt)
     opt.at_once = model is not None and not opt.cfg and not opt.st
-    if opt.at_once and find(opt.criterion).labels:  # which have to be of its classes
-        opt.at_once = same_classes(model, class_names(opt))
+    if find(opt.criterion).labels:  # which have to be of its classes
+        opt.at_once = opt.at_once and opt.same_classes
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
     assert model is not None
@@ -131,11 +133,7 @@ def check_options(opt: argparse.Namespace) -> None:
         ),
         model,
     )
-
-
-def model_to_cut(opt: argparse.Namespace) -> nn.Module:
-    """The model that is cut at once: that of --weights, with a head for the classes of the data."""
-    return with_classes(load(opt.weights).model, class_names(opt), seed=opt.seed)
+    return model
 
 
 def class_names(opt: argparse.Namespace) -> dict[int, str]:
@@ -234,9 +232,18 @@ def sparse_options_(opt: argparse.Namespace) -> None:
     opt.keep, opt.no_probe = [], False
 
 
-def share_of(folder: Path, model: nn.Module, left: float, opt: argparse.Namespace) -> float:
-    """A share of the MACs before the first cut as a share of those of a later model, at most 1."""
-    first = load(dense_file(folder)).model
+def share_of(
+    folder: Path, model: nn.Module, left: float, opt: argparse.Namespace, *, later: bool = True
+) -> float:
+    """A share of the MACs before the first cut as a share of those of a model, at most 1.
+
+    Args:
+        folder, opt: of the run.
+        model: that is cut next.
+        left: share of the first model's MACs.
+        later: False: it is the first model.
+    """
+    first = load(dense_file(folder)).model if later else model
     return min(left * cost(first, opt.imgsz).macs / cost(model, opt.imgsz).macs, 1.0)
 
 
@@ -255,11 +262,14 @@ def cut(
     assert leg.left is not None
     sets, saved = data.read_data(opt.data), load(source)
     model, how = saved.model, find(opt.criterion)
-    target = {"macs": share_of(folder, model, leg.left, opt), "round_to": opt.round_to}
+    target = {
+        "macs": share_of(folder, model, leg.left, opt, later=number > 0),
+        "round_to": opt.round_to,
+    }
     if kept_of(saved, "penalty", "auto", "part") == 1:  # all that was to be zero is
         zero = kept_of(saved, "penalty", "auto", "percent")
         target = {"percent": zero, "round_to": 1}
-    known = epoch > 0 or same_classes(load(opt.weights).model, class_names(opt))
+    known = epoch > 0 or knows_classes(opt)
     images = calibrate(
         sets,
         model,
@@ -285,6 +295,13 @@ def cut(
         seed=opt.seed,
         **target,
     )
+
+
+def knows_classes(opt: argparse.Namespace) -> bool:
+    """Whether the classes of --weights are those of the data; an older run did not note it."""
+    if hasattr(opt, "same_classes"):
+        return bool(opt.same_classes)
+    return same_classes(load(opt.weights).model, class_names(opt))
 
 
 def cut_file(folder: Path, number: int) -> Path:

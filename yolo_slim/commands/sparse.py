@@ -84,8 +84,8 @@ def check_options_(opt: argparse.Namespace) -> None:
     """
     if opt.macs is None:
         opt.percent = Target.of(percent=opt.percent).value
-    options.check_common(opt)
     model = load(opt.weights).model if opt.weights else None
+    options.check_common(opt, source=model)
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
     opt.sr = AUTO if opt.sr is None else opt.sr

@@ -59,12 +59,12 @@ class Format:
 
     def write(self, model: Any, options: ExportOptions) -> bytes:
         """The content of the file."""
-        content: bytes = _function(self.writer)(model, options)
+        content: bytes = function_of(self.writer)(model, options)
         return content
 
     def run(self, content: bytes, options: ExportOptions) -> Callable[[Any], Any]:
         """A function that runs the file's content."""
-        function: Callable[[Any], Any] = _function(self.runner)(content, options)
+        function: Callable[[Any], Any] = function_of(self.runner)(content, options)
         return function
 
 
@@ -89,7 +89,8 @@ _ROWS = (
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
 
 
-def _function(home: str) -> Callable[..., Any]:
+def function_of(home: str) -> Callable[..., Any]:
+    """A function of this package by its module and name, imported now."""
     module, _, name = home.partition(".")
     function: Callable[..., Any] = getattr(import_module(f"{__package__}.{module}"), name)
     return function

@@ -53,10 +53,17 @@ def drop_foreign_(opt: argparse.Namespace, task: Task) -> None:
         delattr(opt, name)
 
 
-def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
+def check_common(
+    opt: argparse.Namespace, nc: int | None = None, source: nn.Module | None = None
+) -> None:
     """Check what the host would stumble over later: data, cfg, hyp, image size, output folder.
 
     Options that only the other loop has are taken out.
+
+    Args:
+        opt: what was parsed; paths in it become absolute.
+        nc: number of classes of the model; None: any.
+        source: the model of --weights, if it has been loaded.
 
     Raises:
         InputError: see the message.
@@ -74,7 +81,7 @@ def check_common(opt: argparse.Namespace, nc: int | None = None) -> None:
             setattr(opt, name, find_yaml(f"--{name}", value))
     if opt.weights:
         opt.weights = str(Path(opt.weights).absolute())
-    task = task_of(opt)
+    task = task_of(opt, source)
     drop_foreign_(opt, task)
     for name, reason in FAILS[task].items():
         if getattr(opt, name):
@@ -117,8 +124,12 @@ def check_cfg(path: str, build: BuildModel) -> nn.Module:
             raise InputError(f"--cfg {path}", text, "layers that fit together") from error
 
 
-def task_of(opt: argparse.Namespace) -> Task:
+def task_of(opt: argparse.Namespace, source: nn.Module | None = None) -> Task:
     """What is to be trained: of --resume, else of --cfg, else of --weights.
+
+    Args:
+        opt: what was parsed.
+        source: the model of --weights, if it has been loaded.
 
     Raises:
         InputError: neither is given, or the file cannot be read.
@@ -128,7 +139,7 @@ def task_of(opt: argparse.Namespace) -> Task:
     if opt.cfg:
         return task_of_yaml(read_mapping(find_yaml("--cfg", opt.cfg), "a model yaml"))
     if opt.weights:
-        return task_of_model(checkpoint.load(opt.weights).model)
+        return task_of_model(checkpoint.load(opt.weights).model if source is None else source)
     raise InputError("--weights", "not given, nor is --cfg", "one of the two")
 
 
