@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import TESTS
 from torch import nn
 
 from yolo_slim import InputError, SparsityPenalty
@@ -275,7 +276,7 @@ def test_ddp_equals_one_process_with_the_whole_batch(tmp_path: Path) -> None:
     script.write_text(DDP)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["--standalone", str(script)]  # on a free port
-    tests = Path(__file__).parent
+    tests = TESTS
     folders = os.pathsep.join(map(str, (tests, tests.parent / "benchmarks")))
     environment = {**os.environ, "TESTS": folders, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

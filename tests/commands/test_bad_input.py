@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
 from yolo_slim import load, prune, save
 
-ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ["sparse", "prune", "finetune", "export"]
 OPTIONS = [
     ("prune", "--percent", "-0.1", "--percent: -0.1"),

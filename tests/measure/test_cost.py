@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from places import ROOT
 from test_zoo import EVERY
 from torch import nn
 from torch.nn.utils import prune as torch_prune
@@ -256,7 +257,7 @@ def test_masks_on_a_cut_model(tiny_model: nn.Module) -> None:
 def test_masks_on_modules_with_rules_from_outside(tiny_yaml: dict) -> None:
     known, admitted = dict(rules.RULES), dict(extensions.ADMITTED)
     try:
-        extensions.admit(Path(__file__).parents[1] / "examples" / "my_modules.py")
+        extensions.admit(ROOT / "examples" / "my_modules.py")
         tiny_yaml["backbone"][2] = [-1, 1, "SE", [64]]
         tiny_yaml["backbone"][4] = [-1, 1, "Residual", [128]]
         for residual in RESIDUAL:

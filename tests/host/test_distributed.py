@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 import yaml
+from places import TESTS
 from sparse_runs import SMALL, epochs_of
 
 from yolo_slim import load
 
-TESTS = Path(__file__).parent
 PENALTY = """
 import sys, torch
 import torch.distributed as dist
