@@ -220,7 +220,7 @@ BAD = [
     (["."], "a folder"),
     (["text.pt"], "not a checkpoint"),
     (["text.onnx"], "text.onnx: not an ONNX file, or damaged"),
-    (["empty.onnx"], "empty.onnx: inputs none, expected one input of images"),
+    (["empty.onnx"], "empty.onnx: an empty file, expected an ONNX file"),
     (["cut.onnx"], "cut.onnx: not an ONNX file, or damaged"),
     (["wide.onnx"], "wide.onnx: it takes images of 8 x 16 px, expected square ones"),
     (["flat.onnx"], "flat.onnx: inputs x [1, 8] float32, expected one input of images"),

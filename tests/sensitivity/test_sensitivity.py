@@ -419,8 +419,8 @@ def test_not_utf8(tmp_path):
 
 
 REFUSED = [
-    (["--shares", "0.5", "1"], "--shares: 1, expected shares in (0, 1)"),
-    (["--shares", "0"], "--shares: 0, expected shares in (0, 1)"),
+    (["--shares", "0.5", "1"], "--shares: 1.0, expected shares in (0, 1)"),
+    (["--shares", "0"], "--shares: 0.0, expected shares in (0, 1)"),
     (["--shares", "nan"], "--shares: nan"),
     (["--kind", "filters"], "invalid choice: 'filters'"),
     (["--criterion", "tailor"], "--criterion: 'tailor', expected taylor?"),
