@@ -327,7 +327,7 @@ def test_what_was_undone_is_said() -> None:
     rows = rounds_table([each.as_dict() for each in rounds]).splitlines()
     assert any(row.split()[-2:] == ["0.020", "undone"] for row in rows)
     assert any(row.split()[-2:] == ["0.050", "0.200"] for row in rows)
-    assert "0.020 + constants, undone" in slim.said(rounds[0])
+    assert "0.020 + constants, undone" in slim.round_line(rounds[0])
 
 
 def test_resuming_what_is_no_such_run(tmp_path: Path, monkeypatch, capsys) -> None:
