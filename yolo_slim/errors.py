@@ -70,3 +70,14 @@ class ParityError(CheckFailed):
 def option_of(name: str) -> str:
     """The command line's name of an argument."""
     return f"--{name.replace('_', '-')}"
+
+
+def check_imgsz(imgsz: Any, stride: int = 32) -> int:
+    """An image size that the model can take.
+
+    Raises:
+        InputError: not a positive multiple of the stride.
+    """
+    if not isinstance(imgsz, int) or imgsz < stride or imgsz % stride:
+        raise InputError("--imgsz", imgsz, f"a multiple of the stride, {stride}")
+    return imgsz

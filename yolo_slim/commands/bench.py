@@ -103,7 +103,7 @@ def sizes(sources: Sequence[Checkpoint | OnnxFile], opt: argparse.Namespace) -> 
             images that are not square; the size is no multiple of a model's stride; a checkpoint
             takes other images than RGB.
     """
-    from yolo_slim.host.evaluate import check_imgsz
+    from yolo_slim.errors import check_imgsz
     from yolo_slim.host.image import smallest_image
     from yolo_slim.measure.onnx_cost import OnnxFile
 

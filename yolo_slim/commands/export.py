@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.deploy.formats import FORMATS, ExportOptions, Format
-from yolo_slim.errors import CheckFailed, InputError, check_count, option_of
+from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, option_of
 from yolo_slim.files import CHECKPOINT, check_file, write_aside
 from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
@@ -64,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
     check(opt)
     weights = Path(opt.weights) if opt.weights else newest_finetuning()
 
-    from yolo_slim.host.evaluate import check_imgsz
     from yolo_slim.models import load
 
     source = load(weights)
@@ -108,8 +107,8 @@ def check(opt: argparse.Namespace) -> None:
         check_count(option_of(name), getattr(opt, name), least)
     if not 9 <= opt.opset <= 21:
         raise InputError("--opset", opt.opset, "9 to 21")
-    if opt.imgsz is not None and (opt.imgsz < 32 or opt.imgsz % 32):
-        raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
+    if opt.imgsz is not None:
+        check_imgsz(opt.imgsz)
     if opt.dynamic and not any(FORMATS[name].sizes for name in opt.include):
         raise InputError("--dynamic", f"given for {' '.join(opt.include)}", "--include onnx")
     for file in (opt.weights, opt.dense):

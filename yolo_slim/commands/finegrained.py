@@ -68,11 +68,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if opt.data:
         check_data_file(opt.data)
 
+    from yolo_slim.errors import check_imgsz
     from yolo_slim.files import write_aside
     from yolo_slim.finegrained.weights import sparsify_
     from yolo_slim.host.checkpoint import save_model
     from yolo_slim.host.data import check_data
-    from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.host.evaluate import check_device
     from yolo_slim.models import load
     from yolo_slim.report.tables import accuracy_table
 

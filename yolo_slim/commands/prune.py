@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.channels.residual import RESIDUAL
-from yolo_slim.errors import InputError, check_count, option_of
+from yolo_slim.errors import InputError, check_count, check_imgsz, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
@@ -145,8 +145,8 @@ def check(opt: argparse.Namespace) -> None:
         expected = f"{', '.join(BUDGETS)}, a yaml or a csv"
         check_file(f"--budget {opt.budget}", opt.budget, expected)
     parse_parts(opt.recover)
-    if opt.imgsz is not None and (opt.imgsz < 32 or opt.imgsz % 32):
-        raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
+    if opt.imgsz is not None:
+        check_imgsz(opt.imgsz)
     if opt.weights:
         check_file(opt.weights, opt.weights, CHECKPOINT)
     if opt.data:
@@ -205,7 +205,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     from dataclasses import replace
 
     from yolo_slim.host.data import check_data, labelled
-    from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.host.evaluate import check_device
     from yolo_slim.host.head import same_classes, with_classes
     from yolo_slim.models import load
     from yolo_slim.pruning.automatic import criterion_for

@@ -100,9 +100,10 @@ def make_plan(opt: argparse.Namespace) -> Plan:
         InputError: see the message.
     """
     from yolo_slim.channels.rules import channel_graph
+    from yolo_slim.errors import check_imgsz
     from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.data import check_data, images
-    from yolo_slim.host.evaluate import check_device, check_imgsz
+    from yolo_slim.host.evaluate import check_device
     from yolo_slim.models import load
     from yolo_slim.pruning.criteria.score import score
     from yolo_slim.sensitivity.run import Plan

@@ -16,12 +16,11 @@ from torch import nn
 from tqdm import tqdm
 
 from yolo_slim.calibration import Batch, Calibration
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_imgsz
 from yolo_slim.files import read_mapping
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_classes, check_polygons
 from yolo_slim.host.data import images as image_files
-from yolo_slim.host.evaluate import check_imgsz
 from yolo_slim.host.options import HYP
 from yolo_slim.host.outputs import apart
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model

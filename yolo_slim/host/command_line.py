@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.errors import InputError, check_count
+from yolo_slim.errors import InputError, check_count, check_imgsz
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.sources import check_data_file, declared_options, root
 from yolo_slim.parsing import OneLineParser
@@ -59,8 +59,8 @@ def check_training(opt: argparse.Namespace) -> None:
         InputError: a number is out of range, or a file is not there.
     """
     check_count("--workers", opt.workers, 0)
-    if opt.imgsz is not None and (opt.imgsz < 32 or opt.imgsz % 32):
-        raise InputError("--imgsz", opt.imgsz, "a multiple of the stride, 32")
+    if opt.imgsz is not None:
+        check_imgsz(opt.imgsz)
     check_count("--epochs", opt.epochs)
     if opt.batch_size == 0 or opt.batch_size < -1:
         raise InputError("--batch-size", opt.batch_size, "1 or more, or -1 for autobatch")

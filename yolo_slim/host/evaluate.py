@@ -42,17 +42,6 @@ class Accuracy:
         return f"boxes {text}, masks mAP50 {self.mask_map50:.3f}, mAP50-95 {self.mask_map:.3f}"
 
 
-def check_imgsz(imgsz: Any, stride: int) -> int:
-    """An image size that the model can take.
-
-    Raises:
-        InputError: not a positive multiple of the stride.
-    """
-    if not isinstance(imgsz, int) or imgsz < stride or imgsz % stride:
-        raise InputError("--imgsz", imgsz, f"a multiple of the stride, {stride}")
-    return imgsz
-
-
 def check_device(device: str) -> None:
     """See that a --device is there: the host changes the environment before it looks.
 
