@@ -33,7 +33,6 @@ TEXT, QUIET, BAND = "#17202a", "#616a6b", "#f4f6f7"
 PRUNABLE, PINNED = "#d6eaf8", "#d5d8dc"
 HUES = ["#d35400", "#1e8449", "#7d3c98", "#b7950b", "#c2185b", "#00838f", "#6d4c41", "#3949ab"]
 TOP = 0.95  # inches of the legend
-DPI = 120
 
 
 def plot_graph(view: Inspection, file: Path) -> Path:
