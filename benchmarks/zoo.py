@@ -39,16 +39,19 @@ def zoo() -> list[Path]:
     return [*found, ROOT / "cfg" / "yolov5s-v5.0.yaml"]
 
 
-def build(file: Path, seed: int = 0, width: float | None = None) -> nn.Module:
+def build(
+    file: Path, seed: int = 0, width: float | None = None, depth: float | None = None
+) -> nn.Module:
     """A model of the zoo with random weights, BN weights and BN statistics.
 
     Args:
         file: a model yaml.
         seed: of all that is random.
-        width: width_multiple, where not the yaml's.
+        width, depth: its multiples, where not the yaml's.
     """
     data = yaml.safe_load(file.read_text(errors="ignore"))
     data["width_multiple"] = width or data["width_multiple"]
+    data["depth_multiple"] = depth or data["depth_multiple"]
     torch.manual_seed(seed)
     model = build_model(data)
     randomise_norms_(model)

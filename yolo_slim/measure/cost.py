@@ -156,7 +156,7 @@ def module_macs(model: nn.Module, imgsz: int) -> dict[str, int]:
     channels, *sides = smallest_image(model)
     shape = (1, channels, imgsz, imgsz) if is_detector(model) else (1, channels, *sides)
     try:
-        return _count(_shapes_alone(model), torch.zeros(shape, device="meta"))
+        return _count(_without_norms_(_shapes_alone(model)), torch.zeros(shape, device="meta"))
     except (NotImplementedError, RuntimeError, TypeError):  # a module that looks at values
         copy = deepcopy(model)
         device = next(copy.parameters()).device
@@ -174,6 +174,14 @@ def _shapes_alone(model: nn.Module) -> nn.Module:
         if isinstance(value, torch.Tensor)
     }
     return deepcopy(model, memo)
+
+
+def _without_norms_(copy: nn.Module) -> nn.Module:
+    """Let BatchNorms pass on what they get: they change no shape, and torch works it out slowly."""
+    for module in copy.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.forward = nn.Identity().forward  # type: ignore[method-assign]
+    return copy
 
 
 def _count(copy: nn.Module, image: torch.Tensor) -> dict[str, int]:

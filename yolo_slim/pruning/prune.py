@@ -175,7 +175,7 @@ def prune_by(
         layers=layer_cuts(graph, masks, options.min_channels, chooser.excluded, chooser.ratios),
         unknown=tuple(map(str, graph.unknown)),
         residual=graph.residual,
-        before=cost(model, chooser.imgsz),
+        before=chooser.counted.dense,
         after=cost(pruned, chooser.imgsz),
         parity=parity.error,
         criterion=options.criterion,

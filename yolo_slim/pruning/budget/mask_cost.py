@@ -17,7 +17,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph, Ids
 from yolo_slim.host.checkpoint import finished, packed
-from yolo_slim.measure.cost import module_macs, whole_strides
+from yolo_slim.measure.cost import Cost, module_macs, whole_strides
 from yolo_slim.numerics import survives_half
 from yolo_slim.pruning.rebuild.rebuild import rebuild
 from yolo_slim.weight_masks import masks_of
@@ -39,6 +39,7 @@ class MaskCost:
         positions: conv name to the times that it applies its weights to one image; its MACs are
             positions * elements of its weight, whatever is cut.
         everything: (ids + 1,) bool, True: the `keep` of the model as it is.
+        dense: the cost of the model as it is.
 
     Raises:
         InputError: see `cost`.
@@ -75,8 +76,9 @@ class MaskCost:
         self.positions = {n.name: int(p) for n, p in zip(nodes, self._positions, strict=True)}
         self._fixed_params = self._fixed_macs = 0  # what no cut changes
         params = sum(p.numel() for p in model.parameters())
+        self.dense = Cost(params, sum(macs.values()), self.imgsz)
         self._fixed_params = params - self.params(self.everything)
-        self._fixed_macs = sum(macs.values()) - self.macs(self.everything)
+        self._fixed_macs = self.dense.macs - self.macs(self.everything)
 
     def _weights(self, keep: np.ndarray) -> np.ndarray:
         """(convs,) elements of each weight."""
