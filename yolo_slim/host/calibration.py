@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from yolo_slim.calibration import Batch, Calibration
-from yolo_slim.errors import InputError, check_imgsz
+from yolo_slim.errors import InputError, check_count, check_imgsz
 from yolo_slim.files import read_mapping
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_classes, check_polygons
@@ -84,13 +84,9 @@ def calibrate(
         >>> images.images, images.batches[0][0].shape
         (4, torch.Size([4, 3, 64, 64]))
     """
-    for name, value, least in (
-        ("images", images, 1),
-        ("batch_size", batch_size, 1),
-        ("workers", workers, 0),
-    ):
-        if value < least:
-            raise InputError(f"calibration, {name}", value, f"{least} or more")
+    check_count("calibration, images", images)
+    check_count("calibration, batch_size", batch_size)
+    check_count("calibration, workers", workers, 0)
     check_imgsz(imgsz, max(int(model.stride.max()), 32))
     where = f"{split}: {data.get(split)}"
     nc = model.model[-1].nc
@@ -99,40 +95,67 @@ def calibrate(
     files = image_files(data, split)
     if not files:
         raise InputError(where, "no images", "at least one image")
-    order = np.random.default_rng(seed).permutation(len(files))[:images]
-    task = task_of_model(model)
-    extra = {"mask_downsample_ratio": MASK_RATIO, "overlap_mask": True}
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(files))[:images])
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "calibration.txt"
-        listed.write_text("\n".join(str(files[i]) for i in sorted(order)))
-        chosen = {**data, split: str(listed)}
-        check_classes(chosen, (split,))
-        if task is SEGMENTATION:  # the loader makes masks of outlines, whoever looks at them
-            check_polygons(chosen, (split,))
-        try:
-            with replaced(general.LOGGER, disabled=True):  # it announces the cache
-                loader, dataset = task.script("train").create_dataloader(
-                    str(listed),
-                    imgsz,
-                    batch_size,
-                    int(model.stride.max()),
-                    workers=workers,
-                    shuffle=True,
-                    seed=seed,
-                    prefix="calibration: ",
-                    **(extra if task is SEGMENTATION else {}),
-                )
-            if labels and not any(map(len, dataset.labels)):
-                raise InputError(where, f"no labels of {len(dataset)} images", "some labels")
-            batches = tuple(map(_batch, tqdm(loader, desc="calibration images", unit="batch")))
-        except InputError:
-            raise
-        except Exception as error:  # the host raises any where images cannot be read
-            text = " ".join(str(error).split())[:160]
-            raise InputError(where, f"cannot be read ({text})", "images with labels") from error
-    source = f"{len(dataset)} of {len(files)} images of {where}"
+        listed.write_text("\n".join(str(files[i]) for i in chosen))
+        sets = {**data, split: str(listed)}
+        check_classes(sets, (split,))
+        if (
+            task_of_model(model) is SEGMENTATION
+        ):  # masks are made of outlines, whoever looks at them
+            check_polygons(sets, (split,))
+        batches, readable = _load(
+            listed,
+            model,
+            where,
+            labels,
+            imgsz=imgsz,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+        )
+    source = f"{readable} of {len(files)} images of {where}"
     loss = training_loss(model, imgsz) if labels else None
     return Calibration(batches, loss, source, compare=partial(apart, nc=nc))
+
+
+def _load(
+    listed: Path, model: nn.Module, where: str, labels: bool, *, imgsz: int, **loading: int
+) -> tuple[tuple[Batch, ...], int]:
+    """Batches of images by the host's loader, and how many images it could read.
+
+    Args:
+        listed: a text file with the images' paths.
+        model, labels, imgsz: see `calibrate`.
+        where: what images they are, for messages.
+        loading: batch_size, workers and seed, see `calibrate`.
+
+    Raises:
+        InputError: no image can be read, or there are no labels.
+    """
+    task = task_of_model(model)
+    masks = {"mask_downsample_ratio": MASK_RATIO, "overlap_mask": True}
+    try:
+        with replaced(general.LOGGER, disabled=True):  # it announces the cache
+            loader, dataset = task.script("train").create_dataloader(
+                str(listed),
+                imgsz,
+                stride=int(model.stride.max()),
+                shuffle=True,
+                prefix="calibration: ",
+                **loading,
+                **(masks if task is SEGMENTATION else {}),
+            )
+        if labels and not any(map(len, dataset.labels)):
+            raise InputError(where, f"no labels of {len(dataset)} images", "some labels")
+        batches = tuple(map(_batch, tqdm(loader, desc="calibration images", unit="batch")))
+    except InputError:
+        raise
+    except Exception as error:  # the host raises any where images cannot be read
+        text = " ".join(str(error).split())[:160]
+        raise InputError(where, f"cannot be read ({text})", "images with labels") from error
+    return batches, len(dataset)
 
 
 def _batch(loaded: tuple[Any, ...]) -> Batch:
