@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
         if "onnx" not in opt.runtime:
             raise InputError("--runtime", "torch, for ONNX files alone", "onnx")
     opt.imgsz, opt.batch_size = sizes(sources, opt)
-    costs = [costs_of(source, opt) for source in sources]
+    models = [counted(source, opt) for source in sources]
     calls: dict[tuple[int, str], Callable[[], Any]] = {}
     for index, source in enumerate(sources):
         if isinstance(source, OnnxFile) and "onnx" in opt.runtime:
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     for index, source in enumerate(tqdm(sources, desc="preparing", unit="model", leave=False)):
         if not isinstance(source, OnnxFile):
             calls |= {(index, runtime): call for runtime, call in model_calls(source.model, opt)}
-    models = with_times(costs, timed(calls, opt))
+    models = with_times(models, timed(calls, opt))
     if opt.json:
         content = {**measured_with(opt), "models": [m.as_dict(models[0]) for m in models]}
         write_aside(opt.json, json.dumps(content, indent=2).encode())
@@ -138,8 +138,8 @@ def same(file: Path, option: str, own: int | None, wanted: int | None) -> int | 
     return own or wanted
 
 
-def costs_of(source: Checkpoint | OnnxFile, opt: argparse.Namespace) -> Measured:
-    """What a model costs, not yet timed.
+def counted(source: Checkpoint | OnnxFile, opt: argparse.Namespace) -> Measured:
+    """Parameters and MACs of a model, not yet timed.
 
     Raises:
         InputError: see `onnx_cost`.
@@ -207,11 +207,13 @@ def timed(
     return times
 
 
-def with_times(costs: Sequence[Measured], found: dict[tuple[int, str], Latency]) -> list[Measured]:
+def with_times(
+    models: Sequence[Measured], latencies: dict[tuple[int, str], Latency]
+) -> list[Measured]:
     """The models with the times of each."""
     return [
-        replace(model, latency={runtime: t for (i, runtime), t in found.items() if i == index})
-        for index, model in enumerate(costs)
+        replace(model, latency={runtime: t for (i, runtime), t in latencies.items() if i == index})
+        for index, model in enumerate(models)
     ]
 
 

@@ -418,11 +418,11 @@ def tell(plan: Plan) -> None:
         print(f"A new head for {text}: it keeps its boxes, and knows no class until it is trained.")
 
 
-def tell_price(plan: Plan, pruned: Pruned) -> None:
+def tell_warning(plan: Plan, pruned: Pruned) -> None:
     """Say it if a sparse training did not bring down all that was cut."""
-    from yolo_slim.sparsify.trained import price
+    from yolo_slim.sparsify.trained import warning_of
 
-    text = price(plan.source, pruned.masks) if plan.options.criterion == "bn" else ""
+    text = warning_of(plan.source, pruned.masks) if plan.options.criterion == "bn" else ""
     if text:
         print(text)
 
@@ -430,7 +430,7 @@ def tell_price(plan: Plan, pruned: Pruned) -> None:
 def tell_dry_run(plan: Plan, pruned: Pruned) -> None:
     """Print the plan of --dry-run."""
     print(pruned.report)
-    tell_price(plan, pruned)
+    tell_warning(plan, pruned)
     print("Nothing was written or validated (--dry-run).")
 
 
@@ -438,7 +438,7 @@ def tell_result(folder: Path, plan: Plan, pruned: Pruned, summary: str) -> None:
     """Print what came of it, where it is, and the step that follows."""
     print(pruned.report.layer_table())
     print(summary)
-    tell_price(plan, pruned)
+    tell_warning(plan, pruned)
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
     more = "" if plan.data_file or plan.source.train.get("data") else " --data mydata.yaml"
     print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}{more}")

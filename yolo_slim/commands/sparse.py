@@ -214,13 +214,13 @@ def announce(run: training.Run, penalty: SparsityPenalty) -> None:
 def announce_fixed(run: training.Run, penalty: SparsityPenalty, strategy: Fixed, text: str) -> None:
     """Say what a strength that is a number will do, and warn if it is too small or too large."""
     factor = gain(run.opt.optimizer, run.hyp["momentum"])
-    way = limits.reach_of(strategy, rates_of(run), factor)
+    distance = limits.reach_of(strategy, rates_of(run), factor)
     quantile = penalty.norms.flat("weight").abs().quantile(strategy.percent).item()
     training.LOGGER.info(
         f"{text}sr {strategy.sr:g} ({strategy.method}). In this run it alone moves a gamma by "
-        f"about {way:.2g}; the {strategy.percent:.0%} quantile of |gamma| is {quantile:.2g}."
+        f"about {distance:.2g}; the {strategy.percent:.0%} quantile of |gamma| is {quantile:.2g}."
     )
-    if way < quantile:
+    if distance < quantile:
         training.LOGGER.warning(
             f"sparsity: too little to make {strategy.percent:.0%} of the channels sparse; "
             f"--sr auto finds a strength that does"

@@ -39,7 +39,7 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
             raise InputError("--macs", "1", "less than 1: what is to be left, for --sr auto")
         if not penalty.target:
             raise InputError("--percent", "0", "more than 0: what is to be cut, for --sr auto")
-        check_share(strategy)
+        check_reach(strategy)
     if not isinstance(strategy, Fixed) or not strategy.sr:
         return
     if strategy.method == "l1" and opt.optimizer != "SGD":
@@ -50,15 +50,15 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
     rates = learning_rates(
         hyp, epochs=opt.epochs, batches=-(-images // size), batch_size=size, cosine=opt.cos_lr
     )
-    way = reach(rates, gain(opt.optimizer, hyp["momentum"]))
+    distance = reach(rates, gain(opt.optimizer, hyp["momentum"]))
     largest = norms.flat("weight").abs().max().item()
-    most = largest / max(way, 1e-12)
+    most = largest / max(distance, 1e-12)
     if strategy.sr > most:
         text = f"at most {floor(most):g}: in this run more takes every gamma to zero"
         raise InputError("--sr", f"{strategy.sr:g}", text)
 
 
-def check_share(auto: Thinning) -> None:
+def check_reach(auto: Thinning) -> None:
     """See that so much can be cut.
 
     Raises:
@@ -85,8 +85,8 @@ def reach_of(strategy: Fixed, rates: Iterable[tuple[float, float]], factor: floa
         rates: of the run, see `learning_rates`.
         factor: see `gain`.
     """
-    way = reach(rates, factor)
-    return way if strategy.method == "l1" and factor == 1 else strategy.sr * way
+    distance = reach(rates, factor)
+    return distance if strategy.method == "l1" and factor == 1 else strategy.sr * distance
 
 
 def floor(value: float, digits: int = 2) -> float:

@@ -60,5 +60,5 @@ def images_now(
         return max((n for n in sizes if cost.of(n, runs) <= credit), default=0)
     often = [n for n in sizes if cost.of(n, runs) <= income * max(epochs / TIMES, 1)]
     images = max(often, default=min(sizes, default=0))
-    price = cost.of(images, runs)
-    return images if price <= min(credit, income * left) else 0
+    seconds = cost.of(images, runs)
+    return images if seconds <= min(credit, income * left) else 0

@@ -28,7 +28,7 @@ def kept_of(source: Checkpoint, *path: str) -> Any:
     return value
 
 
-def price(source: Checkpoint, masks: Masks) -> str:
+def warning_of(source: Checkpoint, masks: Masks) -> str:
     """A sentence if a cut takes channels that a sparse training did not bring near zero."""
     start, works = kept_of(source, "monitor", "start"), 0
     if not isinstance(start, dict):

@@ -105,11 +105,11 @@ def verdict(history: Sequence[Sparsity], percent: float, advice: str) -> str:
     if last.near_zero >= percent - SLACK:
         more = f", {safe:g} at most" if safe > percent else ""
         head = "Ready" if cheap(last.aim) else "Sparse, but a cut costs"
-        text = f"{head}: {share}. Cut with --percent {percent:g}{more}.{costs(last.aim)}"
+        text = f"{head}: {share}. Cut with --percent {percent:g}{more}.{probed(last.aim)}"
         return text + broken(history)
     if safe >= 0.1:
         head = "Ready for a smaller cut" if cheap(last.now) else "Sparse in part, but a cut costs"
-        text = f"{head}: {share}. Cut with --percent {safe:g}.{costs(last.now)} "
+        text = f"{head}: {share}. Cut with --percent {safe:g}.{probed(last.now)} "
         return f"{text}More takes channels that still work. {advice}{broken(history)}"
     return (
         f"Not ready: {share}; in units of its layer's median at the start the {percent:.0%} "
@@ -144,7 +144,7 @@ def cheap(cut: Kept | None) -> bool:
     return cut is None or cut.kept >= HOLDS
 
 
-def costs(cut: Kept | None) -> str:
+def probed(cut: Kept | None) -> str:
     """What a quick cut says of the real one; nothing where it was not measured."""
     if cut is None:
         return ""

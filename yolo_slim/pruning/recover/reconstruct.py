@@ -88,8 +88,8 @@ def reconstruct_(
         model: the dense model; left untouched.
         graph, masks: see `rebuild`.
         calibration: images, all of one size.
-        ridge: what a change of the weights costs, in units of the mean energy of what they are
-            multiplied with; with n < 64 images 64 / n times as much; 0 is plain least squares.
+        ridge: how strongly the new weights are pulled to the old ones, in units of the mean energy
+            of their inputs; with n < 64 images 64 / n times as much; 0 is plain least squares.
         positions: output positions drawn of each image for each conv; None: all.
         seed: of the positions.
 
@@ -105,7 +105,7 @@ def reconstruct_(
         positions = round(positions * calibration.images / sum(map(len, batches)))
         batches = [b for batch in batches for b in batch.split(max(ROWS // positions, 1))]
     sizes = [len(images) for images in batches]
-    price = ridge * max(1.0, ENOUGH / sum(sizes))
+    strength = ridge * max(1.0, ENOUGH / sum(sizes))
     keep, half = keep_vector(graph, masks), survives_half(model)
     nodes = {n: c for n, c in graph.convs.items() if not c.depthwise and not keep[c.inputs].all()}
     errors: dict[str, tuple[float, float]] = {}
@@ -121,7 +121,7 @@ def reconstruct_(
         aim = (torch.from_numpy(np.load(file)) for file in aims[name])
         transposed = getattr(conv, "transposed", False)
         free = shifts.takes(name) and not transposed  # its taps would each want one of their own
-        new, shift, errors[name] = least_squares(old, reads, aim, price, dtype, shift, free)
+        new, shift, errors[name] = least_squares(old, reads, aim, strength, dtype, shift, free)
         conv.weight.copy_((new.T if transposed else new).reshape(conv.weight.shape))
         if free:
             shifts.set_(name, shift)
