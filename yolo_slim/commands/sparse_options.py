@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count
-from yolo_slim.host.command_line import check_training, parse_options
+from yolo_slim.host.command_line import check_training, names_given, parse_options
 from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
 from yolo_slim.sparsify.strengths import AUTO, METHODS, check_strengths
-
-OURS = ("sr", "percent", "macs", "penalty", "bias_sr", "residual", "keep", "round_to", "no_probe")
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -90,7 +88,5 @@ def strength(text: str) -> float | str:
 
 
 def given(opt: argparse.Namespace) -> list[str]:
-    """Those of our options that were given."""
-    values = {name: getattr(opt, name) for name in OURS}
-    unset = [n for n, v in values.items() if v is None or v is False or v == []]
-    return [f"--{name.replace('_', '-')}" for name in OURS if name not in unset]
+    """Those of our options that were given, but for --st, which turns them on."""
+    return [name for name in names_given(opt, add_options) if name != "--st"]
