@@ -15,7 +15,7 @@ from torch import nn
 
 from yolo_slim import load, prune, save
 from yolo_slim.cli import run
-from yolo_slim.host.classes import yolo
+from yolo_slim.host.classes import common, yolo
 from yolo_slim.shapes import NAMES, make_shapes
 
 TINY = """
@@ -45,8 +45,11 @@ head:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _as_it_was() -> Iterator[None]:
+    """Each test begins with the same seed, and leaves the host's default as it is."""
     torch.manual_seed(0)
+    yield
+    assert type(common.Conv.default_act) is nn.SiLU
 
 
 @pytest.fixture
@@ -82,14 +85,25 @@ def tiny_checkpoint(_tiny: nn.Module, tmp_path_factory: pytest.TempPathFactory) 
     return save(_tiny, tmp_path_factory.mktemp("tiny") / "tiny.pt")
 
 
+def shapes_in(base: Path, polygons: bool) -> Path:
+    """16 + 8 shapes at 64 px, and the data yaml beside them."""
+    folder = make_shapes(base / "shapes", train=16, val=8, size=64, polygons=polygons)
+    data = {"path": str(folder), "train": "images/train", "val": "images/val"}
+    file = base / "shapes.yaml"
+    file.write_text(yaml.safe_dump({**data, "names": dict(enumerate(NAMES))}))
+    return file
+
+
 @pytest.fixture(scope="session")
 def shapes_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data yaml of 16 + 8 shapes at 64 px."""
-    folder = make_shapes(tmp_path_factory.mktemp("data") / "shapes", train=16, val=8, size=64)
-    data = {"path": str(folder), "train": "images/train", "val": "images/val"}
-    file = folder.parent / "shapes.yaml"
-    file.write_text(yaml.safe_dump({**data, "names": dict(enumerate(NAMES))}))
-    return file
+    return shapes_in(tmp_path_factory.mktemp("data"), polygons=False)
+
+
+@pytest.fixture(scope="session")
+def seg_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with outlines."""
+    return shapes_in(tmp_path_factory.mktemp("outlines"), polygons=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -42,34 +43,44 @@ def watch(event, args):
 sys.addaudithook(watch)
 from yolo_slim.cli import run
 
-code = run("sparse", sys.argv[2:])
+code = [run("sparse", argv) for argv in json.loads(sys.argv[2])]
 with open(sys.argv[1], "w") as file:
     json.dump({"asked": asked, "code": code}, file)
 """
 
 
-def test_training_asks_nothing(tmp_path, shapes_yaml, tiny_yaml):
-    """One epoch with sparsity and plots, from an empty home: no font, hub, update or analytics."""
+def test_training_asks_nothing(tmp_path, shapes_yaml, seg_yaml, tiny_yaml):
+    """One epoch with sparsity and plots, of boxes and of masks, from an empty home.
+
+    No font, hub, update or analytics is asked for.
+    """
     home, log = tmp_path / "home", tmp_path / "log.json"
     home.mkdir()
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_yaml))
     keep = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
     env = {key: os.environ[key] for key in keep if key in os.environ}
-    env |= {"HOME": str(home), "USERPROFILE": str(home), "OMP_NUM_THREADS": "2"}
-    argv = ["--st", "--data", str(shapes_yaml), "--cfg", "tiny.yaml", "--imgsz", "64"]
-    argv += ["--epochs", "1", "--batch-size", "8", "--workers", "0"]
-    command = [sys.executable, "-c", WATCHED, str(log), *argv]
+    env |= {"HOME": str(home), "USERPROFILE": str(home), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "boxes.yaml").write_text(yaml.safe_dump(tiny_yaml))
+    tiny_yaml["head"][-1][2:] = ["Segment", ["nc", "anchors", 8, 32]]
+    (tmp_path / "masks.yaml").write_text(yaml.safe_dump(tiny_yaml))
+    common = ["--st", "--imgsz", "64", "--epochs", "1", "--batch-size", "8", "--workers", "0"]
+    argvs = [
+        [*common, "--cfg", f"{name}.yaml", "--data", str(data), "--name", name]
+        for name, data in (("boxes", shapes_yaml), ("masks", seg_yaml))
+    ]
+    command = [sys.executable, "-c", WATCHED, str(log), json.dumps(argvs)]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(log.read_text()) == {"asked": [], "code": 0}
-    assert (tmp_path / "runs" / "train" / "exp" / "weights" / "last.pt").is_file()
-    assert (tmp_path / "runs" / "train" / "exp" / "sparsity.csv").is_file()
+    assert json.loads(log.read_text()) == {"asked": [], "code": [0, 0]}
+    for name in ("boxes", "masks"):
+        folder = tmp_path / "runs" / "train" / name
+        for file in ("weights/last.pt", "sparsity.csv", "results.png", "train_batch0.jpg"):
+            assert (folder / file).is_file()
 
 
 def test_watch_sees_a_request(tmp_path):
     """The hook of the test above would have told."""
     ask = WATCHED.replace(
-        'code = run("sparse", sys.argv[2:])',
+        'code = [run("sparse", argv) for argv in json.loads(sys.argv[2])]',
         "import socket, subprocess\n"
         "with socket.socket() as s: s.settimeout(0.01); s.connect_ex(('192.0.2.1', 9))\n"
         "subprocess.run(['git', '--version'], capture_output=True, check=False)\ncode = 0",
@@ -148,6 +159,24 @@ def test_replaced_puts_back_after_an_error():
         assert Owner.value == 2
         raise KeyError
     assert Owner.value == 1
+
+
+def test_a_module_is_imported_when_it_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "heavy_module.py").write_text("import sys\nsys.heavy = True\ncolour = 'red'\n")
+    with compat._imported_later("heavy_module"):
+        import heavy_module as later
+    assert not hasattr(sys, "heavy") and "heavy_module" not in sys.modules
+    assert later.colour == "red" and sys.heavy
+    del sys.heavy
+    with compat._imported_later("heavy_module"):  # it is there already
+        import heavy_module
+    assert heavy_module is sys.modules["heavy_module"] and heavy_module.colour == "red"
+
+
+def test_file_names_are_those_of_the_stack():
+    names = [frame.filename for frame in compat._file_names()]
+    assert names == [frame.filename for frame in inspect.stack()]
 
 
 def test_mend_is_idempotent():

@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,6 @@ from _common import randomise_norms_
 from conftest import TINY
 from sparse_runs import Poison, after
 from sparse_runs import rows as table
-from test_offline import WATCHED
 from torch import nn
 
 from yolo_slim import load, prune, save
@@ -53,17 +49,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def seg_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data yaml of 16 + 8 shapes at 64 px, with outlines."""
-    base = tmp_path_factory.mktemp("data")
-    folder = make_shapes(base / "shapes", train=16, val=8, size=64, polygons=True)
-    data = {"path": str(folder), "train": "images/train", "val": "images/val"}
-    file = base / "shapes-seg.yaml"
-    file.write_text(yaml.safe_dump({**data, "names": dict(enumerate(NAMES))}))
-    return file
 
 
 @pytest.fixture
@@ -283,23 +268,6 @@ def test_nan_sends_the_run_back(
     np.testing.assert_allclose(strengths, [0.05, 0.3 * 0.035, 0.3 * 0.02], rtol=1e-4)
     state = load(folder / "weights" / "last.pt").model.state_dict()
     assert all(torch.isfinite(value).all() for value in state.values())
-
-
-def test_training_asks_nothing(tmp_path: Path, seg_yaml: Path, cfg: Path) -> None:
-    """One epoch with sparsity and plots, from an empty home: no font, hub, update or analytics."""
-    home, log = tmp_path / "home", tmp_path / "log.json"
-    home.mkdir()
-    keep = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
-    env = {key: os.environ[key] for key in keep if key in os.environ}
-    env |= {"HOME": str(home), "USERPROFILE": str(home), "OMP_NUM_THREADS": "2"}
-    argv = ["--st", "--data", str(seg_yaml), "--cfg", str(cfg), "--epochs", "1", *SMALL]
-    command = [sys.executable, "-c", WATCHED, str(log), *argv]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(log.read_text()) == {"asked": [], "code": 0}
-    folder = tmp_path / "runs" / "train" / "exp"
-    for name in ("weights/last.pt", "sparsity.csv", "results.png", "train_batch0.jpg"):
-        assert (folder / name).is_file()
 
 
 class Oracle(yolo.SegmentationModel):

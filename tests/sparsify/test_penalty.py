@@ -1,19 +1,14 @@
-"""The L1 step against hand arithmetic: plain, accumulated, under GradScaler, under DDP.
+"""The L1 step against hand arithmetic: plain, accumulated, under GradScaler.
 
 And what is common to all penalties: what is on by default, what is kept for a resumed training.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import torch
-from places import TESTS
 from torch import nn
 
 from yolo_slim import InputError, SparsityPenalty
@@ -229,56 +224,3 @@ def test_silence_zeroes_the_average_where_the_model_is_zero(tiny_model: nn.Modul
     assert torch.equal(twin.weight, weight)
     assert torch.equal(twin.bias, bias)
     assert (ema.model[2].m[0].cv1.bn.weight != 0).all()
-
-
-DDP = """
-import os, sys, torch
-import torch.distributed as dist
-from torch import nn
-torch.set_num_threads(1)
-dist.init_process_group("gloo")
-sys.path[:0] = os.environ["TESTS"].split(os.pathsep)
-from conftest import build_tiny
-from yolo_slim import SparsityPenalty
-
-def train(model, batch, wrap, **options):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    penalty = SparsityPenalty(model, **options).attach(optimizer)
-    net = nn.parallel.DistributedDataParallel(model) if wrap else model
-    model.eval()  # BN by its running statistics: the batch may then be split
-    for step in range(4):
-        penalty.progress = step / 4
-        optimizer.zero_grad()
-        out = net(batch)[1]
-        sum(o.pow(2).mean() for o in out).backward()
-        optimizer.step()
-    modules = dict(model.named_modules())
-    return torch.cat([modules[n].weight.detach() for n in penalty.names])
-
-rank = dist.get_rank()
-images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-for options in ({"sr": 0.01}, {"sr": 2.0, "penalty": "prox"}, {"sr": "auto", "round_to": 8}):
-    mine = train(build_tiny(), images[2 * rank : 2 * rank + 2], True, **options)
-    both = [torch.zeros_like(mine) for _ in range(2)]
-    dist.all_gather(both, mine)
-    assert torch.equal(both[0], both[1]), "ranks differ"
-    whole = train(build_tiny(), images, False, **options)
-    torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-5)
-    zeros = int((whole == 0).sum())
-    assert torch.equal(mine == 0, whole == 0) and (zeros > 0) == (options["sr"] != 0.01)
-    print("same", flush=True)
-dist.destroy_process_group()
-"""
-
-
-def test_ddp_equals_one_process_with_the_whole_batch(tmp_path: Path) -> None:
-    script = tmp_path / "ddp.py"
-    script.write_text(DDP)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["--standalone", str(script)]  # on a free port
-    tests = TESTS
-    folders = os.pathsep.join(map(str, (tests, tests.parent / "benchmarks")))
-    environment = {**os.environ, "TESTS": folders, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("same") == 2 * 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import os
 import sys
 import types
@@ -115,7 +116,8 @@ def _mend_host() -> None:
 
     utils/ first: later modules take these names over with `from ... import`.
     """
-    import yolov5.utils.downloads as downloads
+    with replaced(inspect, stack=_file_names), _imported_later("seaborn"):
+        import yolov5.utils.downloads as downloads  # and with it yolov5/__init__: most of the host
 
     downloads.attempt_download = local_file  # asks a model hub, then a release page
     downloads.attempt_download_from_hub = lambda *args, **kwargs: None  # asks even for local files
@@ -145,6 +147,44 @@ def _mend_host() -> None:
     common.check_requirements = general.check_requirements
     experimental.attempt_download = local_file
     dataloaders.check_requirements = general.check_requirements
+
+
+def _file_names() -> list[types.SimpleNamespace]:
+    """What utils/general.py asks inspect.stack for, to know the script that runs.
+
+    The real one looks for each frame's module among all that are loaded: with torch among them that
+    takes 1 to 2 s. Can go when the host does not ask at its import.
+    """
+    frame, frames = inspect.currentframe(), []
+    while frame := frame and frame.f_back:
+        frames.append(types.SimpleNamespace(filename=frame.f_code.co_filename))
+    return frames
+
+
+@contextmanager
+def _imported_later(name: str) -> Iterator[None]:
+    """Who imports a module within the block gets it when it is first used.
+
+    utils/plots.py draws two of its pictures with seaborn, whose import takes 1 to 2 s. Can go when
+    the host imports it there.
+    """
+    if name in sys.modules or not importlib.util.find_spec(name):
+        yield
+        return
+    sys.modules[name] = _Later(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+class _Later(types.ModuleType):
+    """Stands for a module until something of it is asked for."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):  # the import itself asks for these
+            raise AttributeError(attribute)
+        return getattr(importlib.import_module(self.__name__), attribute)
 
 
 def without_time_limit(general: Any, function: Any) -> Any:

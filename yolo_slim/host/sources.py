@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
@@ -30,7 +31,8 @@ def root() -> Path:
     return Path(spec.origin).resolve().parent
 
 
-def declared_options(script: str) -> dict[str, Arguments]:
+@lru_cache
+def declared_options(script: str) -> Mapping[str, Arguments]:
     """The options of one of its scripts by name, as its parse_opt declares them.
 
     Args:
