@@ -11,6 +11,7 @@ import torch
 from _common import randomise_norms_
 from plain_model import plain_model
 from torch import nn
+from zoo import build
 
 from yolo_slim import channel_graph, prune
 from yolo_slim.host.classes import yolo
@@ -63,8 +64,7 @@ def recovered(model: nn.Module, graph: Any, masks: Masks) -> nn.Module:
 @pytest.mark.parametrize("name", ZOO)
 def test_exact_where_there_is_no_border(name: str, residual: str) -> None:
     """Through Concat, pools, upsampling, sums, ghosts: the gammas are 0, the betas are not."""
-    model = yolo.Model(str(Path(yolo.__file__).parent / f"{name}.yaml")).float().eval()
-    randomise_norms_(model)
+    model = build(Path(yolo.__file__).parent / f"{name}.yaml", width=0.125, depth=0.33)
     graph, masks = sparse(model.double(), residual)
     slim = recovered(model, graph, masks)
     expected, found = outputs(without_borders(model)), outputs(without_borders(slim))
