@@ -9,7 +9,7 @@ kept. `bake_` goes from the one to the other, `reapply_` goes back. In a file th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from copy import copy, deepcopy
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.numerics import copy_of
 
 WeightMasks = dict[str, torch.Tensor]
 ATTRIBUTE, IN_FILE = "weight_masks", "packed_masks"
@@ -50,7 +51,7 @@ def baked(model: nn.Module) -> nn.Module:
         memo[id(computed)] = computed.detach()
         for hook in module._forward_pre_hooks.values():
             memo[id(hook)] = hook  # may be a class of the user's, and is removed from the copy
-    return bake_(deepcopy(model, memo))
+    return bake_(copy_of(model, memo))
 
 
 @torch.no_grad()
@@ -163,7 +164,7 @@ def carry_masks_(
     masks = masks_of(model)
     if not masks:
         return
-    source, target = deepcopy(model), deepcopy(pruned)
+    source, target = copy_of(model), copy_of(pruned)
     named = dict(source.named_parameters(remove_duplicate=False))
     for key, mask in masks.items():
         named[key].data = mask.to(named[key])

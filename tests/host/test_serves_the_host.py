@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from yolo_slim import ModelPruned, load, prune, save
 from yolo_slim.cli import run
 from yolo_slim.host.classes import common, yolo
 from yolo_slim.measure.cost import cost
-from yolo_slim.models.model import default_activation
+from yolo_slim.models.model import build_model, default_activation
 from yolo_slim.models.pruned_yaml import read_yaml, write_yaml
 from yolo_slim.pruning.masks import apply_masks_
 
@@ -151,3 +152,10 @@ def test_cost_against_closed_form_and_thop(tiny_model: nn.Module) -> None:
         custom_ops={t: lambda m, x, y: None for t in (nn.BatchNorm2d, nn.SiLU, nn.Upsample)},
     )
     assert found.macs == pytest.approx(macs, rel=1e-6)
+
+
+def test_an_activation_is_that_of_one_model(tiny_yaml: dict[str, Any]) -> None:
+    """The host makes that of a yaml the default of all models that it builds afterwards."""
+    first = build_model({**tiny_yaml, "activation": "nn.LeakyReLU(0.1)"})
+    assert type(first.model[0].act) is nn.LeakyReLU
+    assert type(build_model(tiny_yaml).model[0].act) is nn.SiLU

@@ -114,7 +114,7 @@ def safe_loading() -> Iterator[None]:
 
 
 def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
-    allowed = list(allow_list())
+    allowed = allowed_in(file)
     while True:
         try:
             with torch.serialization.safe_globals(allowed):
@@ -128,6 +128,22 @@ def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
             allowed.append((unpickle.Name(cls), name))
             if hasattr(file, "seek"):
                 file.seek(0)
+
+
+def allowed_in(file: Any) -> list[unpickle.Pair]:
+    """Of the allow-list, what a file names: torch goes through all of a list for each object.
+
+    Args:
+        file: a path, or an open file, which is left at its start.
+    """
+    try:
+        named = set(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+    except Exception:  # it is damaged, or of an older format: its loading says so
+        return list(allow_list())
+    finally:
+        if hasattr(file, "seek"):
+            file.seek(0)
+    return [pair for pair in allow_list() if pair[1] in named or "." not in pair[1]]
 
 
 def refused_name(error: Exception) -> str | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from copy import deepcopy
 
 import torch
 from torch import nn
+
+from yolo_slim.numerics import copy_of
 
 BOX = 5  # rows an anchor that know no class: x, y, w, h, objectness
 
@@ -28,7 +29,7 @@ def with_classes(model: nn.Module, names: Mapping[int, str], *, seed: int = 0) -
     Returns:
         A model in eval mode; of the same number of classes an equal one with these names.
     """
-    copy: nn.Module = deepcopy(model).eval()
+    copy: nn.Module = copy_of(model).eval()
     head, nc = copy.model[-1], len(names)
     copy.names = {int(index): str(name) for index, name in names.items()}
     if nc == head.nc:

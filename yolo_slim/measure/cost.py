@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from math import ceil
@@ -29,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.image import is_detector, smallest_image
-from yolo_slim.numerics import survives_half
+from yolo_slim.numerics import copy_of, survives_half
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 
@@ -158,7 +157,7 @@ def module_macs(model: nn.Module, imgsz: int) -> dict[str, int]:
     try:
         return _count(_without_norms_(_shapes_alone(model)), torch.zeros(shape, device="meta"))
     except (NotImplementedError, RuntimeError, TypeError):  # a module that looks at values
-        copy = deepcopy(model)
+        copy = copy_of(model)
         device = next(copy.parameters()).device
         return _count(copy, torch.zeros(shape, device=device))
 
@@ -173,7 +172,7 @@ def _shapes_alone(model: nn.Module) -> nn.Module:
         )
         if isinstance(value, torch.Tensor)
     }
-    return deepcopy(model, memo)
+    return copy_of(model, memo)
 
 
 def _without_norms_(copy: nn.Module) -> nn.Module:

@@ -84,7 +84,8 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
     if is_pruned_yaml(data):
         return (SegmentationModelPruned if segmentation else ModelPruned)(cfg, **kwargs)
     model = yolo.SegmentationModel if segmentation else yolo.Model
-    return model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
+    with default_activation(None):  # a yaml's `activation` would become that of all later models
+        return model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
 
 
 def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[..., nn.Module]:

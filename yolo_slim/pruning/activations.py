@@ -12,7 +12,6 @@ drawn position count, which costs no more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from functools import partial
 from typing import Any
 from zlib import crc32
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from yolo_slim.calibration import Calibration
 from yolo_slim.host.image import is_detector
+from yolo_slim.numerics import copy_of
 
 POSITIONS = 64  # output positions an image and conv
 GRAM_MEMORY = 1 << 30  # bytes of Gram matrices that are held at a time
@@ -103,7 +103,7 @@ def watch(
 
 def evaluation_copy(model: nn.Module) -> nn.Module:
     """A copy in eval mode; of a detector that does not decode boxes, which takes most memory."""
-    copy = deepcopy(model).eval()
+    copy = copy_of(model).eval()
     if is_detector(copy):
         copy.model[-1].training = True  # of the head itself, not of the modules in it
     return copy

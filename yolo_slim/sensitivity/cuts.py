@@ -7,7 +7,6 @@ shapes stay, so that nothing has to be rebuilt to measure it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.ties import tie_heads
 from yolo_slim.finegrained.weights import magnitude_mask, weight_layers
+from yolo_slim.numerics import copy_of
 from yolo_slim.pruning.budget.choose import masks_by_percent
 from yolo_slim.pruning.masks import Masks, apply_masks_
 
@@ -115,7 +115,7 @@ def layer_masks(
 @torch.no_grad()
 def cut_model(model: nn.Module, cut: Cut) -> tuple[nn.Module, float]:
     """A copy of a model with one layer cut, and the share of the layer that went."""
-    copy = deepcopy(model)
+    copy = copy_of(model)
     if cut.layer.kind == "weights":
         weight = copy.get_submodule(cut.layer.name).weight
         gone = ~magnitude_mask(weight, cut.share)

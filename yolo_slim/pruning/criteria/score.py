@@ -9,7 +9,6 @@ after Molchanov et al. 2017, section 2.2).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import nn
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph, Norm
 from yolo_slim.errors import InputError
+from yolo_slim.numerics import copy_of
 from yolo_slim.pruning.criteria.table import Criterion, find
 from yolo_slim.pruning.masks import Scores
 
@@ -55,7 +55,7 @@ def score(
     row = find(name)
     if row.data and (calibration is None or not calibration.images):
         raise InputError(f"--criterion {name}", "no calibration images", "a data yaml with --data")
-    copy = deepcopy(model).float().eval().requires_grad_()
+    copy = copy_of(model).float().eval().requires_grad_()
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.enable_grad():
         torch.manual_seed(seed)
         raw = _run(row, copy, graph, calibration)

@@ -11,7 +11,6 @@ models, and a difference between them stays one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.host.image import is_detector, smallest_image
-from yolo_slim.numerics import one_thread
+from yolo_slim.numerics import copy_of, one_thread
 from yolo_slim.pruning.masks import apply_masks_, keep_vector
 
 LIMIT = 1e-9  # largest error in float64, relative to the deviation of the output
@@ -95,7 +94,7 @@ def in_double(model: nn.Module) -> nn.Module:
         dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
         copy = tensor.detach().to("cpu", dtype, copy=True)
         memo[id(tensor)] = nn.Parameter(copy, False) if isinstance(tensor, nn.Parameter) else copy
-    return deepcopy(model, memo).cpu().double().eval()
+    return copy_of(model, memo).cpu().double().eval()
 
 
 def tensors(output: Any) -> list[torch.Tensor]:

@@ -18,7 +18,7 @@ from yolo_slim.host.compat import replaced
 from yolo_slim.host.image import is_detector
 from yolo_slim.models.model import ModelPruned, build_model
 from yolo_slim.models.resize import resize_
-from yolo_slim.numerics import one_thread
+from yolo_slim.numerics import copy_of, one_thread
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.rebuild.plan import pruned_yaml
 from yolo_slim.weight_masks import carry_masks_
@@ -71,7 +71,7 @@ def _smaller_copy(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -> nn
         if not keep[norm.ids].all():
             sizes[norm.name] = int(keep[norm.ids].sum())
     with torch.random.fork_rng(devices=[]):  # the fresh weights are about to be replaced
-        return resize_(deepcopy(model), sizes, type(model).__name__)
+        return resize_(copy_of(model), sizes, type(model).__name__)
 
 
 @torch.no_grad()
