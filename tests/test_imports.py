@@ -39,23 +39,31 @@ refused("sensitivity", "nope.pt", "--data", "nope.yaml")
 refused("bench", "nope.onnx")
 for option in (
     "--criterion foo", "--percent 1", "--macs 2", "--macs 0.5 --percent 0.5", "--steps 0",
-    "--budget nope.csv", "--ratio model.1", "--recover some", "--imgsz 33", "--data nope.yaml",
+    "--budget nope.csv", "--criterion AUTO --ratio model.1", "--ratio model.1",
+    "--recover some", "--imgsz 33", "--data nope.yaml",
 ):
     refused("prune", *option.split())
 for option in ("--sr -1 --st", "--sr 1", "--st --percent 1", "--epochs 0", "--hyp nope.yaml",
-               "--st --macs 0.5 --percent 0.5", "--data nope.yaml", "--cfg nope.yaml"):
+               "--st --macs 0.5 --percent 0.5", "--data nope.yaml", "--cfg nope.yaml", "--cfg .",
+               "--hyp ..", "--hyp half.yaml", "--data .", "--resume nope.pt", "--st --percent 0",
+               "--st --macs 1", "--st --macs 0.5 --penalty l1", "--st --macs 0.5 --sr 1"):
     refused("sparse", *option.split())
 for option in ("--macs 0", "--rounds 0", "--criterion foo", "--epochs 1", "--data nope.yaml"):
     refused("slim", "--weights", __file__, "--data", "shapes.yaml", *option.split())
-for option in ("--lr-times 0", "--teacher nope.pt", "--hints nope.pt", "--workers -1"):
+refused("slim", "--resume", "nowhere")
+for option in ("--lr-times 0", "--teacher nope.pt", "--hints nope.pt", "--workers -1", "",
+               "--resume nope.pt", "--resume --lr-times 1"):
     refused("finetune", *option.split())
 for option in ("--repeats -1", "--opset 8", "--dense nope.pt", "--dynamic --include stock"):
     refused("export", *option.split())
+refused("sensitivity", __file__, "--data", "shapes.yaml", "--imgsz", "33")
+refused("finegrained", __file__, "--imgsz", "33")
 """
 
 
 def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
     (tmp_path / "shapes.yaml").write_text("names: [a]")
+    (tmp_path / "half.yaml").write_text("lr0: 0.01")
     (tmp_path / "mistakes.py").write_text(MISTAKES)
     argv = [sys.executable, "mistakes.py"]
     run = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import yolo_slim
 from yolo_slim.cli import run
 from yolo_slim.deploy.formats import FORMATS
-from yolo_slim.deploy.formats import function_of as format_function
+from yolo_slim.late import function_at
 from yolo_slim.pruning.criteria.score import function_of as criterion_function
 from yolo_slim.pruning.criteria.table import AUTO, CRITERIA
-from yolo_slim.pruning.recover.recover import function_of as part_function
 from yolo_slim.pruning.recover.table import ALL, PARTS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -59,6 +59,21 @@ def test_every_row_has_its_functions() -> None:
     for row in CRITERIA.values():
         assert callable(criterion_function(row))
     for part in PARTS.values():
-        assert callable(part_function(part))
+        assert callable(function_at("yolo_slim.pruning.recover", part.home))
     for row in FORMATS.values():
-        assert callable(format_function(row.writer)) and callable(format_function(row.runner))
+        assert callable(function_at("yolo_slim.deploy", row.writer))
+        assert callable(function_at("yolo_slim.deploy", row.runner))
+
+
+def test_what_a_table_names_does_not_import_the_table() -> None:
+    """No circle by names either, which the contract of imports does not see."""
+    for table, homes in (
+        ("pruning/criteria", [row.home for row in CRITERIA.values() if row.ours]),
+        ("pruning/recover", [part.home for part in PARTS.values()]),
+        ("deploy", [home for row in FORMATS.values() for home in (row.writer, row.runner)]),
+    ):
+        folder = Path(yolo_slim.__file__).parent / table
+        for name in {home.partition(".")[0] for home in homes}:
+            text = (folder / f"{name}.py").read_text()
+            place = table.replace("/", ".")
+            assert f"{place}.table import" not in text and f"{place}.formats import" not in text

@@ -1,9 +1,9 @@
 """A user's own module classes: `--modules my_modules.py`.
 
 The file is imported. From then on its classes may stand in a model yaml and in a checkpoint, and
-the rules (`channels.rules.rule`) and criteria (`pruning.criteria.criterion`) that it makes hold. A
-checkpoint may name such a class as it was called where it was saved (models.common.CBAM in a
-clone): the last part of the name decides.
+the rules (`channels.rules.rule`) and criteria (`pruning.criteria.table.criterion`) that it makes
+hold. A checkpoint may name such a class as it was called where it was saved (models.common.CBAM in
+a clone): the last part of the name decides.
 """
 
 from __future__ import annotations

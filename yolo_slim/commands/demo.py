@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.parsing import OneLineParser
+from yolo_slim.pruning.budget.target import PERCENT
 from yolo_slim.runs import checkpoint_to_cut, new_run
 
-SPARSE_EPOCHS, FINETUNE_EPOCHS, PERCENT = 22, 16, 0.6
+SPARSE_EPOCHS, FINETUNE_EPOCHS = 22, 16
 TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots"]
 TRAINING += ["--optimizer", "AdamW"]
 

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.deploy.formats import FORMATS, ExportOptions, Format
+from yolo_slim.deploy.formats import FORMATS, Format
+from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, option_of
 from yolo_slim.files import CHECKPOINT, check_file, write_aside
 from yolo_slim.host.sources import check_data_file

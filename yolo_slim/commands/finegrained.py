@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.errors import InputError, check_count, check_share, option_of
+from yolo_slim.errors import InputError, check_count, check_imgsz, check_share, option_of
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
 from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         check_count(option_of(name), getattr(opt, name), least)
     if opt.repeats == 1:
         raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
+    if opt.imgsz is not None:
+        check_imgsz(opt.imgsz)
     if opt.sparsity is not None:
         check_share("--sparsity", opt.sparsity, one=False)
     ratios = read_ratios(opt)
@@ -68,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if opt.data:
         check_data_file(opt.data)
 
-    from yolo_slim.errors import check_imgsz
     from yolo_slim.files import write_aside
     from yolo_slim.finegrained.weights import sparsify_
     from yolo_slim.host.checkpoint import save_model

@@ -24,7 +24,6 @@ from yolo_slim.models.model import ModelPruned, build_heir, build_model
 from yolo_slim.models.pruned_yaml import write_yaml
 from yolo_slim.pruning.rebuild.plan import pruned_yaml
 from yolo_slim.resume import resolve_resume_
-from yolo_slim.runs import newest
 from yolo_slim.shapes import NAMES
 from yolo_slim.weight_masks import WeightMasks, check_zeros, hold_masks, masks_of
 
@@ -49,9 +48,6 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option cannot be used.
     """
-    if opt.weights is None and not opt.cfg:
-        newest_cut = newest("**/pruned.pt", where="--weights", made_by="prune.py")
-        opt.weights = str(newest_cut)
     opt.weights = opt.weights or ""
     trained, nc, names, student = {}, None, {}, None
     if opt.cfg:

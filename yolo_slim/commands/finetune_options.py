@@ -8,7 +8,13 @@ from collections.abc import Sequence
 
 from yolo_slim.errors import InputError
 from yolo_slim.files import CHECKPOINT, check_file
-from yolo_slim.host.command_line import check_training, parse_options
+from yolo_slim.host.command_line import (
+    check_resume,
+    check_training,
+    names_given,
+    parse_options,
+)
+from yolo_slim.runs import newest
 
 LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
 NONE = "none"  # of --hints
@@ -43,7 +49,10 @@ def check_first(opt: argparse.Namespace) -> None:
         InputError: an option is out of range, or names no file.
     """
     if opt.resume:
+        check_resume(opt.resume, names_given(opt, add_options))
         return
+    if opt.weights is None and not opt.cfg:
+        opt.weights = str(newest("**/pruned.pt", where="--weights", made_by="prune.py"))
     check_lr_times(opt)
     check_teachers(opt)
     check_training(opt)

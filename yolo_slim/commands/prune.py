@@ -15,8 +15,16 @@ from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
 from yolo_slim.pruning.budget.target import MACS, PERCENT, ROUND_TO, Target, given_targets
-from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, CRITERIA, find
-from yolo_slim.pruning.recover.table import ALL, PARTS, parse_parts
+from yolo_slim.pruning.criteria.table import (
+    AUTO,
+    BUDGETS,
+    CRITERIA,
+    FITTED,
+    Criterion,
+    find,
+    name_given,
+)
+from yolo_slim.pruning.recover.table import ALL, PARTS, check_parts, parse_parts
 from yolo_slim.runs import new_run, removed_if_empty, sparse_run
 
 if TYPE_CHECKING:
@@ -65,12 +73,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--latency", type=float, help=text)
     text = "how channels are scored: auto (default: bn after train_sparse.py --st; of any other "
     text += "model thinet with data, for a small cut obs, without data l2), "
-    rows = [f"{row.name} ({row.help}{', needs --data' * row.data})" for row in CRITERIA.values()]
-    add("--criterion", default=AUTO, help=f"{text}{', '.join(rows)}, or one of --modules")
-    text = "how the cut spreads over the layers: global (default), uniform (with thinet, obs), "
-    text += (
-        "per-mac (most MACs for the least score; with taylor), a yaml of shares by layer, or the "
+    add(
+        "--criterion",
+        type=name_given,
+        default=AUTO,
+        help=f"{text}{', '.join(map(told, CRITERIA.values()))}, or one of --modules",
     )
+    text = "how the cut spreads over the layers: global (default), uniform "
+    text += f"({rows_with(spread='uniform')}), per-mac (most MACs for the least score; "
+    text += f"{rows_with(spread='per-mac')}), a yaml of shares by layer, or the "
     text += "sensitivity.csv of `yolo-slim sensitivity`"
     add("--budget", metavar="NAME|FILE", help=text)
     text = "cut little by little: recover after each of N steps, and score anew (default 1)"
@@ -79,15 +90,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
     text = "what is done after the cut, with commas: "
     text += ", ".join(f"{part.name} ({part.help})" for part in PARTS.values())
-    text += f", all ({', '.join(ALL)}), none; default constants, with taylor, thinet, obs "
-    text += "constants,weights, with auto and data of the model's classes all"
+    text += f", all ({', '.join(ALL)}), none; default constants, {rows_with(recover=FITTED)} "
+    text += f"{','.join(FITTED)}, with auto and data of the model's classes all"
     add("--recover", metavar="PARTS", help=text)
     add("--calib-images", type=int, default=128, help="images of the training split to look at")
     add("--seed", type=int, default=0, help="of the calibration images, and of --criterion random")
     add("--threads", type=int, default=2, help="of ONNX Runtime, for --latency")
     add("--min-channels", type=int, default=1, help="each layer keeps at least so many")
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
-    text += " (default: as in the sparse training; else skip, inner with taylor, thinet and obs)"
+    text += f" (default: as in the sparse training; else skip, inner {rows_with(residual='inner')})"
     add("--residual", choices=RESIDUAL, help=text)
     text = 'layers never to cut, such as "model.2" or "model.*.cv1.bn" (repeatable)'
     add("--keep", action="append", default=[], metavar="GLOB", help=text)
@@ -105,6 +116,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--name", default="exp", help="save to project/name")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
+
+
+def told(row: Criterion) -> str:
+    """A criterion for --help."""
+    notes = ", ".join(filter(None, [row.help, "needs --data" * row.data]))
+    return f"{row.name} ({notes})" if notes else row.name
+
+
+def rows_with(**fields: Any) -> str:
+    """The criteria that have such defaults, for --help."""
+    rows = [r.name for r in CRITERIA.values() if all(getattr(r, k) == v for k, v in fields.items())]
+    return f"with {', '.join(rows)}"
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
@@ -136,8 +159,7 @@ def check(opt: argparse.Namespace) -> None:
     for name, least in LEAST.items():
         if getattr(opt, name) is not None:
             check_count(option_of(name), getattr(opt, name), least)
-    Target.of(**vars(opt))
-    opt.criterion = AUTO if opt.criterion.lower() == AUTO else opt.criterion
+    wanted(opt)
     if opt.criterion != AUTO:
         find(opt.criterion, also=(AUTO,))
     read_shares(opt)
@@ -151,6 +173,21 @@ def check(opt: argparse.Namespace) -> None:
         check_file(opt.weights, opt.weights, CHECKPOINT)
     if opt.data:
         check_data_file(opt.data)
+
+
+def wanted(opt: argparse.Namespace) -> Target:
+    """The target of the options.
+
+    Raises:
+        InputError: see `Target`.
+    """
+    return Target.of(
+        percent=opt.percent,
+        macs=opt.macs,
+        params=opt.params,
+        size_mb=opt.size_mb,
+        latency=opt.latency,
+    )
 
 
 def read_shares(opt: argparse.Namespace) -> dict[str, float]:
@@ -220,7 +257,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     if chosen:
         criterion = "bn" if sparse else "thinet" if data_file else "l2"
     row, parts = find(criterion), parse_parts(opt.recover)
-    fits = [p for p in (row.recover if parts is None else parts) if PARTS[p].data]
+    fits = [p for p in check_parts(row.recover if parts is None else parts) if PARTS[p].data]
     looks = row.data or bool(fits)
     if looks and not data_file:
         asked = f"--criterion {criterion}" if row.data else f"--recover {fits[0]}"
@@ -274,7 +311,8 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
 
 def data_of(opt: argparse.Namespace, source: Checkpoint) -> str | None:
     """The data of a model's training, where a criterion may want it and it is on this machine."""
-    if opt.criterion not in (AUTO, "thinet") or source.train.get("st"):
+    row = None if opt.criterion == AUTO else find(opt.criterion)
+    if source.train.get("st") or (row and (not row.data or row.labels)):
         return None
     known = source.train.get("data")
     return str(known) if known and Path(str(known)).is_file() else None
@@ -292,7 +330,7 @@ def target_of(
     the MACs."""
     from yolo_slim.sparsify.trained import trained_percent
 
-    target = Target.of(**vars(opt))
+    target = wanted(opt)
     if not target.implied or by_layer:
         return target
     if criterion == "bn" and source.train.get("st"):
@@ -303,8 +341,8 @@ def target_of(
 
 def trained_round_to(source: Checkpoint) -> int | None:
     """What the layers' channels are multiples of after a sparse training."""
-    by_macs = source.train.get("macs") is not None  # the zeros of such a one leave so many MACs
-    return 1 if by_macs else source.train.get("round_to")
+    # A training with --macs has chosen how many channels of each layer are zero, to the channel.
+    return 1 if source.train.get("macs") is not None else source.train.get("round_to")
 
 
 def budget_of(opt: argparse.Namespace) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_slim.channels.residual import RESIDUAL
-from yolo_slim.errors import InputError, check_count, check_share
+from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         check_share("--shares", share, "shares", zero=False, one=False)
     for name in ("images", "processes"):
         check_count(f"--{name}", getattr(opt, name))
+    if opt.imgsz is not None:
+        check_imgsz(opt.imgsz)
     if not opt.modules:  # whose files may have criteria of their own
         find(opt.criterion)
     check_file(opt.weights, opt.weights, CHECKPOINT)
@@ -100,7 +102,6 @@ def make_plan(opt: argparse.Namespace) -> Plan:
         InputError: see the message.
     """
     from yolo_slim.channels.rules import channel_graph
-    from yolo_slim.errors import check_imgsz
     from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.data import check_data, images
     from yolo_slim.host.evaluate import check_device

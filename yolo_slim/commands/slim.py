@@ -14,9 +14,8 @@ from torch import nn
 
 from yolo_slim.commands import finetune, sparse
 from yolo_slim.commands.finetune_options import NONE, lr_times_of
-from yolo_slim.commands.slim_options import DENSE, SPARSE, parse
+from yolo_slim.commands.slim_options import DENSE, SPARSE, parse, resumed
 from yolo_slim.distill.teacher import check_teacher
-from yolo_slim.errors import InputError
 from yolo_slim.extensions import admit
 from yolo_slim.files import write_aside
 from yolo_slim.host import data, options, training
@@ -34,15 +33,14 @@ from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.prune import check_reach
 from yolo_slim.pruning.recover.table import ALL
 from yolo_slim.rounds.cut import RoundReport, cut_round
-from yolo_slim.rounds.plan import Leg, plan
-from yolo_slim.rounds.report import PICTURE, REPORT, write_report
-from yolo_slim.runs import checkpoint_to_cut, new_run, newest
+from yolo_slim.rounds.plan import REPORT, STATE, Leg, plan
+from yolo_slim.rounds.report import PICTURE, write_report
+from yolo_slim.runs import checkpoint_to_cut, new_run
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.trained import kept_of
 from yolo_slim.text import giga
 
-STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
 OWN = ("rounds", "criterion", "calib_images", "at_once", "same_classes")
 GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
 
@@ -63,26 +61,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
             save_model(with_classes(model, class_names(opt), seed=opt.seed), folder / GIVEN)
         write_state(folder, opt, [])
     return run(opt, folder)
-
-
-def resumed(place: Any) -> Path:
-    """The folder of an interrupted run: as given, or the newest one for True.
-
-    Raises:
-        InputError: there is none, or it is finished.
-    """
-    if place is True:
-        made = "yolo-slim slim"
-        run_folder = newest(f"**/{STATE}", where="--resume", made_by=made).parent
-    else:
-        places = [p for p in (Path(place), *Path(place).parents) if (p / STATE).is_file()]
-        if not places:
-            got = f"no {STATE} there"
-            raise InputError(f"--resume {place}", got, "the folder of a yolo-slim slim")
-        run_folder = places[0]
-    if (run_folder / REPORT).is_file():
-        raise InputError(f"--resume {run_folder}", "a finished run", "one that was interrupted")
-    return run_folder
 
 
 def check_options_(opt: argparse.Namespace) -> nn.Module:
@@ -189,7 +167,7 @@ def train(
     leg: Leg,
     source: Path | None,
 ) -> None:
-    """A training, begun or gone on with; nothing where it has ended.
+    """Run one training of the plan, or resume it. A finished one is left alone.
 
     Args:
         opt: of the run.
@@ -283,7 +261,7 @@ def cut(
         evaluate, data=sets, imgsz=opt.imgsz, workers=opt.workers, device=str(opt.device)
     )
     return cut_round(
-        source,
+        saved,
         cut_file(folder, number + 1),
         images,
         judge if known else None,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.commands.finetune_options import LR_TIMES, NONE, check_lr_times, check_teachers
 from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.host.command_line import check_training, names_given, parse_options
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
-from yolo_slim.pruning.criteria.table import AUTO, find
+from yolo_slim.pruning.criteria.table import AUTO, find, name_given
+from yolo_slim.rounds.plan import REPORT, STATE
+from yolo_slim.runs import newest
 
 DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
 
@@ -49,6 +53,7 @@ def check_first(opt: argparse.Namespace) -> None:
     if opt.resume:
         for name in names_given(opt, add_options):
             raise InputError(name, "given with --resume", "the options of the run that goes on")
+        resumed(opt.resume)
         return
     Target("macs", opt.macs)
     for name in ("rounds", "round_to", "calib_images"):
@@ -71,6 +76,26 @@ def check_first(opt: argparse.Namespace) -> None:
     check_training(opt)
 
 
+def resumed(place: Any) -> Path:
+    """The folder of an interrupted run: as given, or the newest one for True.
+
+    Raises:
+        InputError: there is none, or it is finished.
+    """
+    if place is True:
+        made = "yolo-slim slim"
+        run_folder = newest(f"**/{STATE}", where="--resume", made_by=made).parent
+    else:
+        places = [p for p in (Path(place), *Path(place).parents) if (p / STATE).is_file()]
+        if not places:
+            got = f"no {STATE} there"
+            raise InputError(f"--resume {place}", got, "the folder of a yolo-slim slim")
+        run_folder = places[0]
+    if (run_folder / REPORT).is_file():
+        raise InputError(f"--resume {run_folder}", "a finished run", "one that was interrupted")
+    return run_folder
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What slim adds to YOLOv5's options."""
     add = parser.add_argument_group("slimming").add_argument
@@ -83,7 +108,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text += "zero is cut; they get half of the epochs"
     add("--st", action="store_true", help=text)
     text = f"how channels are scored (see prune.py --help; default auto, with --st {SPARSE})"
-    add("--criterion", default="auto", help=text)
+    add("--criterion", type=name_given, default=AUTO, help=text)
     text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
     text = "what may be cut around residual adds (default: as suits the criterion)"

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count
-from yolo_slim.host.command_line import check_training, names_given, parse_options
+from yolo_slim.host.command_line import (
+    check_resume,
+    check_training,
+    names_given,
+    parse_options,
+)
 from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
-from yolo_slim.sparsify.strengths import AUTO, METHODS, check_strengths
+from yolo_slim.sparsify.strengths import AUTO, METHODS, check_macs, check_strengths
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -38,13 +43,18 @@ def check_first(opt: argparse.Namespace) -> None:
         InputError: an option is out of range, excludes another one, or names no file.
     """
     if opt.resume:
-        for name in given(opt):
-            raise InputError(name, "given with --resume", "the options of the run that goes on")
+        check_resume(opt.resume, given(opt))
         return
     check_strengths(opt.sr, opt.bias_sr, "--")
     for name in () if opt.st else given(opt):
         raise InputError(name, "given without --st", "--st, which turns the penalty on")
     Target.of(percent=opt.percent, macs=opt.macs)
+    check_macs(opt.macs, opt.sr, opt.penalty)
+    if opt.sr in (None, AUTO) and opt.penalty != "l1":
+        if opt.macs == 1:
+            raise InputError("--macs", "1", "less than 1: what is to be left, for --sr auto")
+        if opt.percent == 0:
+            raise InputError("--percent", "0", "more than 0: what is to be cut, for --sr auto")
     if opt.st and opt.evolve:
         why = "one of the two: evolution compares runs by an mAP that sparsity holds down"
         raise InputError("--evolve", "given with --st", why)

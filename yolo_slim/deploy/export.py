@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.deploy.formats import ExportOptions
+from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.weight_masks import baked

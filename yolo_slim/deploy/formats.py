@@ -9,29 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """How a model is exported.
-
-    Attributes:
-        imgsz: side of the image, px.
-        batch: images a call.
-        dynamic: batch and image size may change from call to call.
-        simplify: the graph is simplified.
-        opset: ONNX operator set.
-        threads: of what runs the file, to compare it.
-    """
-
-    imgsz: int = 640
-    batch: int = 1
-    dynamic: bool = False
-    simplify: bool = True
-    opset: int = 17
-    threads: int = 2
+from yolo_slim.deploy.options import ExportOptions
+from yolo_slim.late import function_at
 
 
 @dataclass(frozen=True)
@@ -59,12 +40,12 @@ class Format:
 
     def write(self, model: Any, options: ExportOptions) -> bytes:
         """The content of the file."""
-        content: bytes = function_of(self.writer)(model, options)
+        content: bytes = function_at(__package__, self.writer)(model, options)
         return content
 
     def run(self, content: bytes, options: ExportOptions) -> Callable[[Any], Any]:
         """A function that runs the file's content."""
-        function: Callable[[Any], Any] = function_of(self.runner)(content, options)
+        function: Callable[[Any], Any] = function_at(__package__, self.runner)(content, options)
         return function
 
 
@@ -87,10 +68,3 @@ _ROWS = (
     ),
 )
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
-
-
-def function_of(home: str) -> Callable[..., Any]:
-    """A function of this package by its module and name, imported now."""
-    module, _, name = home.partition(".")
-    function: Callable[..., Any] = getattr(import_module(f"{__package__}.{module}"), name)
-    return function

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from yolo_slim.deploy.export import quiet
-from yolo_slim.deploy.formats import ExportOptions
+from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.files import write_aside
 from yolo_slim.host.classes import yolo
 from yolo_slim.measure.latency import session

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch import save as torch_save
 
-from yolo_slim.deploy.formats import ExportOptions
+from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host.checkpoint import finished
 from yolo_slim.host.classes import common, yolo

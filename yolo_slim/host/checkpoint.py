@@ -59,7 +59,7 @@ class Checkpoint:
         yaml: the model yaml that it was built from.
         train: the options that it was trained with (`opt` of the host), empty where unknown.
         epoch: the last epoch, -1 for a finished training.
-        kept: what the hooks of the training kept, see `training.Hooks.state`; empty for none.
+        kept: what the hooks of the training kept, see `hooks.Hooks.state`; empty for none.
     """
 
     path: Path

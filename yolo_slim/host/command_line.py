@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError, check_count, check_imgsz
-from yolo_slim.files import CHECKPOINT, check_file
+from yolo_slim.files import CHECKPOINT, check_file, read_mapping
 from yolo_slim.host.sources import check_data_file, declared_options, root
 from yolo_slim.parsing import OneLineParser
 
@@ -69,8 +69,45 @@ def check_training(opt: argparse.Namespace) -> None:
     if opt.weights:
         check_file(opt.weights, opt.weights, CHECKPOINT)
     for option, value in (("--cfg", opt.cfg), ("--hyp", opt.hyp)):
-        if value and not Path(value).is_file() and not list(root().rglob(Path(value).name)):
+        if value and not Path(value).is_file() and not shipped_with_host(value):
             raise InputError(f"{option} {value}", "no such file", "a yaml file")
+    if Path(opt.hyp).is_file():
+        check_hyp(opt.hyp)
+
+
+def check_resume(last: str | bool, given: Sequence[str]) -> None:
+    """See that a training that goes on is there, and is not asked for something else.
+
+    Args:
+        last: of --resume: its last.pt, or True for the newest.
+        given: options of ours besides.
+
+    Raises:
+        InputError: it is not there, or there are such options.
+    """
+    for name in given:
+        raise InputError(name, "given with --resume", "the options of the run that goes on")
+    if isinstance(last, str) and not (Path(last).parent.parent / "opt.yaml").is_file():
+        check_file(last, last, CHECKPOINT)
+
+
+def shipped_with_host(name: str) -> list[Path]:
+    """The files of YOLOv5 of a name."""
+    return [file for file in root().rglob("*.yaml") if file.name == Path(name).name]
+
+
+def check_hyp(path: str) -> None:
+    """Check that a hyp yaml has all that the host looks up in it.
+
+    Raises:
+        InputError: it is no yaml, or an entry is missing.
+    """
+    hyp, least = read_mapping(path, "hyperparameters"), read_mapping(default_hyp(), "")
+    missing = [key for key in least if not isinstance(hyp.get(key), int | float)]
+    if missing:
+        raise InputError(
+            f"--hyp {path}", f"no number {', '.join(missing)}", f"all of {default_hyp().name}"
+        )
 
 
 def check_script(name: str, argv: Sequence[str] | None) -> None:

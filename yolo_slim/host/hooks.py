@@ -114,7 +114,7 @@ class Hooks:
     """What a training calls as it goes. Each does nothing until it is overridden."""
 
     def hyperparameters(self, run: Run, hyp: dict[str, Any]) -> dict[str, Any]:
-        """What a new training is to go by, once, on each rank; a resumed one has what it had."""
+        """The hyperparameters of a new training, on each rank; not called for a resumed one."""
         return hyp
 
     def on_optimizer(self, run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -86,24 +86,11 @@ def check_common(
     for name, reason in FAILS[task].items():
         if getattr(opt, name):
             raise InputError(f"--{name}", "given", f"no --{name}: yolov5 7.0.14 fails, {reason}")
-    check_hyp(opt.hyp)
     check_device(str(opt.device))
     if task is SEGMENTATION:
         check_count("--mask-ratio", opt.mask_ratio)
         data.check_polygons(sets, ("train", "val"))
     check_writable(opt.project)
-
-
-def check_hyp(path: str) -> None:
-    """Check that a hyp yaml has all that the host looks up in it.
-
-    Raises:
-        InputError: it is no yaml, or an entry is missing.
-    """
-    hyp, least = read_mapping(path, "hyperparameters"), read_mapping(HYP, "")
-    missing = [key for key in least if not isinstance(hyp.get(key), int | float)]
-    if missing:
-        raise InputError(f"--hyp {path}", f"no number {', '.join(missing)}", f"all of {HYP.name}")
 
 
 def check_cfg(path: str, build: BuildModel) -> nn.Module:

@@ -72,5 +72,5 @@ def check_data_file(path: str | Path) -> None:
     """
     file = Path(path)
     known = file.is_file() or shipped(str(path)).is_file()
-    if not known and not (str(path) and list(root().glob(f"data/{file.name}"))):
+    if not known and not (file.name and (root() / "data" / file.name).is_file()):
         raise InputError(file, "no such file", "a data yaml (path, train, val, names)")

@@ -77,13 +77,14 @@ class Training:
         host: what stood there.
         run: how far it is.
         ended: the epochs that have ended.
-        purged: from this epoch on, TensorBoard drops what it was told before; None: it keeps all.
+        purged: TensorBoard drops all entries from this epoch on; None: it keeps all.
     """
 
     def __init__(self, opt: argparse.Namespace, hooks: Hooks, build: BuildModel) -> None:
         self.hooks, self.build = hooks, build
-        self.segments = task_of(opt) is SEGMENTATION
-        self.loop = task_of(opt).script("train")
+        task = task_of(opt)
+        self.segments = task is SEGMENTATION
+        self.loop = task.script("train")
         self.run, self.ended = Run(opt), set[int]()
         self.purged: int | None = None
         self.names = self.replacements()

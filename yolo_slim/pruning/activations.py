@@ -80,7 +80,7 @@ def watch(
 
     Args:
         model: left untouched.
-        copied: the model is what `ready` returned, and is run itself: `looks` may change it.
+        copied: `model` is an `evaluation_copy`: it is run itself, and `looks` may change it.
         looks: module name to what is called with the module (of the copy) and its input, before
             the module runs.
         batches: images, (n, C, h, w) each.

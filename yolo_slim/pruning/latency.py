@@ -1,4 +1,4 @@
-"""A target in milliseconds: measured, rebuilt and measured again."""
+"""A share of the latency as the target: cut, measure, and try another share of the MACs."""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.calibration import Calibration
-from yolo_slim.host.checkpoint import save_model
-from yolo_slim.models import load
+from yolo_slim.host.checkpoint import Checkpoint, save_model
 from yolo_slim.pruning.prune import prune
 from yolo_slim.pruning.recover.recover import Judge
 
@@ -40,7 +39,7 @@ class RoundReport:
 
 
 def cut_round(
-    source: Path,
+    source: Checkpoint,
     target: Path,
     calibration: Calibration,
     judge: Judge | None,
@@ -52,24 +51,24 @@ def cut_round(
     """Cut the model of a checkpoint and write the smaller one.
 
     Args:
-        source, target: checkpoints.
+        source: the checkpoint that is cut.
+        target: the file of the smaller one.
         calibration: images.
         judge: a model to its accuracy; None: it is not measured.
         epoch: epochs before it.
         imgsz: px.
         options: target, criterion and the like, see `prune`.
     """
-    saved = load(source)
-    accuracy = {"before": judge(saved.model)} if judge else {}
+    accuracy = {"before": judge(source.model)} if judge else {}
     pruned = prune(
-        saved.model,
+        source.model,
         calibration=calibration,
         judge=judge,
         imgsz=imgsz,
         **options,
     )
-    pruned.model.ancestry[-1]["weights"] = str(source.absolute())
-    save_model(pruned.model, target, opt=saved.train or None)
+    pruned.model.ancestry[-1]["weights"] = str(source.path.absolute())
+    save_model(pruned.model, target, opt=source.train or None)
     accuracy |= pruned.recovery.steps
     recovered = pruned.recovery.accuracy
     cut = pruned.report

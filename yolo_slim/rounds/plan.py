@@ -14,6 +14,9 @@ from dataclasses import dataclass
 EACH = 1 / 6  # of the epochs go to a training before a cut
 MOST = 1 / 2  # of the epochs go to all of them
 
+STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
+REPORT = "report.json"  # there, once the run is finished
+
 
 @dataclass(frozen=True)
 class Leg:

@@ -18,9 +18,10 @@ from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import onnx_latency
 from yolo_slim.models import load
 from yolo_slim.pictures import ACCENT, GREY, INK, new_figure, write_picture
+from yolo_slim.rounds.plan import REPORT
 from yolo_slim.text import giga, mega, ratio, table
 
-REPORT, PICTURE = "report.json", "slim.png"
+PICTURE = "slim.png"
 Rounds = Sequence[Mapping[str, Any]]
 
 

@@ -35,10 +35,6 @@ def check_strength(penalty: SparsityPenalty, opt: argparse.Namespace) -> None:
         raise InputError("--freeze", "given with --st for all prunable layers", "some that train")
     strategy = penalty.strategy
     if isinstance(strategy, Thinning):
-        if strategy.macs == 1:
-            raise InputError("--macs", "1", "less than 1: what is to be left, for --sr auto")
-        if not penalty.target:
-            raise InputError("--percent", "0", "more than 0: what is to be cut, for --sr auto")
         check_reach(strategy)
     if not isinstance(strategy, Fixed) or not strategy.sr:
         return

@@ -25,7 +25,7 @@ from yolo_slim.sparsify.pace import PacedL1
 from yolo_slim.sparsify.proximal import FixedProx
 from yolo_slim.sparsify.schedule import gain
 from yolo_slim.sparsify.strategy import Strategy
-from yolo_slim.sparsify.strengths import AUTO, METHODS, Method, check_strengths
+from yolo_slim.sparsify.strengths import AUTO, METHODS, Method, check_macs, check_strengths
 from yolo_slim.sparsify.thinning import Thinning
 
 
@@ -91,8 +91,7 @@ class SparsityPenalty:
         check_count("round_to", round_to)
         method: Method = penalty or ("prox" if sr == AUTO else "l1")
         target = Target.of(percent=percent, macs=macs)
-        if macs is not None and (sr != AUTO or method != "prox"):
-            raise InputError("--macs", "given with another --sr or --penalty", "auto and prox")
+        check_macs(macs, sr, penalty)
         percent = target.value if target.name == "percent" else PERCENT
         self.sr, self.bias_sr = sr, bias_sr
         self.norms = PrunableNorms(model, residual, keep)

@@ -35,7 +35,7 @@ from yolo_slim.sparsify.readiness import Kept
 from yolo_slim.sparsify.verdict import SLACK, twentieths
 from yolo_slim.weight_masks import baked
 
-LEAST = 0.05  # mAP50 of the uncut model: of less there is nothing to tell
+LEAST = 0.05  # mAP50; if the uncut model has less, a quick cut tells nothing
 
 Cuts = tuple[Kept | None, Kept | None]  # of what is near zero now, of what is wanted
 

@@ -88,7 +88,7 @@ class SparseSession(Hooks):
         self._begun = True
         self.guard.settled = settled(run)
         self.penalty.follow(descent(rates_of(run)))
-        if run.is_main and not self.weakened:  # how it then goes on has been said
+        if run.is_main and not self.weakened:  # on_back has said how a weakened run goes on
             self.announce(run, self.penalty)
 
     def on_batch_start(self, run: Run) -> None:

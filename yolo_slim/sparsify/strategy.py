@@ -61,7 +61,7 @@ class Strategy(ABC):
 
     @property
     def leaves_zeros(self) -> bool:
-        """Whether a gamma at exactly zero is this strategy's work: l1 leaves none."""
+        """True if this strategy sets gammas to exactly zero. The L1 never does."""
         return self.method == "prox"
 
     def before_step_(self, progress: float, rates: Rates) -> None:

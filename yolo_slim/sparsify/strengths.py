@@ -12,6 +12,16 @@ METHODS: tuple[Method, ...] = get_args(Method)
 AUTO: Literal["auto"] = "auto"
 
 
+def check_macs(macs: float | None, sr: Any, penalty: str | None) -> None:
+    """See that a share of the MACs is asked of the strategy that can aim at one.
+
+    Raises:
+        InputError: sr is a number, or the penalty is the L1.
+    """
+    if macs is not None and (sr not in (None, AUTO) or penalty not in (None, "prox")):
+        raise InputError("--macs", "given with another --sr or --penalty", "auto and prox")
+
+
 def check_strengths(sr: Any, bias_sr: Any, prefix: str = "") -> None:
     """Check what can be checked without a model; `prefix` is that of an option's name.
 

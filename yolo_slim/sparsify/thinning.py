@@ -54,7 +54,7 @@ class Thinning(Scheduled):
         percent: as given; with `macs` what it comes to, by the scores so far.
         part: of what is asked for, less than 1 after a failure.
         threshold: the mean threshold of the last step, in units of gamma.
-        planned: share of the way for which it was last decided which channels go; -1: none was.
+        planned: share of the way at which the channels that go were last chosen; -1: not yet.
         score: (channels,) mean over steps, see the module.
         chosen: (channels,) True for those that are on their way to zero.
         zeroed: (channels,) True for those that are held at zero; None before the way has ended.
@@ -149,7 +149,8 @@ class Thinning(Scheduled):
 
     def aim_at_part_(self, part: float) -> None:
         if part != self.part:
-            self.part, self.planned, self.zeroed = part, -1.0, None  # more than that may be held
+            # More channels than the new part asks for may be held at zero: they are chosen anew.
+            self.part, self.planned, self.zeroed = part, -1.0, None
             self.aim_()
 
     def masks(self, part: float = 1.0, round_to: int | None = None) -> Masks:

@@ -192,7 +192,7 @@ def come_down_(
         step //= 2
     if left() <= most:
         return True
-    further = {}  # what the floor lets go, but would go below the goal
+    further = {}  # single channels that the floor allows to cut, but then less is left than asked
     for group in cut.next_of_each(held):
         if cut.cut((group,)):
             further[group] = abs(left() - goal.value)

@@ -12,7 +12,7 @@ from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.masks import Masks, keep_vector
 
-SLACK = 0.01  # of a target; twice that is what is promised
+SLACK = 0.01  # a cut may miss its target by this share of it; the docs promise twice as much
 
 
 def goal_of(target: Target, graph: ChannelGraph, counted: MaskCost, round_to: int = 1) -> Goal:

@@ -81,7 +81,7 @@ def loss(cut: Blocks, block: Block, curves: Mapping[str, Curve]) -> float:
 
 
 def spending(graph: ChannelGraph, counted: MaskCost) -> dict[str, float]:
-    """What one channel of each prunable BN takes, those that are tied to it included.
+    """The share of the MACs that the cut of one channel saves, with all that are tied to it.
 
     Args:
         graph: of the model.

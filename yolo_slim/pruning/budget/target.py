@@ -11,7 +11,7 @@ from yolo_slim.errors import InputError, check_share, option_of
 
 Name = Literal["percent", "macs", "params", "size_mb", "latency"]
 NAMES: tuple[Name, ...] = get_args(Name)
-PERCENT, MACS, ROUND_TO = 0.6, 0.5, 32  # where the user says nothing; MACS without a penalty
+PERCENT, MACS, ROUND_TO = 0.6, 0.5, 32  # defaults; MACS of models that had no sparse training
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,25 @@ class Target:
         object.__setattr__(self, "value", float(self.value))
 
     @classmethod
-    def of(cls, **values: float | None) -> Target:
+    def of(
+        cls,
+        *,
+        percent: float | None = None,
+        macs: float | None = None,
+        params: float | None = None,
+        size_mb: float | None = None,
+        latency: float | None = None,
+    ) -> Target:
         """The one target that is given; 60% of the channels if none is.
 
         Args:
-            values: name of a target to its value, None for those that are not given.
+            percent, macs, params, size_mb, latency: its value; None for those that are not given.
 
         Raises:
             InputError: two are given, or one is out of range.
         """
-        given = {name: value for name in NAMES if (value := values.get(name)) is not None}
+        values = (percent, macs, params, size_mb, latency)
+        given = {n: value for n, value in zip(NAMES, values, strict=True) if value is not None}
         if len(given) > 1:
             first, second, *_ = map(option_of, given)
             raise InputError(second, f"given besides {first}", "one target")

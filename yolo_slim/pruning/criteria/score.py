@@ -9,7 +9,6 @@ after Molchanov et al. 2017, section 2.2).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import nn
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph, Norm
 from yolo_slim.errors import InputError
+from yolo_slim.late import function_at
 from yolo_slim.numerics import copy_of
 from yolo_slim.pruning.criteria.table import Criterion, find
 from yolo_slim.pruning.masks import Scores
@@ -98,6 +98,4 @@ def function_of(criterion: Criterion) -> Callable[[nn.Module, ChannelGraph, Any]
     """The function of a criterion; one of ours is imported now."""
     if not isinstance(criterion.home, str):
         return criterion.home
-    module, _, name = criterion.home.partition(".")
-    function: Callable[..., Scores] = getattr(import_module(f"{__package__}.{module}"), name)
-    return function
+    return function_at(__package__, criterion.home)

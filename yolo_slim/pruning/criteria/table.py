@@ -8,12 +8,12 @@ is scored (see `score`). A user's own criterion is added by the decorator `crite
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
-from yolo_slim.channels.residual import Residual
-from yolo_slim.errors import InputError
+from yolo_slim.channels.residual import RESIDUAL, Residual
+from yolo_slim.errors import InputError, check_count
 
 Budget = Literal["global", "uniform", "per-mac"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)  # how a cut spreads over the layers
@@ -50,6 +50,18 @@ class Criterion:
     recover: tuple[str, ...] = ("constants",)
     spread: Budget = "global"
     batch: int = 8
+
+    def __post_init__(self) -> None:
+        where = f"criterion {self.name}"
+        for field, known in (
+            ("scale", SCALES),
+            ("residual", RESIDUAL),
+            ("spread", BUDGETS),
+        ):
+            value = getattr(self, field)
+            if value not in known:
+                raise InputError(where, f"{field}={value!r}", ", ".join(known))
+        check_count(f"{where}, batch", self.batch)
 
     @property
     def ours(self) -> bool:
@@ -94,6 +106,7 @@ CRITERIA: dict[str, Criterion] = {row.name: row for row in _ROWS}  # and a user'
 def criterion(
     name: str,
     *,
+    help: str = "",
     data: bool = False,
     labels: bool | None = None,
     scale: str = "none",
@@ -110,11 +123,11 @@ def criterion(
     `graph.prunable`.
 
     Args:
-        name, data, scale, residual, recover, spread, batch: see `Criterion`.
+        name, help, data, scale, residual, recover, spread, batch: see `Criterion`.
         labels: see `Criterion`; None: as `data`.
 
     Raises:
-        InputError: the name is one of ours, or `scale` is unknown.
+        InputError: the name is one of ours, or a field has a value that is not known.
 
     Example:
         >>> from yolo_slim import criterion, prune
@@ -127,26 +140,32 @@ def criterion(
         >>> prune(model.eval(), 0.3, criterion="largest-gamma", imgsz=64).report.criterion
         'largest-gamma'
     """
-    if scale not in SCALES:
-        raise InputError(f"criterion {name}", f"scale={scale!r}", ", ".join(SCALES))
     if name == AUTO or (name in CRITERIA and CRITERIA[name].ours):
         raise InputError(f"criterion {name}", "a name that is taken", "a name of its own")
 
+    row = Criterion(
+        name,
+        "",
+        help,
+        data=data,
+        labels=data if labels is None else labels,
+        scale=scale,
+        residual=residual,
+        recover=tuple(recover),
+        spread=spread,
+        batch=batch,
+    )
+
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        CRITERIA[name] = Criterion(
-            name,
-            function,
-            data=data,
-            labels=data if labels is None else labels,
-            scale=scale,
-            residual=residual,
-            recover=recover,
-            spread=spread,
-            batch=batch,
-        )
+        CRITERIA[name] = replace(row, home=function)
         return function
 
     return register
+
+
+def name_given(text: str) -> str:
+    """What --criterion is given: `auto` in any case, a name as it is."""
+    return AUTO if text.lower() == AUTO else text
 
 
 def find(name: str, *, also: tuple[str, ...] = ()) -> Criterion:

@@ -3,7 +3,7 @@
 Section 3.2, algorithm 1: of a layer's channels, remove next the one with which the output of the
 next layer changes least, given those already removed. The change is a quadratic form in what is
 removed, so that one matrix of overlaps between channels (from the Gram matrix of real feature maps,
-see `gram`) replaces the trials: a step costs O(C).
+see `activations`) replaces the trials: a step costs O(C).
 
 Departures: a channel that several convs read counts in all of them, each by its mean energy at a
 position; tied BNs are one layer, their channels go together; all channels are ordered, not only the

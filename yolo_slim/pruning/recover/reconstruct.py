@@ -40,7 +40,7 @@ ENOUGH = 64  # images; with half of them the ridge is twice as high, and so on
 POSITIONS = 256  # output positions an image and conv
 MAP_MEMORY = 3 << 29  # bytes of feature maps that are held at once
 ROWS = 1024  # output positions that are unfolded at a time
-MAPS = 4  # feature maps are held at once: a block's input and its parts' outputs
+MAPS = 4  # feature maps in memory at once, at most: a block's input and its parts' outputs
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def reconstruct_(
         shift = now.repeat_interleave(len(old) // len(now))
         aim = (torch.from_numpy(np.load(file)) for file in aims[name])
         transposed = getattr(conv, "transposed", False)
-        free = shifts.takes(name) and not transposed  # its taps would each want one of their own
+        # A transposed conv has a filter for each tap, and each would need a shift of its own.
+        free = shifts.takes(name) and not transposed
         new, shift, errors[name] = least_squares(old, reads, aim, strength, dtype, shift, free)
         conv.weight.copy_((new.T if transposed else new).reshape(conv.weight.shape))
         if free:

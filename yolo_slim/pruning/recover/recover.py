@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import torch
 from torch import nn
@@ -19,12 +18,13 @@ from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError
 from yolo_slim.host.evaluate import Accuracy
+from yolo_slim.late import function_at
 from yolo_slim.numerics import survives_half
 from yolo_slim.pruning.recover.cut import Cut
-from yolo_slim.pruning.recover.table import PARTS, Part
+from yolo_slim.pruning.recover.table import PARTS
 from yolo_slim.weight_masks import zero_masked_
 
-LITTLE = 0.001  # mAP50-95 that a part may cost: what a validation rounds off
+LITTLE = 0.001  # a part is kept if mAP50-95 falls by at most this
 Judge = Callable[[nn.Module], Accuracy]
 
 
@@ -118,7 +118,7 @@ def recover_(
     best = first = judge(pruned) if judge else None
     for name in parts:
         before = {key: value.clone() for key, value in pruned.state_dict().items()}
-        layers = function_of(PARTS[name])(cut)
+        layers = function_at(__package__, PARTS[name].home)(cut)
         zero_masked_(pruned)
         if half:
             to_half_(pruned)
@@ -132,16 +132,9 @@ def recover_(
     return Recovery(first, tuple(done))
 
 
-def function_of(part: Part) -> Callable[[Cut], int]:
-    """The function of a part, which is imported now."""
-    module, _, name = part.home.partition(".")
-    function: Callable[[Cut], int] = getattr(import_module(f"{__package__}.{module}"), name)
-    return function
-
-
 @torch.no_grad()
 def to_half_(model: nn.Module) -> None:
-    """Round what is outside of half precision to it, in place, but for what has no place there."""
+    """Round values to half precision, in place; those that would be 0 or Inf stay as they are."""
     for value in model.state_dict().values():
         if value.is_floating_point():
             rounded = value.half().to(value)
