@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import MethodType
@@ -276,7 +275,7 @@ def test_module_that_its_yaml_does_not_build(tiny_model: nn.Module) -> None:
 
 
 def test_the_road_with_modules(shapes_yaml, tmp_path, monkeypatch, capfd) -> None:
-    """sparse, prune, finetune and export, each by --modules; a new process without it is told."""
+    """sparse, prune, finetune and export, each by --modules; who forgets it is told."""
     monkeypatch.chdir(tmp_path)
     cfg = tmp_path / "own.yaml"
     rows = {"first": UNKNOWN["CBAM"][0], "second": "[-1, 1, MobileBlock, [128, 1]]"}
@@ -302,14 +301,13 @@ def test_the_road_with_modules(shapes_yaml, tmp_path, monkeypatch, capfd) -> Non
     assert run("inspect", [best, "--json", *own]) == 0
     with pytest.raises(InputError, match=r"--include stock, model\.3: a CBAM of own_modules"):
         to_stock(load(best).model)
+    extensions.ADMITTED.clear()
+    sys.modules.pop("own_modules")
     capfd.readouterr()
-    command = [sys.executable, "-c", "from yolo_slim.cli import main; main()", "prune", "--weights"]
-    file = str(tmp_path / "runs/prune/exp/pruned.pt")
-    done = subprocess.run([*command, file], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "own_modules.CBAM" in done.stderr
-    assert "--modules FILE admits your own CBAM" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert run("prune", ["--weights", str(tmp_path / "runs/prune/exp/pruned.pt")]) == 2
+    told = capfd.readouterr().err
+    assert "own_modules.CBAM" in told and "--modules FILE admits your own CBAM" in told
+    assert told.count("\n") == 1
 
 
 def test_resume_knows_the_modules_of_its_run(shapes_yaml, empty_folder, interrupt, monkeypatch):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from ast import literal_eval
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
 
 from yolo_slim import load, save
@@ -125,21 +122,3 @@ def test_links_lead_somewhere() -> None:
     for text in TEXTS:
         for link in re.findall(r"\]\(([^)#]+)\)", text.read_text()):
             assert (text.parent / link).exists(), f"{text.name}: {link}"
-
-
-def test_saved_checkpoint_loads_in_a_new_process(tiny_model: nn.Module, tmp_path: Path) -> None:
-    from yolo_slim import prune
-
-    pruned = prune(tiny_model, 0.5, imgsz=64)
-    save(pruned, tmp_path / "pruned.pt")
-    image = torch.rand(1, 3, 64, 64)
-    torch.save(image, tmp_path / "image.pt")
-    with torch.no_grad():
-        expected = load(tmp_path / "pruned.pt").model(image)[0]
-    code = (
-        "import sys, torch; from yolo_slim import load; folder = sys.argv[1];"
-        "image = torch.load(folder + '/image.pt');"
-        "torch.save(load(folder + '/pruned.pt').model(image)[0].detach(), folder + '/out.pt')"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=tmp_path)
-    torch.testing.assert_close(torch.load(tmp_path / "out.pt"), expected, rtol=1e-5, atol=1e-4)

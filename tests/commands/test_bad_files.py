@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from yolo_slim import InputError, save
+from yolo_slim import InputError, load, save
 from yolo_slim.cli import run
 from yolo_slim.commands import val
 from yolo_slim.host import training
@@ -102,31 +101,23 @@ def test_truncated_at_twenty_lengths(tiny_checkpoint, tmp_path, refused):
         assert f"{file}: not a checkpoint, or a damaged one" in refused("prune", "--weights", file)
 
 
-FULL = """
-import resource, signal, sys
-from yolo_slim.cli import run
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from yolo_slim import load, save, InputError
-model = load(sys.argv[1]).model
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-try:
-    save(model, sys.argv[2])
-except InputError as error:
-    print(error)
-sys.exit(run("prune", ["--weights", sys.argv[1], "--imgsz", "64"]))
-"""
-
-
-def test_disk_that_fills(tiny_checkpoint, tmp_path, empty_folder):
+def test_disk_that_fills(tiny_checkpoint, tmp_path, empty_folder, capfd):
     """A limit of 20 kB stands for the full disk: the old file stays whole, no other is left."""
     old = tmp_path / "kept" / "model.pt"
     old.parent.mkdir()
     old.write_bytes(b"old")
-    command = [sys.executable, "-c", FULL, str(tiny_checkpoint), str(old)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert f"{old}: cannot be written (File too large)" in done.stdout
-    lines = done.stderr.split("\n")
-    assert (done.returncode, len([x for x in lines if x])) == (2, 1), done.stderr
+    model, limits = load(tiny_checkpoint).model, resource.getrlimit(resource.RLIMIT_FSIZE)
+    capfd.readouterr()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(InputError) as error:
+            save(model, old)
+        code = run("prune", ["--weights", str(tiny_checkpoint), "--imgsz", "64"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error.value).startswith(f"{old}: cannot be written (File too large)")
+    told = [line for line in capfd.readouterr().err.split("\n") if line]
+    assert (code, len(told)) == (2, 1), told
     assert (old.read_bytes(), list(old.parent.iterdir())) == (b"old", [old])
     assert list(empty_folder.rglob("*.*")) == []
 

@@ -97,23 +97,6 @@ def checked(folder: Path, tiny_checkpoint: Path) -> dict[str, Any]:
     return report
 
 
-def test_the_whole_road(
-    argv: list[str], tiny_checkpoint: Path, shapes_yaml: Path, tmp_path: Path, capsys
-) -> None:
-    """best.pt is of the last model, is what the report says, and goes the rest of the road."""
-    assert run("slim", argv) == 0
-    folder = tmp_path / "runs" / "slim" / "exp"
-    report = checked(folder, tiny_checkpoint)
-    best = folder / "best.pt"
-    again = evaluate(load(best).model, check_data(shapes_yaml), imgsz=64, workers=0)
-    assert report["accuracy"] == {"map50": again.map50, "map": again.map}
-    out = capsys.readouterr().out
-    assert "after epoch" in out and "Next: python export.py --weights" in out
-    assert run("prune", ["--weights", str(best), "--percent", "0.1", "--round-to", "1"]) == 0
-    line = run("slim", ["--resume", str(folder)])
-    assert line == 2 and "a finished run" in capsys.readouterr().err
-
-
 def test_a_teacher_looks_on(argv: list[str], tiny_checkpoint: Path, tmp_path: Path) -> None:
     """And another optimizer's learning rate is left alone."""
     options = ["--teacher", str(tiny_checkpoint), "--rounds", "1", "--optimizer", "AdamW"]
@@ -189,27 +172,34 @@ class Stop(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
-def test_sparse_trainings_before_the_cuts(argv: list[str], tmp_path: Path, monkeypatch) -> None:
-    """Interrupted in the sparse training: it ends sparse, and the cut takes what is zero."""
+def test_sparse_rounds(argv: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    """Interrupted in the first sparse training: it ends sparse, and the cut takes what is zero.
+
+    The second round's share is of what the first one left; each training tells its verdict.
+    """
     folder, start = tmp_path / "runs" / "slim" / "exp", SparseSession.on_epoch_start
 
     def epoch(self: Any, step: Any) -> None:
-        if step.epoch == 2:
+        if step.epoch == 1:
             raise Stop
         start(self, step)
 
-    options = ["--st", "--rounds", "1", "--epochs", "8", "--round-to", "8"]
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(SparseSession, "on_epoch_start", epoch)
-        slim.main([*argv, *options])
+        slim.main([*argv, "--st", "--epochs", "8"])
     assert run("slim", ["--resume"]) == 0
-    with (folder / "train1" / "sparsity.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 4
+    told = capsys.readouterr().out
+    for number in (1, 2):
+        picture = Path("runs", "slim", "exp", f"train{number}", "sparsity.png")
+        assert (tmp_path / picture).is_file() and f"over the epochs: {picture}" in told
+        with (folder / f"train{number}" / "sparsity.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == 2
+    assert "after epoch" in told and "prune.py" not in told  # slim cuts by itself
+    assert not (folder / "train3" / "sparsity.csv").exists()
     report = json.loads((folder / "report.json").read_text())
-    cut = report["rounds"][0]
-    assert cut["cut"]["criterion"] == "bn"
-    assert cut["macs"][1] / cut["macs"][0] == pytest.approx(0.6, rel=0.02)
+    lefts = [each["macs"][1] / report["macs"][0] for each in report["rounds"]]
+    assert lefts == pytest.approx([0.6**0.5, 0.6], rel=0.02)
+    assert report["rounds"][0]["cut"]["criterion"] == "bn"
     found = load(folder / "train1" / "weights" / "best.pt").model
     gone = load(folder / "cut1.pt").model
     zero = sum(int((m.weight == 0).sum()) for m in found.modules() if hasattr(m, "running_mean"))
@@ -218,26 +208,15 @@ def test_sparse_trainings_before_the_cuts(argv: list[str], tmp_path: Path, monke
         for model in (found, gone)
     ]
     assert zero >= sizes[0] - sizes[1] > 0
-    assert not (folder / "train2" / "sparsity.csv").exists()
-
-
-def test_sparse_rounds(argv: list[str], tmp_path: Path, capsys) -> None:
-    """The second round's share is of what the first one left; each training tells its verdict."""
-    assert run("slim", [*argv, "--st", "--epochs", "8"]) == 0
-    told = capsys.readouterr().out
-    for number in (1, 2):
-        picture = Path("runs", "slim", "exp", f"train{number}", "sparsity.png")
-        assert (tmp_path / picture).is_file() and f"over the epochs: {picture}" in told
-    assert "prune.py" not in told  # slim cuts by itself
-    report = json.loads((tmp_path / "runs" / "slim" / "exp" / "report.json").read_text())
-    lefts = [each["macs"][1] / report["macs"][0] for each in report["rounds"]]
-    assert lefts == pytest.approx([0.6**0.5, 0.6], rel=0.02)
 
 
 def test_interruptions_lose_nothing(
-    argv: list[str], tiny_checkpoint: Path, tmp_path: Path, monkeypatch
+    argv: list[str], tiny_checkpoint: Path, shapes_yaml: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    """After a cut, before one, in a training and at the end: one run that is stopped four times."""
+    """After a cut, before one, in a training and at the end: one run that is stopped four times.
+
+    Its best.pt is of the last model, is what the report says, and goes the rest of the road.
+    """
     folder = tmp_path / "runs" / "slim" / "exp"
     cut, state, start = slim.cut, slim.write_state, Finetuning.on_epoch_start
     where = [""]
@@ -276,8 +255,16 @@ def test_interruptions_lose_nothing(
             with pytest.raises(Stop):
                 slim.main(given)
             assert not (folder / "report.json").exists()
+    capsys.readouterr()
     assert run("slim", ["--resume"]) == 0
-    checked(folder, tiny_checkpoint)
+    report = checked(folder, tiny_checkpoint)
+    best = folder / "best.pt"
+    again = evaluate(load(best).model, check_data(shapes_yaml), imgsz=64, workers=0)
+    assert report["accuracy"] == {"map50": again.map50, "map": again.map}
+    assert "Next: python export.py --weights" in capsys.readouterr().out
+    assert run("prune", ["--weights", str(best), "--percent", "0.1", "--round-to", "1"]) == 0
+    line = run("slim", ["--resume", str(folder)])
+    assert line == 2 and "a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

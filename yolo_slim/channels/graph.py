@@ -1,10 +1,9 @@
 """The channel graph: which conv writes a channel, which convs read it, what else must go with it.
 
 Each channel that a BatchNorm scales has an id. A feature map is then a vector of ids, one a
-channel, and every operation between two convs is an operation on that vector: Concat joins
-vectors, a pool
-hands its vector on, a Focus repeats it, an add ties two. The graph is read from the live model, by
-one rule a module type (`rules`), never from a model yaml.
+channel, and every operation between two convs is an operation on that vector: Concat joins vectors,
+a pool hands its vector on, a Focus repeats it, an add ties two. The graph is read from the live
+model, by one rule a module type (`rules`), never from a model yaml.
 """
 
 from __future__ import annotations

@@ -240,13 +240,11 @@ def cut(
     assert leg.left is not None
     sets, saved = data.read_data(opt.data), load(source)
     model, how = saved.model, find(opt.criterion)
-    target = {
-        "macs": share_of(folder, model, leg.left, opt, later=number > 0),
-        "round_to": opt.round_to,
-    }
+    target = Target("macs", share_of(folder, model, leg.left, opt, later=number > 0))
+    round_to = opt.round_to
     if kept_of(saved, "penalty", "auto", "part") == 1:  # all that was to be zero is
-        zero = kept_of(saved, "penalty", "auto", "percent")
-        target = {"percent": zero, "round_to": 1}
+        target = Target("percent", kept_of(saved, "penalty", "auto", "percent"))
+        round_to = 1
     known = epoch > 0 or knows_classes(opt)
     images = calibrate(
         sets,
@@ -260,19 +258,17 @@ def cut(
     judge = partial(
         evaluate, data=sets, imgsz=opt.imgsz, workers=opt.workers, device=str(opt.device)
     )
-    return cut_round(
-        saved,
-        cut_file(folder, number + 1),
-        images,
-        judge if known else None,
-        epoch=epoch,
-        imgsz=opt.imgsz,
+    cutting = CutOptions(
+        target,
         criterion=opt.criterion,
+        round_to=round_to,
         residual=opt.residual,
         recover=ALL if known else how.recover,
+        imgsz=opt.imgsz,
         seed=opt.seed,
-        **target,
     )
+    file = cut_file(folder, number + 1)
+    return cut_round(cutting, saved, file, images, judge if known else None, epoch)
 
 
 def knows_classes(opt: argparse.Namespace) -> bool:

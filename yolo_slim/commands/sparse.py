@@ -203,8 +203,8 @@ def announce(run: training.Run, penalty: SparsityPenalty) -> None:
     if isinstance(strategy, Fixed):
         announce_fixed(run, penalty, strategy, text)
         return
-    if isinstance(strategy, Thinning) and strategy.macs is not None:
-        text += f"as many of them at zero as leave {strategy.macs:.0%} of the MACs"
+    if isinstance(strategy, Thinning) and strategy.target.name == "macs":
+        text += f"as many of them at zero as leave {strategy.target.value:.0%} of the MACs"
     else:
         text += f"{penalty.target:.0%} of them at zero"
     text += f" by epoch {math.ceil(REACHED * run.epochs)} of {run.epochs}, then held"

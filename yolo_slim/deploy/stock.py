@@ -109,9 +109,7 @@ def names(content: bytes | Path) -> list[str]:
     """Every class and function that a .pt file names, sorted; nothing is loaded."""
     with zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content) as archive:
         inside = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        operations = pickletools.genops(
-            archive.read(inside)
-        )  # of protocol 2: GLOBAL is how it names
+        operations = pickletools.genops(archive.read(inside))  # protocol 2 names by GLOBAL
         return sorted(
             {str(arg).replace(" ", ".") for op, arg, _ in operations if op.name == "GLOBAL"}
         )

@@ -101,9 +101,7 @@ def calibrate(
         listed.write_text("\n".join(str(files[i]) for i in chosen))
         sets = {**data, split: str(listed)}
         check_classes(sets, (split,))
-        if (
-            task_of_model(model) is SEGMENTATION
-        ):  # masks are made of outlines, whoever looks at them
+        if task_of_model(model) is SEGMENTATION:  # the loader makes masks of outlines
             check_polygons(sets, (split,))
         batches, readable = _load(
             listed,

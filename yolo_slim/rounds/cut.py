@@ -8,7 +8,8 @@ from typing import Any
 
 from yolo_slim.calibration import Calibration
 from yolo_slim.host.checkpoint import Checkpoint, save_model
-from yolo_slim.pruning.prune import prune
+from yolo_slim.pruning.options import CutOptions
+from yolo_slim.pruning.prune import prune_by
 from yolo_slim.pruning.recover.recover import Judge
 
 
@@ -39,36 +40,27 @@ class RoundReport:
 
 
 def cut_round(
+    options: CutOptions,
     source: Checkpoint,
-    target: Path,
+    file: Path,
     calibration: Calibration,
     judge: Judge | None,
-    *,
     epoch: int,
-    imgsz: int,
-    **options: Any,
 ) -> RoundReport:
     """Cut the model of a checkpoint and write the smaller one.
 
     Args:
+        options: how much is cut, and how.
         source: the checkpoint that is cut.
-        target: the file of the smaller one.
+        file: of the smaller model.
         calibration: images.
         judge: a model to its accuracy; None: it is not measured.
-        epoch: epochs before it.
-        imgsz: px.
-        options: target, criterion and the like, see `prune`.
+        epoch: epochs of all trainings before it.
     """
     accuracy = {"before": judge(source.model)} if judge else {}
-    pruned = prune(
-        source.model,
-        calibration=calibration,
-        judge=judge,
-        imgsz=imgsz,
-        **options,
-    )
+    pruned = prune_by(options, source.model, calibration, judge)
     pruned.model.ancestry[-1]["weights"] = str(source.path.absolute())
-    save_model(pruned.model, target, opt=source.train or None)
+    save_model(pruned.model, file, opt=source.train or None)
     accuracy |= pruned.recovery.steps
     recovered = pruned.recovery.accuracy
     cut = pruned.report

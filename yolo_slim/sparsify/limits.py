@@ -62,13 +62,18 @@ def check_reach(auto: Thinning) -> None:
     """
     try:
         most = achieved(auto.norms.graph, auto.masks(round_to=1))
-        if auto.macs is None and most < auto.percent - SLACK:
-            raise InputError("", "", f"at most {floor(most):g}")
     except InputError as error:
-        if auto.macs is not None:
+        if auto.target.name == "macs":
             raise
-        got = f"{auto.percent:g}, more than --keep, --freeze and a floor leave"
-        raise InputError("--percent", got, error.parts[2]) from error
+        raise too_much(auto, error.parts[2]) from error
+    if auto.target.name == "percent" and most < auto.percent - SLACK:
+        raise too_much(auto, f"at most {floor(most):g}")
+
+
+def too_much(auto: Thinning, expected: str) -> InputError:
+    """The error for a share that cannot be cut."""
+    got = f"{auto.percent:g}, more than --keep, --freeze and a floor leave"
+    return InputError("--percent", got, expected)
 
 
 def reach_of(strategy: Fixed, rates: Iterable[tuple[float, float]], factor: float) -> float:

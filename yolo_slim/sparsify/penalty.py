@@ -107,7 +107,7 @@ class SparsityPenalty:
             self.strategy = PacedL1(self.norms, percent, bias_sr)
         else:
             counted = None if macs is None else channel_costs(model, self.norms.graph)
-            self.strategy = Thinning(self.norms, percent, round_to, bias_sr, macs, counted)
+            self.strategy = Thinning(self.norms, target, round_to, bias_sr, counted)
 
     @property
     def strength(self) -> float:

@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 
-from yolo_slim.pruning.budget.choose import achieved, choose_masks, percent_goal
+from yolo_slim.pruning.budget.choose import achieved, choose_masks
 from yolo_slim.pruning.budget.goals import goal_of
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.spread import spending
-from yolo_slim.pruning.budget.target import Target
+from yolo_slim.pruning.budget.target import PERCENT, Target
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.sparsify.norms import PrunableNorms
 from yolo_slim.sparsify.proximal import shrink_, shrink_biases_
@@ -44,14 +44,15 @@ class Thinning(Scheduled):
 
     Args:
         norms: the BNs.
-        percent: share of the prunable channels that is to be zero, those that are kept counted too.
+        target: the share of the prunable channels that is to be zero, those that are kept counted
+            too; or the share of the MACs that is to be left.
         round_to: as in `prune`.
         bias_sr: strength on beta; None: beta falls with gamma.
-        macs: share of the MACs that is to be left, in place of a percent.
-        counted: what channels cost, for `macs`.
+        counted: what channels cost, for a target in MACs.
 
     Attributes:
-        percent: as given; with `macs` what it comes to, by the scores so far.
+        target: as given.
+        percent: the share of the channels that it comes to, by the scores so far.
         part: of what is asked for, less than 1 after a failure.
         threshold: the mean threshold of the last step, in units of gamma.
         planned: share of the way at which the channels that go were last chosen; -1: not yet.
@@ -65,15 +66,15 @@ class Thinning(Scheduled):
     def __init__(
         self,
         norms: PrunableNorms,
-        percent: float,
+        target: Target,
         round_to: int,
         bias_sr: float | None = None,
-        macs: float | None = None,
         counted: MaskCost | None = None,
     ) -> None:
-        super().__init__(norms, percent)
+        super().__init__(norms, target.value if target.name == "percent" else PERCENT)
+        self.target = target
         self.round_to, self.bias_sr, self.with_gamma = round_to, bias_sr or 0.0, bias_sr is None
-        self.part, self.macs, self.counted = 1.0, macs, counted
+        self.part, self.counted = 1.0, counted
         self.spent = spending(norms.graph, counted) if counted else {}
         self.threshold: float | torch.Tensor = 0.0
         self.planned, self.steps = -1.0, 0
@@ -144,7 +145,7 @@ class Thinning(Scheduled):
     def aim_(self) -> None:
         """Find the share of the channels that all of it comes to."""
         self.percent = self.asked * self.part
-        if self.macs is not None and any(self.norms.trained):
+        if self.target.name == "macs" and any(self.norms.trained):
             self.percent = achieved(self.norms.graph, self.masks())
 
     def aim_at_part_(self, part: float) -> None:
@@ -167,11 +168,9 @@ class Thinning(Scheduled):
         scores = {n.name: torch.zeros(n.channels) for n in norms.graph.prunable}
         scores |= norms.by_name(self.score.cpu())
         round_to = round_to or self.round_to
-        if self.macs is not None and self.counted is not None:
+        if self.spent:
             scores = {name: score / self.spent[name] for name, score in scores.items()}
-            goal = goal_of(Target("macs", self.macs).part(part), norms.graph, self.counted)
-        else:
-            goal = percent_goal(norms.graph, Target("percent", self.asked * part), round_to)
+        goal = goal_of(self.target.part(part), norms.graph, self.counted, round_to)
         return choose_masks(norms.graph, scores, goal, keep=self.fixed(), round_to=round_to)
 
     def fixed(self) -> set[str]:

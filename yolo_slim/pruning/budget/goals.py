@@ -15,18 +15,21 @@ from yolo_slim.pruning.masks import Masks, keep_vector
 SLACK = 0.01  # a cut may miss its target by this share of it; the docs promise twice as much
 
 
-def goal_of(target: Target, graph: ChannelGraph, counted: MaskCost, round_to: int = 1) -> Goal:
+def goal_of(
+    target: Target, graph: ChannelGraph, counted: MaskCost | None, round_to: int = 1
+) -> Goal:
     """What a budget comes down to for a target that follows from the masks.
 
     Args:
         target: no latency.
         graph: of the model that is cut.
-        counted: its costs.
+        counted: its costs; not needed for a percent.
         round_to: what a layer keeps is a multiple of it; a percent is then met to 1%.
     """
     name, value = target.name, target.value
     if name == "percent":
         return percent_goal(graph, target, round_to)
+    assert counted is not None
     count = {"macs": counted.macs, "params": counted.params, "size_mb": counted.size}[name]
     if name == "size_mb":
         return Goal(target.option, lambda keep: count(keep) / 1e6, value, SLACK * value)
