@@ -40,12 +40,13 @@ refused("bench", "nope.onnx")
 for option in (
     "--criterion foo", "--percent 1", "--macs 2", "--macs 0.5 --percent 0.5", "--steps 0",
     "--budget nope.csv", "--criterion AUTO --ratio model.1", "--ratio model.1",
-    "--recover some", "--imgsz 33", "--data nope.yaml",
+    "--recover some", "--imgsz 33", "--data nope.yaml", "--seed -1",
 ):
     refused("prune", *option.split())
 for option in ("--sr -1 --st", "--sr 1", "--st --percent 1", "--epochs 0", "--hyp nope.yaml",
                "--st --macs 0.5 --percent 0.5", "--data nope.yaml", "--cfg nope.yaml", "--cfg .",
-               "--hyp ..", "--hyp half.yaml", "--data .", "--resume nope.pt", "--st --percent 0",
+               "--hyp ..", "--hyp half.yaml", "--hyp coco128.yaml", "--seed -1",
+               "--data .", "--resume nope.pt", "--st --percent 0",
                "--st --macs 1", "--st --macs 0.5 --penalty l1", "--st --macs 0.5 --sr 1"):
     refused("sparse", *option.split())
 for option in ("--macs 0", "--rounds 0", "--criterion foo", "--epochs 1", "--data nope.yaml"):
@@ -58,6 +59,7 @@ for option in ("--repeats -1", "--opset 8", "--dense nope.pt", "--dynamic --incl
     refused("export", *option.split())
 refused("sensitivity", __file__, "--data", "shapes.yaml", "--imgsz", "33")
 refused("finegrained", __file__, "--imgsz", "33")
+refused("finegrained", __file__, "--seed", "-1")
 """
 
 

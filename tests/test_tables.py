@@ -12,7 +12,7 @@ from yolo_slim.cli import run
 from yolo_slim.deploy.formats import FORMATS
 from yolo_slim.late import function_at
 from yolo_slim.pruning.criteria.score import function_of as criterion_function
-from yolo_slim.pruning.criteria.table import AUTO, CRITERIA
+from yolo_slim.pruning.criteria.table import AUTO, CRITERIA, Criterion
 from yolo_slim.pruning.recover.table import ALL, PARTS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -53,6 +53,15 @@ def test_help(command: str, capsys: pytest.CaptureFixture) -> None:
     tables = [CRITERIA, PARTS] if command == "prune" else [FORMATS]
     for name, row in ((n, r) for table in tables for n, r in table.items()):
         assert f"{name} ({row.help}" in text
+
+
+def test_a_users_help_may_hold_a_percent_sign(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(CRITERIA, "ten", Criterion("ten", print, "the top 10% of |gamma|"))
+    with pytest.raises(SystemExit):
+        run("prune", ["--help"])
+    assert "ten (the top 10% of |gamma|)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_row_has_its_functions() -> None:

@@ -56,6 +56,17 @@ def check_count(where: str, value: Any, least: int = 1) -> int:
     return value
 
 
+def check_seed(where: str, value: Any) -> int:
+    """A seed that torch and numpy both take.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise InputError(where, value, f"a whole number from 0 to {2**32 - 1}")
+    return value
+
+
 class CheckFailed(RuntimeError):
     """A result is not what it must be (an export that differs, a model of the wrong shapes).
 

@@ -51,7 +51,14 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
         got = f"the name {path.stem}, which Python uses already"
         raise InputError(f"--modules {path}", got, "a file name of its own")
     made = dict(RULES), dict(CRITERIA)
-    module = known or _import(path)
+    try:
+        module = known or _import(path)
+    except InputError:  # what it had registered until then goes again
+        RULES.clear()
+        CRITERIA.clear()
+        RULES.update(made[0])
+        CRITERIA.update(made[1])
+        raise
     own = [
         value
         for value in vars(module).values()

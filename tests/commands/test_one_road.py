@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import yaml
 
 from yolo_slim import load
 from yolo_slim.cli import run
+from yolo_slim.commands.finetune import Finetuning
 from yolo_slim.shapes import NAMES
 
 
@@ -34,3 +36,26 @@ def test_two_commands_are_slim(
     steps = load("runs/finetune/exp/weights/last.pt").model.state_dict()
     assert list(whole) == list(steps)
     assert all(torch.equal(whole[key], value) for key, value in steps.items())
+
+
+def test_a_training_after_a_cut_is_not_resumed_by_another_command(
+    tiny_checkpoint: Path, shapes_yaml: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """train_sparse.py would train on without the hints, and without the checks of its shapes."""
+    monkeypatch.chdir(tmp_path)
+    start = Finetuning.on_epoch_start
+
+    def stop(self: Any, step: Any) -> None:
+        if step.epoch == 1:
+            raise KeyboardInterrupt
+        start(self, step)
+
+    options = ["--weights", tiny_checkpoint, "--data", shapes_yaml, "--macs", 0.6, "--epochs", 3]
+    options += ["--img", 64, "--batch-size", 8, "--workers", 0, "--noplots", "--calib-images", 4]
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetuning, "on_epoch_start", stop)
+        assert run("slim", [*map(str, options), "--round-to", "1"]) == 130
+    capsys.readouterr()
+    last = "runs/slim/exp/train1/weights/last.pt"
+    assert run("sparse", ["--resume", last]) == 2
+    assert "a run of finetune_pruned.py or yolo-slim slim" in capsys.readouterr().err

@@ -10,7 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.errors import InputError, check_count, check_imgsz, check_share, option_of
+from yolo_slim.errors import (
+    InputError,
+    check_count,
+    check_imgsz,
+    check_seed,
+    check_share,
+    option_of,
+)
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
 from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
@@ -61,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         check_count(option_of(name), getattr(opt, name), least)
     if opt.repeats == 1:
         raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
+    check_seed("--seed", opt.seed)
     if opt.imgsz is not None:
         check_imgsz(opt.imgsz)
     if opt.sparsity is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.channels.residual import RESIDUAL
-from yolo_slim.errors import InputError, check_count, check_imgsz, option_of
+from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.sources import check_data_file
 from yolo_slim.parsing import OneLineParser
@@ -121,7 +121,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def told(row: Criterion) -> str:
     """A criterion for --help."""
     notes = ", ".join(filter(None, [row.help, "needs --data" * row.data]))
-    return f"{row.name} ({notes})" if notes else row.name
+    text = f"{row.name} ({notes})" if notes else row.name
+    return text.replace("%", "%%")  # argparse formats a help text
 
 
 def rows_with(**fields: Any) -> str:
@@ -160,6 +161,7 @@ def check(opt: argparse.Namespace) -> None:
         if getattr(opt, name) is not None:
             check_count(option_of(name), getattr(opt, name), least)
     wanted(opt)
+    check_seed("--seed", opt.seed)
     if opt.criterion != AUTO:
         find(opt.criterion, also=(AUTO,))
     read_shares(opt)

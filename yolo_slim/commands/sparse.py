@@ -61,6 +61,9 @@ def was_sparse(last: str) -> bool:
     saved = read_mapping(folder / "opt.yaml", "the options of a run")
     if "st" not in saved:
         raise InputError(f"--resume {last}", "no --st in its opt.yaml", "a run of train_sparse.py")
+    if (folder / "pruned.yaml").is_file():
+        made_by = "finetune_pruned.py or yolo-slim slim, which goes on with it"
+        raise InputError(f"--resume {last}", f"a run of {made_by}", "a run of train_sparse.py")
     if saved["st"] and not (folder / CSV).is_file():
         raise InputError(f"--resume {last}", f"no {CSV} in its run", "a run of train_sparse.py")
     return bool(saved["st"])

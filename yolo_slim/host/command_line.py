@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.errors import InputError, check_count, check_imgsz
+from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
 from yolo_slim.host.sources import check_data_file, declared_options, root
 from yolo_slim.parsing import OneLineParser
@@ -62,6 +62,7 @@ def check_training(opt: argparse.Namespace) -> None:
     if opt.imgsz is not None:
         check_imgsz(opt.imgsz)
     check_count("--epochs", opt.epochs)
+    check_seed("--seed", opt.seed)
     if opt.batch_size == 0 or opt.batch_size < -1:
         raise InputError("--batch-size", opt.batch_size, "1 or more, or -1 for autobatch")
     if opt.data is not None:
@@ -71,8 +72,7 @@ def check_training(opt: argparse.Namespace) -> None:
     for option, value in (("--cfg", opt.cfg), ("--hyp", opt.hyp)):
         if value and not Path(value).is_file() and not shipped_with_host(value):
             raise InputError(f"{option} {value}", "no such file", "a yaml file")
-    if Path(opt.hyp).is_file():
-        check_hyp(opt.hyp)
+    check_hyp(opt.hyp if Path(opt.hyp).is_file() else str(shipped_with_host(opt.hyp)[0]))
 
 
 def check_resume(last: str | bool, given: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.channels.residual import RESIDUAL, Residual
-from yolo_slim.errors import InputError, check_count
+from yolo_slim.errors import InputError, check_count, check_seed, option_of
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import BUDGETS, Criterion, find
 from yolo_slim.pruning.recover.table import check_parts
@@ -61,7 +61,12 @@ class CutOptions:
     def __post_init__(self) -> None:
         row = find(self.criterion)
         for name in ("round_to", "min_channels", "steps", "threads"):
-            check_count(f"--{name.replace('_', '-')}", getattr(self, name))
+            check_count(option_of(name), getattr(self, name))
+        check_seed("--seed", self.seed)
+        check_count("--imgsz", self.imgsz)
+        for name in ("keep", "recover"):
+            if isinstance(value := getattr(self, name), str):
+                raise InputError(option_of(name), repr(value), "a list of names")
         if isinstance(self.budget, str) and self.budget not in BUDGETS:
             raise InputError("budget", repr(self.budget), f"{', '.join(BUDGETS)} or losses")
         if self.residual not in (None, *RESIDUAL):

@@ -402,6 +402,15 @@ def test_names_and_scales_that_cannot_be_registered(own: Path) -> None:
         criterion("bn")(lambda model, graph, calibration: {})
     with pytest.raises(InputError, match="criterion mine: scale='max', expected none, mean, l2"):
         criterion("mine", scale="max")
+    for wrong in ({"help": 5}, {"recover": "weights"}, {"recover": 5}, {"spread": "thin"}):
+        ((field, value),) = wrong.items()
+        with pytest.raises(InputError, match=f"criterion mine: {field}={value!r}, expected"):
+            criterion("mine", **wrong)
+    for name in ("Auto", "", 5):
+        with pytest.raises(InputError, match="criterion"):
+            criterion(name)
+    with pytest.raises(InputError, match="criterion mine: 5, expected a function"):
+        criterion("mine")(5)
     own.write_text(OWN.replace('"mine"', '"taylor"'))
     with pytest.raises(InputError, match="does not import .*taylor: a name that is taken"):
         admit(own)

@@ -53,6 +53,12 @@ class Criterion:
 
     def __post_init__(self) -> None:
         where = f"criterion {self.name}"
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError("criterion", repr(self.name), "a name")
+        if not isinstance(self.help, str):
+            raise InputError(where, f"help={self.help!r}", "a text")
+        if not isinstance(self.recover, tuple) or not all(isinstance(p, str) for p in self.recover):
+            raise InputError(where, f"recover={self.recover!r}", "a tuple of names of parts")
         for field, known in (
             ("scale", SCALES),
             ("residual", RESIDUAL),
@@ -140,9 +146,6 @@ def criterion(
         >>> prune(model.eval(), 0.3, criterion="largest-gamma", imgsz=64).report.criterion
         'largest-gamma'
     """
-    if name == AUTO or (name in CRITERIA and CRITERIA[name].ours):
-        raise InputError(f"criterion {name}", "a name that is taken", "a name of its own")
-
     row = Criterion(
         name,
         "",
@@ -151,12 +154,17 @@ def criterion(
         labels=data if labels is None else labels,
         scale=scale,
         residual=residual,
-        recover=tuple(recover),
+        recover=tuple(recover) if isinstance(recover, list) else recover,
         spread=spread,
         batch=batch,
     )
 
+    if name_given(name) == AUTO or (name in CRITERIA and CRITERIA[name].ours):
+        raise InputError(f"criterion {name}", "a name that is taken", "a name of its own")
+
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        if not callable(function):
+            raise InputError(f"criterion {name}", repr(function), "a function")
         CRITERIA[name] = replace(row, home=function)
         return function
 
