@@ -10,6 +10,8 @@ from pathlib import Path
 from yolo_slim.errors import InputError
 from yolo_slim.files import check_writable
 
+FINETUNED = "pruned.yaml"  # in a run's folder: what is trained, and the mark of a finetuning
+
 
 def newest(pattern: str, *, where: str, made_by: str, beside: str = "") -> Path:
     """The newest file under runs/ that matches.

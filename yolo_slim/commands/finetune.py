@@ -24,17 +24,16 @@ from yolo_slim.models.model import ModelPruned, build_heir, build_model
 from yolo_slim.models.pruned_yaml import write_yaml
 from yolo_slim.pruning.rebuild.plan import pruned_yaml
 from yolo_slim.resume import resolve_resume_
+from yolo_slim.runs import FINETUNED
 from yolo_slim.shapes import NAMES
 from yolo_slim.weight_masks import WeightMasks, check_zeros, hold_masks, masks_of
-
-YAML = "pruned.yaml"  # in the run's folder: what is trained, and the mark of a finetuning
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Finetune; returns the run's folder."""
     opt = parse(argv)
     if opt.resume:
-        resolve_resume_(opt, beside=YAML, made_by="finetune_pruned.py")
+        resolve_resume_(opt, beside=FINETUNED, made_by="finetune_pruned.py")
     else:
         resolve_defaults_(opt)
     folder = run(opt)
@@ -138,7 +137,7 @@ class Finetuning(training.Hooks):
     def on_optimizer(
         self, run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer
     ) -> None:
-        plan = run.folder / YAML
+        plan = run.folder / FINETUNED
         if run.resumed:
             self.shapes = shapes(build_model(plan, nc=model.yaml["nc"]))
         elif self.source is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.commands.finetune_options import LR_TIMES, NONE, check_lr_times, check_teachers
 from yolo_slim.errors import InputError, check_count, option_of
-from yolo_slim.host.command_line import check_training, names_given, parse_options
+from yolo_slim.host.command_line import check_training, names_given, parse_options, refuse_given
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, find, name_given
 from yolo_slim.rounds.plan import REPORT, STATE
@@ -51,8 +51,7 @@ def check_first(opt: argparse.Namespace) -> None:
     if int(os.getenv("WORLD_SIZE", "1")) > 1:
         raise InputError("yolo-slim slim", "started by torchrun", "one process; or step by step")
     if opt.resume:
-        for name in names_given(opt, add_options):
-            raise InputError(name, "given with --resume", "the options of the run that goes on")
+        refuse_given(names_given(opt, add_options))
         resumed(opt.resume)
         return
     Target("macs", opt.macs)

@@ -21,7 +21,7 @@ from yolo_slim.models import load
 from yolo_slim.models.model import build_heir, build_model
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.resume import resolve_resume_
-from yolo_slim.runs import checkpoint_to_cut
+from yolo_slim.runs import FINETUNED, checkpoint_to_cut
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.monitor import CSV, PICTURE
 from yolo_slim.sparsify.penalty import SparsityPenalty
@@ -61,7 +61,7 @@ def was_sparse(last: str) -> bool:
     saved = read_mapping(folder / "opt.yaml", "the options of a run")
     if "st" not in saved:
         raise InputError(f"--resume {last}", "no --st in its opt.yaml", "a run of train_sparse.py")
-    if (folder / "pruned.yaml").is_file():
+    if (folder / FINETUNED).is_file():
         made_by = "finetune_pruned.py or yolo-slim slim, which goes on with it"
         raise InputError(f"--resume {last}", f"a run of {made_by}", "a run of train_sparse.py")
     if saved["st"] and not (folder / CSV).is_file():

@@ -85,10 +85,19 @@ def check_resume(last: str | bool, given: Sequence[str]) -> None:
     Raises:
         InputError: it is not there, or there are such options.
     """
-    for name in given:
-        raise InputError(name, "given with --resume", "the options of the run that goes on")
+    refuse_given(given)
     if isinstance(last, str) and not (Path(last).parent.parent / "opt.yaml").is_file():
         check_file(last, last, CHECKPOINT)
+
+
+def refuse_given(given: Sequence[str]) -> None:
+    """Refuse options of ours beside --resume.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in given:
+        raise InputError(name, "given with --resume", "the options of the run that goes on")
 
 
 def shipped_with_host(name: str) -> list[Path]:
