@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import ImageFont
 
+from yolo_slim.errors import InputError
 from yolo_slim.host import compat
 
 compat.mend()
@@ -75,6 +76,36 @@ def test_training_asks_nothing(tmp_path, shapes_yaml, seg_yaml, tiny_yaml):
         folder = tmp_path / "runs" / "train" / name
         for file in ("weights/last.pt", "sparsity.csv", "results.png", "train_batch0.jpg"):
             assert (folder / file).is_file()
+    settings = [json.loads(f.read_text()) for f in home.rglob("settings.json")]
+    assert [each["sync"] for each in settings] == [False]  # ultralytics' own default is True
+
+
+def test_settings_of_the_user_stay(tmp_path):
+    """What ultralytics was told before is not changed."""
+    env = os.environ | {"YOLO_CONFIG_DIR": str(tmp_path)}
+    read = "from ultralytics.utils import SETTINGS; print(SETTINGS['sync'])"
+    ours = "from yolo_slim.host.compat import mend; mend(); " + read
+
+    def run(code):
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[-1]
+
+    assert [run(read), run(ours)] == ["True", "True"]
+
+
+def test_a_torchvision_of_another_torch_is_named(monkeypatch):
+    """A pair that does not fit fails in torchvision's own import: as when nms is not registered."""
+
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "torchvision":
+                raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(InputError, match=r"^torchvision: torchvision .* beside torch .*nms"):
+        compat._check_torchvision()
 
 
 def test_watch_sees_a_request(tmp_path):

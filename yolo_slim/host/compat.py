@@ -11,12 +11,15 @@ import importlib.util
 import inspect
 import os
 import sys
+import time
 import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from yolo_slim.errors import InputError
 
 TESTED_HOST = "7.0.14"
 
@@ -44,7 +47,10 @@ def mend() -> None:
     _supply_numpy_trapz()
     _supply_pillow_getsize()
     _quiet_torch()
+    _check_torchvision()
+    begun = time.time()
     _mend_host()
+    _switch_sync_off(begun)
 
 
 def _go_offline() -> None:
@@ -55,6 +61,7 @@ def _go_offline() -> None:
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")  # it tells of its own settings at the first import
     os.environ.setdefault("YOLOv5_AUTOINSTALL", "false")
     os.environ.setdefault("WANDB_MODE", "offline")  # wandb.login() at import waits 30 s for a key
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -109,6 +116,44 @@ def _quiet_torch() -> None:
     """
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\..*is deprecated.*")
     warnings.filterwarnings("ignore", message=r".*lr_scheduler\.step\(\).*optimizer\.step\(\).*")
+
+
+def _check_torchvision() -> None:
+    """A torchvision that was built for another torch fails at its import, with a riddle.
+
+    Raises:
+        InputError: the two do not belong together, as a CPU-only torch and PyPI's torchvision.
+    """
+    import torch
+
+    try:
+        import torchvision
+    except (ImportError, OSError, RuntimeError) as error:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            pair = f"torchvision {version('torchvision')} beside torch {torch.__version__}"
+        except PackageNotFoundError:
+            pair = f"no torchvision beside torch {torch.__version__}"
+        reason = " ".join(str(error).split())[:80]
+        expected = "a pair, both from one index: see README.md, Install"
+        raise InputError("torchvision", f"{pair} ({reason})", expected) from error
+    del torchvision
+
+
+def _switch_sync_off(begun: float) -> None:
+    """The import of ultralytics writes its settings where there are none, with analytics on.
+
+    Settings that were there before stay as the user has them. Needed as long as the host imports
+    ultralytics.
+
+    Args:
+        begun: when its import began, seconds since 1970.
+    """
+    from ultralytics.utils import SETTINGS, SETTINGS_FILE
+
+    if SETTINGS.get("sync") and Path(SETTINGS_FILE).stat().st_mtime >= begun:
+        SETTINGS.update(sync=False)
 
 
 def _mend_host() -> None:
