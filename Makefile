@@ -1,22 +1,33 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+USER := $(VENV)/.installed
+DEV := $(VENV)/.dev
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test install clean
+.PHONY: install dev demo test clean
 
-install: $(READY)
+# For users: what the commands need, into .venv.
+install: $(USER)
+
+# For contributors: the test tools, too.
+dev: $(DEV)
 
 # Made once; made again when what is installed changes.
-$(READY): pyproject.toml constraints.txt
+$(USER): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV). PyTorch alone is some GB on Linux: README.md, Install, has a smaller one."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	touch $(READY)
+	$(PIP) -e .
+	touch $(USER)
 
-demo: $(READY)
+$(DEV): $(USER)
+	$(PIP) -e ".[dev]"
+	touch $(DEV)
+
+demo: $(USER)
 	$(BIN)/yolo-slim demo
 
-test: $(READY)
+test: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	if [ -x $(BIN)/lint-imports ]; then $(BIN)/lint-imports --no-logo; fi  # needs Python 3.11
