@@ -14,6 +14,9 @@ from yolo_slim.runs import checkpoint_to_cut, new_run
 SPARSE_EPOCHS, FINETUNE_EPOCHS = 22, 16
 TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots"]
 TRAINING += ["--optimizer", "AdamW"]
+OWN_DATA = """Now with your own data and a checkpoint of YOLOv5 (README.md, Your own data):
+  yolo-slim slim --weights yolov5n.pt --data mydata.yaml --macs 0.45 --epochs 100
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -37,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     from yolo_slim.commands import export, finetune, prune, sparse
     from yolo_slim.files import shipped
 
+    draw_once()
     folder = new_run(opt.project, opt.name)
     data = ["--data", str(shipped("data/shapes.yaml"))]
     hyp = ["--hyp", str(shipped("data/hyp.shapes.yaml"))]
@@ -61,6 +65,17 @@ def main(argv: Sequence[str] | None = None) -> Path:
     fourth = step(4, export, "export", ["--weights", str(best), *data])
     print(summary(folder, second, best, fourth))
     return folder
+
+
+def draw_once() -> None:
+    """Draw the data set below the working directory, if it is not there."""
+    from yolo_slim.files import read_mapping, shipped
+    from yolo_slim.shapes import make_shapes
+
+    place = Path(read_mapping(shipped("data/shapes.yaml"), "a data yaml")["path"])
+    if not (place / "images" / "val").is_dir():
+        print(f"The demo's data set is drawn into {place}: 592 images, a few MB.", flush=True)
+        make_shapes(place)
 
 
 def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
@@ -128,4 +143,4 @@ def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
     text += f"Files:\n  {best}  the slim checkpoint\n"
     for kind, file in exported["files"].items():
         text += f"  {file}  {kind}, checked against PyTorch\n"
-    return text
+    return text + OWN_DATA
