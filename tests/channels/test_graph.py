@@ -53,9 +53,12 @@ def test_pinned_says_why(yolov5n: nn.Module) -> None:
     assert "3712 of 4752 channels are prunable" in str(channel_graph(yolov5n))
 
 
-def test_activation_that_is_not_0_at_0_pins(tiny_model: nn.Module) -> None:
+def test_activation_that_is_not_0_at_0_is_silenced(tiny_model: nn.Module) -> None:
     tiny_model.model[3].act = nn.Sigmoid()
-    assert "sends a constant" in str(channel_graph(tiny_model).norms["model.3.bn"].pinned)
+    graph = channel_graph(tiny_model)
+    assert graph.norms["model.3.bn"].pinned is None
+    assert graph.silenced["model.3.act"].tolist() == graph.norms["model.3.bn"].ids.tolist()
+    assert list(graph.silenced) == ["model.3.act"]
 
 
 def test_order_of_the_yaml_is_not_that_of_the_graph(tiny_yaml: dict) -> None:

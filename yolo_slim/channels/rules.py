@@ -1,25 +1,21 @@
-"""One rule a module type: how channels go through it.
-
-A rule is `rule(module, name, x, tracer) -> ids of its output`. `x` is the ids (C,) of what it
-reads, a list of them where a YOLOv5 layer has several inputs. A subclass has a rule of its own or
-none: its forward may differ from its parent's. A module without a rule is left as it is, and what
-it reads keeps all its channels. To add a type, write a rule: nothing else is needed.
-"""
+"""`channel_graph`, and the rules of YOLOv5's modules; those of torch.nn's are in `torch_layers`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import FREE, ChannelGraph, Ids, Tracer, join
+from yolo_slim.channels import torch_layers  # noqa: F401 (registers rules)
+from yolo_slim.channels.graph import FREE, ChannelGraph, Ids, join
+from yolo_slim.channels.registry import RULES, SIZED, from_outside, rule, walk
 from yolo_slim.channels.residual import RESIDUAL, Residual
+from yolo_slim.channels.tracer import NORMS, Tracer
 from yolo_slim.errors import InputError
 from yolo_slim.host.classes import common, experimental, yolo
 from yolo_slim.host.image import is_detector, smallest_image
@@ -31,73 +27,7 @@ from yolo_slim.models.modules import (
     SPPPruned,
 )
 
-Rule = Callable[[Any, str, Any, Tracer], Ids]
-RULES: dict[type[nn.Module], Rule] = {}
-SIZED = (nn.Flatten,)  # how many channels come out is a matter of the image
-
-
-def rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
-    """Decorator: the function is the rule of these module types.
-
-    A rule is called with a module, its name, the ids (C,) of the channels that it reads and the
-    `Tracer`; it returns the ids of its output. What is inside it is left to their rules (`walk`).
-
-    Example:
-        >>> from torch import nn
-        >>> from yolo_slim import channel_graph, rule, walk
-        >>> class Scaled(nn.Module):
-        ...     image = (3, 8, 8)
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
-        ...         self.last = nn.Conv2d(4, 2, 1)
-        ...     def forward(self, x):
-        ...         return self.last(0.5 * self.layers(x))
-        >>> @rule(Scaled)
-        ... def scaled(module, name, x, tracer):
-        ...     x = walk(module.layers, f"{name}.layers", x, tracer)
-        ...     return walk(module.last, f"{name}.last", x, tracer)
-        >>> channel_graph(Scaled()).norms["layers.1"].readers
-        ('last',)
-    """
-
-    def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(types, function))
-        return function
-
-    return register
-
-
-def walk(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Any:
-    """Apply the rule of a module, or leave a module that has none dense.
-
-    Raises:
-        InputError: a rule from outside the package fails, or returns what cannot be.
-    """
-    apply_rule, name = RULES.get(type(module)), name.removeprefix(".")
-    if apply_rule is None:
-        return tracer.dense(name, module, x)
-    if not from_outside(type(module)):
-        return apply_rule(module, name, x, tracer)
-    where = f"the rule of {type(module).__name__} for {name or 'the model'}"
-    try:
-        out = apply_rule(module, name, x, tracer)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the rule does
-        got = f"{type(error).__name__} ({str(error)[:120]})"
-        raise InputError(where, got, "a rule as in docs/own-modules.md") from error
-    if not isinstance(out, np.ndarray) or out.ndim != 1:
-        raise InputError(where, f"a {type(out).__name__} returned", "the ids of its output, (C,)")
-    channels = tracer.channels().get(name)
-    if isinstance(channels, int) and len(out) != channels:
-        raise InputError(where, f"{len(out)} ids", f"the {channels} channels of its output")
-    return out
-
-
-def from_outside(cls: type[nn.Module]) -> bool:
-    """True if the rule of this type is not of this package."""
-    return cls in RULES and not RULES[cls].__module__.startswith("yolo_slim.")
+__all__ = ["RULES", "channel_graph", "from_outside", "output_channels", "rule", "walk"]
 
 
 def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph:
@@ -129,7 +59,8 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
     """
     if residual not in RESIDUAL:
         raise InputError("residual", repr(residual), "skip, inner or group")
-    tracer = Tracer(residual, cache(lambda: output_channels(model)))
+    modules = dict(model.named_modules(remove_duplicate=False))
+    tracer = Tracer(residual, cache(lambda: output_channels(model)), modules)
     image = np.full(smallest_image(model)[0], FREE)
     if is_detector(model):
         _walk_layers(model, image, tracer)
@@ -138,9 +69,8 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
     else:
         got, expected = "no YOLOv5 detector, and no rule", "a class with a rule: @rule(Class)"
         raise InputError(type(model).__name__, got, expected)
-    known = {name for name, _ in model.named_modules(remove_duplicate=False)}
-    for name in [*tracer.norms, *tracer.convs]:
-        if name not in known:
+    for name in [*tracer.norms, *tracer.convs, *tracer.rows]:
+        if name not in modules:
             raise InputError(name, "named by a rule", "the name of a module of the model")
     return tracer.finish()
 
@@ -185,7 +115,8 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
     def look(name: str, shared: bool) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, torch.Tensor):
-                same = shared and output.shape[1] == inputs[0].shape[1]
+                read = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else output
+                same = shared and output.shape[1] == read.shape[1]
                 by_name[name] = None if same else output.shape[1]
             elif isinstance(output, list | tuple):
                 by_name[name] = [t.shape[1] for t in output if isinstance(t, torch.Tensor)]
@@ -225,65 +156,24 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
 @rule(common.Conv, common.DWConv)
 def _conv(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     bn = getattr(m, "bn", None)  # a fused one has none
-    if not isinstance(bn, nn.BatchNorm2d | nn.SyncBatchNorm):
+    if not isinstance(bn, NORMS):
         raise InputError(name, f"{type(m).__name__} without a BatchNorm", "an unfused one, with it")
     out = t.conv(f"{name}.conv", m.conv, x, t.norm(f"{name}.bn", bn))
     return walk(m.act, f"{name}.act", out, t)
 
 
-@rule(nn.SiLU, nn.ReLU, nn.LeakyReLU, nn.Hardswish, nn.Mish, nn.GELU, nn.ReLU6, nn.ELU, nn.CELU)
-@rule(nn.SELU, nn.PReLU, nn.Tanh, nn.Softsign, nn.Hardtanh, nn.Tanhshrink)
-@rule(nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Softplus)
-def _activation(m: nn.Module, name: str, x: Ids, t: Tracer) -> Ids:
-    parameters = list(m.parameters())
-    if any(p.numel() > 1 for p in parameters):
-        t.pin(x, f"{name} has a parameter a channel")
-    elif m(torch.zeros(1).to(*(p.device for p in parameters))).item() != 0:
-        t.pin(x, f"{name} sends a constant where its input is 0")
-    return x
-
-
-@rule(nn.Identity, nn.Upsample, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d)
-@rule(nn.Dropout, nn.Dropout2d)
-def _same(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
-    return x
-
-
-@rule(nn.Flatten)
-def _flatten(m: nn.Flatten, name: str, x: Ids, t: Tracer) -> Ids:
-    if (m.start_dim, m.end_dim) != (1, -1):
-        return t.dense(name, m, x)
-    return np.repeat(x, (t.channels()[name] or len(x)) // len(x))  # each channel's pixels in a row
-
-
-@rule(nn.Sequential)
-def _sequential(m: nn.Sequential, name: str, x: Ids, t: Tracer) -> Ids:
-    children = list(m.named_children())
-    scaled = None  # the BN that the conv before has been given
-    for (child, module), (next_child, after) in pairwise([*children, ("", None)]):
-        if isinstance(module, nn.Conv2d | nn.Linear) and isinstance(after, nn.BatchNorm2d):
-            x = t.conv(f"{name}.{child}", module, x, t.norm(f"{name}.{next_child}", after))
-            scaled = after
-        elif module is not scaled:
-            x = walk(module, f"{name}.{child}", x, t)
-    return x
-
-
-@rule(nn.Conv2d, nn.ConvTranspose2d, nn.Linear, common.DWConvTranspose2d)
-def _bare_conv(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
+@rule(common.DWConvTranspose2d)
+def _depthwise(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     return t.conv(name, m, x)
-
-
-@rule(nn.BatchNorm2d)
-def _bare_norm(m: nn.BatchNorm2d, name: str, x: Ids, t: Tracer) -> Ids:
-    out = t.norm(name, m)
-    t.tie(x, out)
-    return out
 
 
 @rule(common.Concat)
 def _concat(m: Any, name: str, x: list[Ids], t: Tracer) -> Ids:
-    return join(x)
+    if m.d in (1, -3):
+        return join(x)
+    for other in x[1:]:  # side by side in height or width: the channels are the same
+        t.tie(x[0], other)
+    return x[0]
 
 
 @rule(experimental.Sum)
@@ -356,7 +246,7 @@ def _ghost_bottleneck(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     inside, ends = [], []
     for branch in ("conv", "shortcut"):
         out, module = x, getattr(m, branch)
-        for child, part in module.named_children():
+        for child, part in module._modules.items():
             out = walk(part, f"{name}.{branch}.{child}", out, t)
             inside.append(out)
         ends.append(out)

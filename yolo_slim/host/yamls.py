@@ -121,9 +121,15 @@ def parse_activation(text: str, where: str = "activation") -> nn.Module:
         raise InputError(where, f"activation {str(text)[:80]!r}", "literal arguments") from error
 
 
+def is_activation(module: nn.Module) -> bool:
+    """True for an activation of torch.nn, which attention is not."""
+    attention = isinstance(module, nn.MultiheadAttention)
+    return type(module).__module__ == nn.modules.activation.__name__ and not attention
+
+
 def activation_text(module: nn.Module) -> str:
     """The `activation:` entry that builds this module: nn.LeakyReLU(negative_slope=0.1)."""
-    if type(module).__module__ != nn.modules.activation.__name__:
+    if not is_activation(module):
         return f"{type(module).__name__}()"
     literals = module.extra_repr().replace("inplace=True", "").strip(", ")
     return f"nn.{type(module).__name__}({literals})"

@@ -20,6 +20,7 @@ from yolo_slim.host.yamls import activation_text, check_model_yaml, parse_activa
 from yolo_slim.models.modules import BUILT, HEADS, PASSING
 from yolo_slim.models.pruned_yaml import read_yaml
 from yolo_slim.models.resize import build_resized
+from yolo_slim.models.sharing import share_, shared_in
 from yolo_slim.weight_masks import inherit_masks_
 
 
@@ -90,8 +91,8 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
 
 def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[..., nn.Module]:
     """`build_model`, and what it builds from the yaml of a source has the source's activations,
-    which a yaml of an older YOLOv5 does not name, its masks and ancestry if it is pruned, and its
-    weight masks.
+    which a yaml of an older YOLOv5 does not name, shares what the source shares, has its masks and
+    ancestry if it is pruned, and its weight masks.
 
     Args:
         source: the model of a checkpoint, whose weights the host then loads; None: there is none.
@@ -103,6 +104,7 @@ def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[...
         model = build_model(cfg, **kwargs)
         if source is not None and isinstance(cfg, Mapping):
             copy_activations_(model, source)
+            share_(model, shared_in(source))
         if isinstance(model, ModelPruned) and isinstance(source, ModelPruned):
             model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)
         if source is not None:

@@ -16,7 +16,8 @@ from torch import nn
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.classes import common
-from yolo_slim.host.yamls import activation_text, parse_activation
+from yolo_slim.host.yamls import activation_text, is_activation, parse_activation
+from yolo_slim.models.sharing import share_, shared_in
 
 Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
 SELF = "self"  # the name of a layer that is a conv or a BN itself
@@ -31,8 +32,9 @@ def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str
         cls: the class.
         number: how many; more than one make an nn.Sequential.
         args: what its constructor takes.
-        sizes: child name to [in, out] of a conv (a Conv with its BN), to the channels of a BN, or
-            to the text of an activation. A child that is missing stays as it was built.
+        sizes: child name to [in, out] of a conv (a Conv with its BN), to the channels of a BN or of
+            a module with a row of parameters a channel, or to the text of an activation. A child
+            that is missing stays as it was built.
 
     Raises:
         InputError: there is no such child.
@@ -52,6 +54,7 @@ def resize_(module: nn.Module, sizes: Mapping[str, Any], title: str) -> nn.Modul
     Raises:
         InputError: there is no such child.
     """
+    shared = shared_in(module) if sizes else None
     for name, value in sizes.items():
         try:
             child = module if name == SELF else module.get_submodule(name)
@@ -67,9 +70,11 @@ def resize_(module: nn.Module, sizes: Mapping[str, Any], title: str) -> nn.Modul
             _resize_norm_(child, value)
         elif isinstance(child, LINEAR):
             _resize_conv_(child, *value)
+        elif isinstance(value, int):
+            _resize_rows_(child, value)
         else:
             raise InputError(f"{title}, {name}", type(child).__name__, "a conv or a BN")
-    return module
+    return module if shared is None else share_(module, shared)
 
 
 def sized(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -89,7 +94,7 @@ def activations(module: nn.Module) -> dict[str, str]:
     return {
         name: activation_text(child)
         for name, child in module.named_modules(remove_duplicate=False)
-        if name and type(child).__module__ == nn.modules.activation.__name__
+        if name and is_activation(child)
     }
 
 
@@ -104,6 +109,8 @@ def same_structure(a: nn.Module, b: nn.Module) -> bool:
         acts = activations(module)
         named = dict(module.named_modules(remove_duplicate=False))
         shapes = {key: value.shape for key, value in module.state_dict().items()}
+        inside = tuple(f"{name}." for name in acts)  # a PReLU's slopes
+        shapes = {key: shape for key, shape in shapes.items() if not key.startswith(inside)}
         return {name: child for name, child in named.items() if name not in acts}, shapes
 
     (ours, shapes), (theirs, other_shapes) = look(a), look(b)
@@ -145,6 +152,20 @@ def _resize_norm_(norm: nn.BatchNorm2d, channels: int) -> None:
     norm.running_mean = norm.running_mean.new_empty(channels)
     norm.running_var = norm.running_var.new_empty(channels)
     norm.reset_parameters()
+
+
+def _resize_rows_(module: Any, channels: int) -> None:
+    """Keep the first rows of the parameters and buffers that have one a channel."""
+    own = {**module._parameters, **module._buffers}
+    rows = next((len(value) for value in own.values() if value is not None and value.ndim), 0)
+    for key, value in own.items():
+        if value is not None and value.ndim and len(value) == rows:
+            first = value.detach()[:channels].clone()
+            parameter = isinstance(value, nn.Parameter)
+            setattr(module, key, nn.Parameter(first, value.requires_grad) if parameter else first)
+    for count in ("num_parameters", "num_features"):  # of torch.nn's own
+        if getattr(module, count, None) == rows:
+            setattr(module, count, channels)
 
 
 def _fresh(old: nn.Parameter, *shape: int) -> nn.Parameter:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,4 +67,26 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> nn.Modu
     for name, mask in masks.items():
         for parameter in (modules[name].weight, modules[name].bias):
             parameter[~mask.to(parameter.device)] = 0
+    return model
+
+
+def silence_(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -> nn.Module:
+    """Let modules that do not send 0 at 0, such as sigmoids, send 0 for channels that are cut.
+
+    Args:
+        model: changed in place: such a module that stands in several places becomes several.
+        graph: its channel graph.
+        keep: (ids + 1,) bool, see `keep_vector`.
+    """
+
+    def hook(gone: torch.Tensor, module: nn.Module, inputs: Any, output: torch.Tensor) -> Any:
+        return output.index_fill(1, gone, 0.0)
+
+    for name, ids in graph.silenced.items():
+        gone = torch.from_numpy(np.flatnonzero(~keep[ids]))
+        parent, _, child = name.rpartition(".")
+        if len(gone):
+            own = deepcopy(model.get_submodule(name))
+            own.register_forward_hook(partial(hook, gone))
+            setattr(model.get_submodule(parent), child, own)
     return model

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_slim import InputError
-from yolo_slim.channels.graph import ChannelGraph, Tracer
+from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.channels.tracer import Tracer
 from yolo_slim.pruning.budget.choose import achieved, masks_by_percent
 
 

@@ -95,7 +95,8 @@ def test_blocks_go_by_their_mean() -> None:
 
 def test_concat_of_tied_halves_is_rounded_by_part() -> None:
     """Two BNs side by side, added to a third: each half keeps a multiple, so does the sum."""
-    from yolo_slim.channels.graph import Tracer, join
+    from yolo_slim.channels.graph import join
+    from yolo_slim.channels.tracer import Tracer
 
     tracer = Tracer()
     a, b, c = (tracer.norm(f"bn{i}", nn.BatchNorm2d(n)) for i, n in enumerate([16, 16, 32]))

@@ -14,8 +14,9 @@ from test_rebuild import fingerprint
 from torch import nn
 
 from yolo_slim import Calibration, InputError, admit, calibrate, channel_graph, criterion
-from yolo_slim.channels.graph import FREE, ChannelGraph, Tracer
+from yolo_slim.channels.graph import FREE, ChannelGraph
 from yolo_slim.channels.rules import walk
+from yolo_slim.channels.tracer import Tracer
 from yolo_slim.host.classes import common
 from yolo_slim.host.data import read_data
 from yolo_slim.pruning.criteria.score import function_of, score

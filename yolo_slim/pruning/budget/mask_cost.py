@@ -61,14 +61,18 @@ class MaskCost:
         self._inputs = _Counts([node.inputs for node in nodes])
         self._outputs = _Counts([node.outputs for node in nodes])
         self._kept = _Counts([norm.ids for norm in graph.norms.values()])
+        self._rows = _Counts(list(graph.rows.values()))
+        self._of_rows = _array(len(list(modules[n].parameters(recurse=False))) for n in graph.rows)
         self.everything = np.ones(graph.channels + 1, dtype=bool)
         # A depthwise conv shrinks with its outputs alone; another grouped one is not cut at all.
         self._by_input = np.array([n == 1 for n in groups], dtype=bool)
         self._by_output = self._by_input | np.array(depthwise, dtype=bool)
         self._unit = np.ones(len(convs), dtype=np.int64)  # weights of one input and one output
         self._unit = _array(c.weight.numel() for c in convs) // self._weights(self.everything)
-        self._bias = _array(c.bias is not None for c in convs)
-        self._affine = _array(2 * bool(n.affine) for n in norms)
+        new = _Once()  # what several modules share is counted with the first
+        self._own = _array(new(c.weight) for c in convs)
+        self._bias = _array(new(c.bias) for c in convs)
+        self._affine = _array(new(n.weight) + new(n.bias) for n in norms)
         self._stored = _array(2 * n.affine + 2 * n.track_running_stats for n in norms)
         masked = masks_of(model)
         self._masked = _array(f"{node.name}.weight" in masked for node in nodes)
@@ -96,7 +100,8 @@ class MaskCost:
     def params(self, keep: np.ndarray) -> int:
         """Number of parameters; `keep` as in `macs`."""
         biases = self._bias @ self._outputs(keep) + self._affine @ self._kept(keep)
-        return self._fixed_params + int(self._weights(keep).sum() + biases)
+        biases += self._of_rows @ self._rows(keep)
+        return self._fixed_params + int(self._own @ self._weights(keep) + biases)
 
     def size(self, keep: np.ndarray) -> int:
         """Bytes of the checkpoint file, to about 0.1%: its tensors, and what a save of the uncut
@@ -108,7 +113,7 @@ class MaskCost:
         """Bytes of convs, BatchNorms and masks over single weights (bits) in the file."""
         weights, outputs, kept = self._weights(keep), self._outputs(keep), self._kept(keep)
         elements = np.concatenate([weights, outputs, kept])
-        times = np.concatenate([np.ones_like(outputs), self._bias, self._stored])
+        times = np.concatenate([self._own, self._bias, self._stored])
         used = self._float_size * elements + HEADERS
         return int(times @ (-(-used // ALIGNMENT) * ALIGNMENT) + self._masked @ weights // 8)
 
@@ -123,6 +128,18 @@ class MaskCost:
         masks = {norm.name: torch.ones(norm.channels, dtype=torch.bool) for norm in norms}
         whole = finished(rebuild(self._model, self._graph, masks))
         return len(packed(whole)) - self._records(self.everything)
+
+
+class _Once:
+    """1 for a parameter that is seen for the first time, 0 for another and for None."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def __call__(self, values: nn.Parameter | None) -> int:
+        new = values is not None and id(values) not in self._seen
+        self._seen.add(id(values))
+        return int(new)
 
 
 def _array(values: Iterable[int]) -> np.ndarray:

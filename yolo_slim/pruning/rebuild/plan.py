@@ -41,7 +41,7 @@ def pruned_yaml(
     graph = channel_graph(model) if graph is None else graph
     keep = np.ones(graph.channels + 1, dtype=bool) if keep is None else keep
     acts = [m.act for m in model.modules() if isinstance(m, common.Conv)]
-    acts = [activation_text(a) for a in acts if not isinstance(a, nn.Identity)]
+    acts = [activation_text(a) for a in acts if not isinstance(a, nn.Identity) and not _sized(a)]
     activation = Counter(acts).most_common(1)[0][0] if acts else "nn.SiLU()"
     rows = [layer_row(model, layer, activation, graph, keep) for layer in model.model]
     detect = model.model[-1]
@@ -87,11 +87,23 @@ def layer_row(
     dense = build_resized(cls, number, args, sizes)
     if same_structure(dense, skeleton):
         sizes = {}
+    for full, ids in graph.rows.items():
+        child = SELF if full == name else full.removeprefix(f"{name}.")
+        if not keep[ids].all() and (child == SELF or child != full):
+            sizes[child] = int(keep[ids].sum())
     old = activations(skeleton)
     sizes |= {k: v for k, v in activations(layer).items() if old.get(k) != v}
+    for child in filter(sizes.__contains__, activations(layer)):  # slopes a channel
+        if (ids := graph.rows.get(f"{name}.{child}")) is not None:
+            sizes[child] = activation_text(nn.PReLU(int(keep[ids].sum())))
     out = graph.outputs.get(name)
     count = int(keep[out].sum()) if out is not None else 0
     return [layer.f, number, class_name(cls), [count, args, sizes]]
+
+
+def _sized(activation: nn.Module) -> bool:
+    """True for a PReLU with a slope a channel: no other conv can have the same."""
+    return getattr(activation, "num_parameters", 1) > 1
 
 
 def class_name(cls: type) -> str:

@@ -18,6 +18,7 @@ from yolo_slim.host.compat import replaced
 from yolo_slim.host.image import is_detector
 from yolo_slim.models.model import ModelPruned, build_model
 from yolo_slim.models.resize import resize_
+from yolo_slim.models.sharing import share_, shared_in
 from yolo_slim.numerics import copy_of, one_thread
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.rebuild.plan import pruned_yaml
@@ -54,6 +55,7 @@ def _smaller_detector(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -
     """Built from pruned.yaml, as it will be from a checkpoint; its weights are still to come."""
     with unfilled(model.stride.tolist()):
         pruned = build_model(pruned_yaml(model, graph, keep))
+    share_(pruned, shared_in(model))
     for attribute in ("hyp", "class_weights", "inplace"):
         if hasattr(model, attribute):
             setattr(pruned, attribute, deepcopy(getattr(model, attribute)))
@@ -70,6 +72,9 @@ def _smaller_copy(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -> nn
     for norm in graph.norms.values():
         if not keep[norm.ids].all():
             sizes[norm.name] = int(keep[norm.ids].sum())
+    for name, ids in graph.rows.items():
+        if not keep[ids].all():
+            sizes[name] = int(keep[ids].sum())
     with torch.random.fork_rng(devices=[]):  # the fresh weights are about to be replaced
         return resize_(copy_of(model), sizes, type(model).__name__)
 
@@ -100,9 +105,15 @@ def copy_weights_(
             value = value.index_select(0, kept.to(value.device)) if value.ndim else value
             _put_(state, f"{norm.name}.{key}", value, done)
         target[norm.name].eps, target[norm.name].momentum = bn.eps, bn.momentum
-    dense = model.state_dict()
+    for name, ids in graph.rows.items():
+        kept = torch.from_numpy(np.flatnonzero(keep[ids]))
+        for key, value in source[name].state_dict().items():
+            if value.ndim and len(value) == len(ids):
+                _put_(state, f"{name}.{key}", value.index_select(0, kept.to(value.device)), done)
+    dense, filled = model.state_dict(), {state[key].data_ptr() for key in done}
     for key in set(state) - done:  # what has no channels to cut: anchors, modules with no rule
-        _put_(state, key, dense[key], done)
+        if state[key].data_ptr() not in filled:  # what it shares with another has been copied
+            _put_(state, key, dense[key], done)
 
 
 def _put_(state: dict[str, torch.Tensor], key: str, value: torch.Tensor, done: set[str]) -> None:
