@@ -6,7 +6,8 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -32,20 +33,30 @@ TRAININGS = ("slim", "sparse", "finetune")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
-def admit_modules(argv: Sequence[str] | None) -> None:
-    """Import the files of --modules: before the command, since all that it opens may need them.
+@contextmanager
+def opening(command: str, argv: Sequence[str] | None) -> Iterator[None]:
+    """Within the block checkpoints open as --modules, --clone and --cfg say.
+
+    They hold before the command's own parser runs, since all that it opens may need them.
 
     Raises:
-        InputError: a file that does not import.
+        InputError: a file that does not import, or is not there.
     """
     parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--modules", action="append")
-    files = parser.parse_known_args(argv)[0].modules
-    if files:
+    parser.add_argument("--modules", "--clone", action="append")
+    parser.add_argument("--cfg")
+    opt = parser.parse_known_args(argv)[0]
+    from yolo_slim.host.architecture import architecture, find_cfg
+
+    if opt.cfg and command not in TRAININGS:
+        find_cfg(opt.cfg)
+    if opt.modules:
         from yolo_slim.extensions import admit
 
-        for file in files:
+        for file in opt.modules:
             admit(file)
+    with architecture(opt.cfg, only=command not in TRAININGS):
+        yield
 
 
 def run(command: str, argv: Sequence[str] | None = None) -> int:
@@ -58,8 +69,8 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         if command in TRAININGS:  # what is wrong at first sight is said before YOLOv5 is imported
             import_module(f"yolo_slim.commands.{command}_options").parse(argv)
-        admit_modules(argv)
-        import_module(f"yolo_slim.commands.{command}").main(argv)
+        with opening(command, argv):
+            import_module(f"yolo_slim.commands.{command}").main(argv)
 
     return guarded(work, " (a training goes on with --resume)" if command in TRAININGS else "")
 

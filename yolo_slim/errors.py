@@ -1,7 +1,10 @@
-"""The one error that a user can cause, and how a script ends on it."""
+"""The one error that a user can cause, how a script ends on it, and what is said of odd files."""
 
 from __future__ import annotations
 
+import os
+import sys
+from functools import cache
 from typing import Any
 
 
@@ -18,6 +21,18 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # to come over from a worker
         return type(self), self.parts
+
+
+@cache
+def note(where: object, text: str) -> None:
+    """Say what is odd about something that is used all the same: a line on stderr, once a process.
+
+    Args:
+        where: what it is about, such as a file.
+        text: what is odd, and what is made of it.
+    """
+    if int(os.getenv("RANK", "-1")) <= 0:  # of torchrun's processes the first one speaks
+        print(" ".join(f"note: {where}: {text}".split()), file=sys.stderr)
 
 
 def check_share(

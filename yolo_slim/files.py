@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import yaml
 
 from yolo_slim.errors import InputError
+from yolo_slim.file_kinds import other_kind
 
 CHECKPOINT = "a YOLOv5 checkpoint (.pt)"  # what a file of weights should be
+PUBLISHED = re.compile(r"yolov5[nsmlx]6?(-seg)?\.pt")  # names of YOLOv5's own weights
 
 
 def write_aside(path: str | Path, data: bytes) -> Path:
@@ -97,14 +100,38 @@ def check_file(where: object, path: str | Path, expected: str) -> Path:
     Args:
         where: what the error calls it.
         path: the file.
-        expected: what it should be.
+        expected: what it should be; for CHECKPOINT it is also seen that it is not plainly the file
+            of another program.
 
     Raises:
-        InputError: it is not there, a folder, or empty.
+        InputError: it is not there, a folder, empty or not readable, or of another kind.
     """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise InputError(where, f"{path!r:.80}, which is no path", expected)
     path = Path(path)
-    if not path.is_file():
-        raise InputError(where, "a folder" if path.is_dir() else "no such file", expected)
-    if path.stat().st_size == 0:
-        raise InputError(where, "an empty file", expected)
+    try:
+        if not path.is_file():
+            raise InputError(where, *_missing(path, expected))
+        if path.stat().st_size == 0:
+            raise InputError(where, "an empty file", expected)
+        kind = other_kind(path) if expected == CHECKPOINT else None
+    except OSError as error:
+        raise InputError(where, f"cannot be read ({error.strerror})", expected) from error
+    if kind:
+        instead = f": {kind[1]}" if kind[1] else ""
+        raise InputError(where, kind[0], f"{expected}{instead}")
     return path
+
+
+def _missing(path: Path, expected: str) -> tuple[str, str]:
+    """What stands in the place of a file, and what was expected."""
+    if path.is_dir():
+        inside = [p for p in (path / "weights" / "best.pt", path / "best.pt") if p.is_file()]
+        return "a folder", f"{expected}, such as {inside[0]}" if inside else expected
+    if path.exists():
+        return "neither a file nor a folder", expected
+    if re.match(r"\w+:/", str(path)):
+        return "an address", f"{expected} on this machine: nothing is downloaded"
+    if expected == CHECKPOINT and PUBLISHED.fullmatch(path.name):
+        return "no such file", f"{expected}: download it from the release v7.0 of YOLOv5"
+    return "no such file", expected

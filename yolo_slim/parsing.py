@@ -14,9 +14,18 @@ class Parser(argparse.ArgumentParser):
 
 
 class OneLineParser(Parser):
-    """The parser of a command: one line on an error, and --modules."""
+    """The parser of a command: one line on an error, and how its checkpoints are opened.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        cfg: whether it has a --cfg for bare weights; YOLOv5's trainings have one of their own.
+    """
+
+    def __init__(self, *args: Any, cfg: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         text = "Python file with module classes of your own, and rules for them (repeatable)"
         self.add_argument("--modules", action="append", metavar="FILE", help=text)
+        text = "folder of a modified YOLOv5 clone, whose module classes the checkpoint names"
+        self.add_argument("--clone", action="append", metavar="DIR", dest="modules", help=text)
+        if cfg:
+            text = "model yaml, by path or name (yolov5n.yaml), for weights without a model in them"
+            self.add_argument("--cfg", metavar="YAML", help=text)

@@ -61,12 +61,12 @@ def no_anchors(file: Path, model: nn.Module) -> None:
 
 
 FILES = {
-    text: "not a checkpoint",
+    text: "a text file ('weights weights weights weights...), expected a YOLOv5 checkpoint",
     empty: "an empty file",
     folder: "a folder",
     fused: "a fused model",
-    state_dict: "weights without a model",
-    weights_alone: "weights without a model",
+    state_dict: "weights without an architecture (a state dict of 157 tensors), expected --cfg",
+    weights_alone: "weights without an architecture",
     tensor: "a Tensor",
     classification: "a classification model",
     no_head: "no Detect head",

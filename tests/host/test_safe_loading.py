@@ -238,7 +238,8 @@ def test_names_and_hyp_of_odd_types(names, tiny_model, tmp_path):
     tiny_model.names, tiny_model.hyp = names, names
     torch.save({"model": tiny_model, "opt": 7 if names == 3 else None}, tmp_path / "odd.pt")
     try:
-        assert load(tmp_path / "odd.pt").names == {0: "[1]", 1: "[2]"}
+        names_read = load(tmp_path / "odd.pt").names
+        assert names_read == {0: "[1]", 1: "[2]", 2: "class2", 3: "class3"}
     except InputError as error:
         assert names != [[1], [2]] and "\n" not in str(error)
 

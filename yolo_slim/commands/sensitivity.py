@@ -154,5 +154,6 @@ def make_plan(opt: argparse.Namespace) -> Plan:
             opt.device,
             opt.split,
             tuple(opt.modules or ()),
+            opt.cfg,
         ),
     )

@@ -38,7 +38,7 @@ def parse_options(
         description: what it does, for --help.
         defaults: defaults that differ from the host's.
     """
-    parser = OneLineParser(prog=prog, description=description)
+    parser = OneLineParser(prog=prog, description=description, cfg=False)
     detection, segmentation = (declared_options(script) for script in SCRIPTS.values())
     for name, (flags, kwargs) in {**segmentation, **detection}.items():
         only = "detection" if name not in segmentation else "segmentation"

@@ -48,7 +48,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             if task is SEGMENTATION:
                 self.set_defaults(project=PROJECTS[name])
             opt = super().parse_args(options)
-            del opt.modules  # the host takes its own options as arguments
+            del opt.modules, opt.cfg  # the host takes its own options as arguments
             opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
             weights = opt.weights if isinstance(opt.weights, list) else [opt.weights]
             for file in weights:

@@ -6,6 +6,10 @@ a module attributes that stand in for its methods. So a class is here only a `Na
 called, and an object a `Record` of what the file says of it. When the whole file has been read,
 `build` looks at the records and makes modules without calling a constructor. Numbers of numpy are
 made from their bytes: numpy's own dtype takes field offsets outside of its memory from a pickle.
+
+What is wrapped around a model to serve it (`Wrapper`: AutoShape, DetectMultiBackend) is not made:
+the model that it holds stands in its place. Of the hooks of torch.nn.utils.prune the tensor's name
+is kept, the mask lies in the module's buffers.
 """
 
 from __future__ import annotations
@@ -19,12 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import prune as torch_prune
 
 from yolo_slim.errors import InputError
 
 _PLAIN: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes, bytearray)
 _PLAIN += (torch.Size, torch.dtype, torch.device, torch.layout, np.generic, pathlib.PurePath)
 _CONTENT = {"_parameters": nn.Parameter, "_buffers": torch.Tensor, "_modules": nn.Module}
+_PRE_HOOKS = "_forward_pre_hooks"
+_SPECTRAL = [f"SpectralNorm{kind}" for kind in ("", "StateDictHook", "LoadStateDictPreHook")]
+_HOOK_HOMES = [f"torch.nn.utils.spectral_norm.{title}" for title in _SPECTRAL]
+_HOOK_HOMES += ["torch.nn.utils.weight_norm.WeightNorm"]
 _NUMBER = re.compile(r"[biuf]\d+")
 Pair = tuple[Any, str]
 
@@ -38,6 +47,18 @@ class Name:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise InputError(self.cls.__name__, "called", "no calls in a checkpoint")
+
+
+class Wrapper(nn.Module):
+    """Stands for AutoShape and DetectMultiBackend: what they hold is taken, they are not made."""
+
+
+class Foreign:
+    """Stands for what a wrapper has among its attributes (attempt_load): named, never called."""
+
+
+class Reparametrized:
+    """Stands for a hook that computes a weight at each call: weight_norm, spectral_norm."""
 
 
 class Record:
@@ -112,6 +133,11 @@ def data_names() -> list[Pair]:
         pairs += [(posix_path, f"{module}.PosixPath"), (windows_path, f"{module}.WindowsPath")]
     pairs += [(Dtype, "numpy.dtype"), (Name(np.ndarray), "numpy.ndarray")]
     pairs += [(Name(argparse.Namespace), "argparse.Namespace"), (Attribute, "builtins.getattr")]
+    pairs += [(Name(Reparametrized), home) for home in _HOOK_HOMES]
+    pairs += [(Name(Foreign), "torch.nn.modules.module._WrappedHook")]  # spectral_norm has one
+    for title, value in vars(torch_prune).items():
+        if isinstance(value, type) and issubclass(value, torch_prune.BasePruningMethod):
+            pairs.append((Name(torch_prune.CustomFromMask), f"{torch_prune.__name__}.{title}"))
     return pairs
 
 
@@ -155,9 +181,23 @@ class _Builder:
             return value.dtype if isinstance(value, Dtype) else value.value
         if isinstance(value, Record) and value.cls is argparse.Namespace:
             return argparse.Namespace(**self.build(value.state))
+        if isinstance(value, Record) and value.cls is torch_prune.CustomFromMask:
+            return _pruning(value)
+        if isinstance(value, Record) and value.cls is Wrapper:
+            return self._wrapped(value)
         if isinstance(value, Record) and issubclass(value.cls, nn.Module):
             return self._module(value)
         raise InputError(_title(value), "among the data", "modules, tensors and plain values")
+
+    def _wrapped(self, record: Record) -> Any:
+        """The model that an AutoShape or a DetectMultiBackend holds."""
+        state: Any = record.state if isinstance(record.state, dict) else {}
+        modules = state.get("_modules")
+        model = modules.get("model") if isinstance(modules, dict) else None
+        model = state.get("model") if model is None else model
+        if not isinstance(model, Record):
+            raise InputError("AutoShape or DetectMultiBackend", "without a PyTorch model", "one")
+        return self.build(model)
 
     def _module(self, record: Record) -> nn.Module:
         cls, state = record.cls, record.state
@@ -173,7 +213,11 @@ class _Builder:
                     raise InputError(f"{title}.{key}", f"{value.name!r}", "no methods")
                 attributes[key] = value.owner.cls.forward  # Segment.detect is Detect.forward
                 continue
+            if _has_hooks_of(Reparametrized, value):
+                text = "plain weights (torch.nn.utils.remove_weight_norm or remove_spectral_norm)"
+                raise InputError(title, "under weight_norm or spectral_norm", text)
             attributes[str(key)] = _check_attribute(cls, str(key), self.build(value))
+        _check_prunings(title, attributes)
         module = cls.__new__(cls)
         module.__setstate__(attributes)
         return module
@@ -190,11 +234,45 @@ def _check_attribute(cls: type[nn.Module], key: str, value: Any) -> Any:
         )
         if not right:
             raise InputError(where, "of wrong types", f"a {_CONTENT[key].__name__} a name")
+    elif key == _PRE_HOOKS and _is_prunings(value):
+        pass
     elif "hook" in key and value and value is not True:
         raise InputError(where, "not empty", "no hooks in a checkpoint")
     elif callable(value) or (key != "type" and callable(getattr(cls, key, None))):
         raise InputError(where, "in the place of a method", "plain values")  # YOLOv5 sets `type`
     return value
+
+
+def _pruning(record: Record) -> torch_prune.CustomFromMask:
+    """A hook that multiplies by the mask in the module's buffers, whatever class had made it."""
+    tensor = record.state.get("_tensor_name") if isinstance(record.state, dict) else None
+    if not isinstance(tensor, str):
+        raise InputError("a pruning of torch.nn.utils.prune", "without a name", "a tensor's name")
+    made = torch_prune.CustomFromMask.__new__(torch_prune.CustomFromMask)
+    made._tensor_name = tensor
+    return made
+
+
+def _is_prunings(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        type(hook) is torch_prune.CustomFromMask for hook in value.values()
+    )
+
+
+def _has_hooks_of(cls: type, value: Any) -> bool:
+    hooks = value.values() if isinstance(value, dict) else ()
+    return any(isinstance(hook, Record) and hook.cls is cls for hook in hooks)
+
+
+def _check_prunings(title: str, attributes: dict[str, Any]) -> None:
+    """See that each pruning has its tensor and a mask of its shape."""
+    for hook in (attributes.get(_PRE_HOOKS) or {}).values():
+        name = hook._tensor_name
+        tensor = attributes["_parameters"].get(f"{name}_orig")
+        mask = attributes["_buffers"].get(f"{name}_mask")
+        if tensor is None or mask is None or tensor.shape != mask.shape:
+            raise InputError(f"{title}.{name}", "pruned without its mask", f"{name}_mask")
+        attributes.pop(name, None)  # computed at each call
 
 
 def _plain_tensor(value: torch.Tensor) -> torch.Tensor:

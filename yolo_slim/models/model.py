@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import InputError
+from yolo_slim.host.bare import builds_models
 from yolo_slim.host.classes import common, known_modules, register, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.head import inherit_boxes_
@@ -78,6 +79,7 @@ def is_pruned_yaml(data: Any) -> bool:
     return named or bool(rows and data.get("pruned"))
 
 
+@builds_models
 def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
     """The host's Model(cfg, ...) or SegmentationModel(cfg, ...), for any model yaml."""
     data = cfg if isinstance(cfg, Mapping) else read_yaml(cfg)

@@ -41,6 +41,7 @@ class Job:
         data: from `check_data`.
         imgsz, images, device, split: as for `Validation`.
         modules: the files of --modules.
+        cfg: of --cfg, for weights without a model.
     """
 
     weights: Path
@@ -50,10 +51,11 @@ class Job:
     device: str = ""
     split: str = "val"
     modules: tuple[str, ...] = ()
+    cfg: str | None = None
 
     def start(self, progress: bool = True) -> Callable[[Cut], Row]:
         """Load the model and the images; returns what measures a cut."""
-        model = load(self.weights).model
+        model = load(self.weights, self.cfg).model
         validation = Validation(
             model,
             self.data,
