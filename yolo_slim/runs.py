@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from yolo_slim.as_called import as_called
 from yolo_slim.errors import InputError
 from yolo_slim.files import check_writable
 
+LAST = "**/weights/last.pt"  # below runs/: of each training
 FINETUNED = "pruned.yaml"  # in a run's folder: what is trained, and the mark of a finetuning
 
 
@@ -36,26 +38,69 @@ def newest(pattern: str, *, where: str, made_by: str, beside: str = "") -> Path:
     return max(files, key=lambda p: p.stat().st_mtime)
 
 
-def sparse_run(*, where: str, made_by: str) -> Path:
+def sparse_run(*, where: str) -> Path:
     """What to cut of the newest sparse training: see `checkpoint_to_cut`.
 
     Raises:
         InputError: there is none.
     """
-    last = newest("**/weights/last.pt", where=where, made_by=made_by, beside="sparsity.csv")
-    return checkpoint_to_cut(last.parent.parent)
+    trainings = [last.parent.parent for last in Path("runs").glob(LAST)]
+    sparse = [folder for folder in trainings if was_sparse(folder)]
+    if sparse:
+        return checkpoint_to_cut(max(sparse, key=ended))
+    made_by = as_called("sparse", "--st")
+    plain = max(filter(was_plain, trainings), key=ended, default=None)
+    if plain is None:
+        got = "no file named and no sparse training found in runs/"
+        raise InputError(where, got, f"a file, or run {made_by}")
+    got = f"not given, and {plain} was trained without --st"
+    weights = shlex.quote(str(trained_file(plain)))
+    raise InputError(where, got, f"--weights {weights}, or a training by {made_by}")
+
+
+def newer_plain_run(weights: Path) -> Path | None:
+    """What could be cut of a training that is newer than a sparse one but has no penalty."""
+    chosen = ended(weights.parent.parent)
+    trainings = [last.parent.parent for last in Path("runs").glob(LAST)]
+    newer = [folder for folder in trainings if was_plain(folder) and ended(folder) > chosen]
+    return trained_file(max(newer, key=ended)) if newer else None
+
+
+def was_sparse(folder: Path) -> bool:
+    """True for a training with --st; one without may have been written over it (--exist-ok)."""
+    return (folder / "sparsity.csv").is_file() and not said(folder, "st: false")
+
+
+def was_plain(folder: Path) -> bool:
+    """True for a training without --st which is not that of a cut model."""
+    trained = (folder / "opt.yaml").is_file() and not (folder / FINETUNED).is_file()
+    return trained and not was_sparse(folder)
+
+
+def ended(folder: Path) -> float:
+    """When the last epoch of a training was saved, or its end."""
+    return (folder / "weights" / "last.pt").stat().st_mtime
+
+
+def said(folder: Path, option: str) -> bool:
+    """True if a line of a training's opt.yaml is this one."""
+    file = folder / "opt.yaml"
+    return file.is_file() and option in file.read_text(errors="ignore").splitlines()
+
+
+def trained_file(folder: Path) -> Path:
+    """The result of a training: its best epoch; the last one where it kept no best."""
+    best = folder / "weights" / "best.pt"
+    return best if best.is_file() else best.with_name("last.pt")
 
 
 def checkpoint_to_cut(folder: Path) -> Path:
-    """Which checkpoint of a sparse training is to be cut.
+    """Which checkpoint of a training is to be cut.
 
     With --sr auto best.pt is of an epoch that is as sparse as the last one, see `SparseSession`;
     with a number it often is an early epoch with little at zero.
     """
-    weights, options = folder / "weights", folder / "opt.yaml"
-    auto = options.is_file() and re.search(r"^sr: auto$", options.read_text(), re.MULTILINE)
-    best = weights / "best.pt"
-    return best if auto and best.is_file() else weights / "last.pt"
+    return trained_file(folder) if said(folder, "sr: auto") else folder / "weights" / "last.pt"
 
 
 def new_run(project: str | Path, name: str, exist_ok: bool = False) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolo_slim.as_called import as_called
 from yolo_slim.deploy.formats import FORMATS, Format
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, option_of
@@ -65,11 +66,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     check(opt)
     weights = Path(opt.weights) if opt.weights else newest_finetuning()
 
+    from yolo_slim.host.trained_with import imgsz_of, stride_of
     from yolo_slim.models import load
 
     source = load(weights)
-    stride = max(int(source.model.stride.max()), 32)
-    imgsz = check_imgsz(opt.imgsz or source.train.get("imgsz", 640), stride)
+    stride, imgsz = stride_of(source.model), imgsz_of(source, opt.imgsz)
     batches = image_batches(source, opt, imgsz, stride)
     timed = "onnx" in opt.include and opt.repeats >= 2
     dense = dense_model(source, opt.dense) if timed or opt.dense else None
@@ -125,7 +126,7 @@ def newest_finetuning() -> Path:
     Raises:
         InputError: there is none.
     """
-    made_by = "finetune_pruned.py"
+    made_by = as_called("finetune")
     return newest("**/weights/best.pt", where="--weights", made_by=made_by, beside="pruned.yaml")
 
 
@@ -162,9 +163,10 @@ def image_batches(
     """
     from yolo_slim.host.data import check_data, images, read_data
     from yolo_slim.host.image import read_images
+    from yolo_slim.host.trained_with import classes_of
 
     if opt.data:
-        files = images(check_data(opt.data, source.model.nc))
+        files = images(check_data(opt.data, classes_of(source)))
     else:
         try:
             files = images(read_data(source.train["data"], download=False))

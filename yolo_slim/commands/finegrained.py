@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolo_slim.as_called import as_called
 from yolo_slim.errors import (
     InputError,
     check_count,
@@ -83,15 +84,14 @@ def main(argv: Sequence[str] | None = None) -> Path:
     from yolo_slim.host.checkpoint import save_model
     from yolo_slim.host.data import check_data
     from yolo_slim.host.evaluate import check_device
+    from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
     from yolo_slim.report.tables import accuracy_table
 
     check_device(opt.device)
     source = load(opt.weights)
-    stride = max(int(source.model.stride.max()), 32)
-    trained = source.train.get("imgsz", 640)
-    imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
-    data = check_data(opt.data, source.model.nc) if opt.data else None
+    imgsz = imgsz_of(source, opt.imgsz)
+    data = check_data(opt.data, classes_of(source)) if opt.data else None
     sparse = deepcopy(source.model)
     report = sparsify_(sparse, opt.sparsity, ratios=ratios, method=opt.method, seed=opt.seed)
     models = {"before": source.model, "after": sparse}
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     print(f"{report.sparsity:.1%} of the weights of {len(report.layers)} layers are zero.")
     print(latency_text(latency, opt, imgsz))
     print(f"{file}, report.json")
-    print(f"Next: python finetune_pruned.py --weights {file}")
+    print(f"Next: {as_called('finetune', '--weights', file, opt=opt)}")
     return folder
 
 

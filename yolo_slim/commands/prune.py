@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolo_slim.as_called import as_called
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
@@ -25,7 +27,7 @@ from yolo_slim.pruning.criteria.table import (
     name_given,
 )
 from yolo_slim.pruning.recover.table import ALL, PARTS, check_parts, parse_parts
-from yolo_slim.runs import new_run, removed_if_empty, sparse_run
+from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_run
 
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
@@ -135,7 +137,10 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     """Prune; returns the run's folder, None with --dry-run."""
     opt = parse(argv)
     check(opt)
-    weights = opt.weights or sparse_run(where="--weights", made_by="train_sparse.py")
+    weights = opt.weights or sparse_run(where="--weights")
+    if not opt.weights and (newer := newer_plain_run(Path(weights))):
+        advice = f"--weights {shlex.quote(str(newer))} cuts it"
+        print(f"Skipped: {newer.parent.parent} is newer, but was trained without --st; {advice}.")
     plan = settle(opt, Path(weights))
     tell(plan)
     if opt.dry_run:
@@ -245,7 +250,8 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
 
     from yolo_slim.host.data import check_data, labelled
     from yolo_slim.host.evaluate import check_device
-    from yolo_slim.host.head import same_classes, with_classes
+    from yolo_slim.host.head import with_classes
+    from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
     from yolo_slim.pruning.automatic import criterion_for
     from yolo_slim.pruning.options import CutOptions
@@ -264,23 +270,21 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     if looks and not data_file:
         asked = f"--criterion {criterion}" if row.data else f"--recover {fits[0]}"
         raise InputError(asked, "no calibration images", "--data, whose training split has some")
-    imgsz = opt.imgsz or source.train.get("imgsz", 640)
-    imgsz = check_imgsz(imgsz, max(int(source.model.stride.max()), 32))
+    imgsz = imgsz_of(source, opt.imgsz)
     check_globs(opt, source, ratios)
 
     splits = ("train",) * looks + ("val",) * (not opt.dry_run)
     bound = row.labels or sparse  # what a sparse training made is of its classes
-    classes = source.model.nc if bound else None
+    classes = classes_of(source) if bound else None
     data = check_data(data_file, classes, splits) if data_file and splits else None
-    single = bool(source.train.get("single_cls")) and source.model.nc == 1  # all are one to it
-    renewed = data is not None and not single and not same_classes(source.model, data["names"])
+    renewed = data is not None and classes_of(source) not in (None, len(data["names"]))
     if data is not None and renewed:
         model = with_classes(source.model, data["names"], seed=opt.seed)
         source = replace(source, model=model, names=data["names"])
 
     target = target_of(opt, source, criterion, chosen=chosen, by_layer=bool(ratios))
     if chosen and row.data and data is not None and not renewed:
-        criterion = criterion_for(source.model, target, not single and labelled(data))
+        criterion = criterion_for(source.model, target, labelled(data))
         if parts is None and not opt.dry_run:
             parts = ALL  # mAP is measured after each part, and says what helps
     if opt.dry_run and parts is not None:
@@ -307,7 +311,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     settled |= {} if target.implied else {target.name: target.value}
     recorded = {k: v for k, v in {**vars(opt), **settled}.items() if v is not None}
     return Plan(
-        source, options, chosen, data, data_file, renewed, not renewed and not single, recorded
+        source, options, chosen, data, data_file, renewed, not renewed, recorded
     )
 
 
@@ -480,5 +484,7 @@ def tell_result(folder: Path, plan: Plan, pruned: Pruned, summary: str) -> None:
     print(summary)
     tell_warning(plan, pruned)
     print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
-    more = "" if plan.data_file or plan.source.train.get("data") else " --data mydata.yaml"
-    print(f"Next: python finetune_pruned.py --weights {folder / 'pruned.pt'}{more}")
+    more = [] if plan.data_file or plan.source.train.get("data") else ["--data", "mydata.yaml"]
+    modules = argparse.Namespace(modules=plan.recorded.get("modules"))
+    step = as_called("finetune", "--weights", folder / "pruned.pt", *more, opt=modules)
+    print(f"Next: {step}")

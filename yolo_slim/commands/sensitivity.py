@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolo_slim.as_called import as_called
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
@@ -82,16 +84,16 @@ def main(argv: Sequence[str] | None = None) -> Path:
             plot_scan(scan, folder / "sensitivity.png")
         except KeyboardInterrupt:
             if any(folder.iterdir()):
-                print(f"The same command with --resume {folder} goes on.")
+                print(f"The same command with --resume {shlex.quote(str(folder))} goes on.")
             raise
     print(scan)
     print(f"{scan.path}, sensitivity.png")
     if "channels" in opt.kind:
-        options = f"--weights {opt.weights} --budget {scan.path}"
-        options += f" --residual {opt.residual}" if opt.residual else ""
-        if opt.criterion != "bn":
-            options += f" --criterion {opt.criterion} --data {opt.data}"
-        print(f"Next: python prune.py {options} --macs 0.5")
+        options = ["--weights", opt.weights, "--budget", scan.path, "--data", opt.data]
+        options += ["--residual", opt.residual] if opt.residual else []
+        options += ["--criterion", opt.criterion] if opt.criterion != "bn" else []
+        options += ["--imgsz", plan.settings["imgsz"]] if opt.imgsz else []
+        print(f"Next: {as_called('prune', *options, '--macs', 0.5, opt=opt)}")
     return folder
 
 
@@ -105,6 +107,7 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.data import check_data, images
     from yolo_slim.host.evaluate import check_device
+    from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
     from yolo_slim.pruning.criteria.score import score
     from yolo_slim.sensitivity.run import Plan
@@ -114,12 +117,10 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     check_device(opt.device)
     how = find(opt.criterion)
     source = load(opt.weights)
-    trained = source.train.get("imgsz", 640)
-    stride = max(int(source.model.stride.max()), 32)
-    imgsz = check_imgsz(trained if opt.imgsz is None else opt.imgsz, stride)
+    imgsz = imgsz_of(source, opt.imgsz)
     scored = "channels" in opt.kind
     splits = (opt.split, "train") if scored and how.data else (opt.split,)
-    data = check_data(opt.data, source.model.nc, splits)
+    data = check_data(opt.data, classes_of(source), splits)
     graph = channel_graph(
         source.model, opt.residual or source.train.get("residual") or how.residual
     )

@@ -129,7 +129,7 @@ def penalty_of(model: nn.Module, opt: argparse.Namespace) -> SparsityPenalty:
 
 def probe_of(penalty: SparsityPenalty, run: training.Run) -> Probe | None:
     """The quick cuts that the options ask for."""
-    if getattr(run.opt, "no_probe", False) or run.opt.single_cls:  # its labels are the data's
+    if getattr(run.opt, "no_probe", False):
         return None
     return Probe(
         data.read_data(run.opt.data),

@@ -21,6 +21,7 @@ from yolo_slim.files import read_mapping
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_classes, check_polygons
 from yolo_slim.host.data import images as image_files
+from yolo_slim.host.evaluate import knows_one_class
 from yolo_slim.host.options import HYP
 from yolo_slim.host.outputs import apart
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
@@ -63,7 +64,8 @@ def calibrate(
 
     Returns:
         Images (n, 3, imgsz, imgsz), float32 in [0, 1]; targets and loss as in the host's training,
-        but for the state of BatchNorm, which the caller decides. No loss without labels.
+        but for the state of BatchNorm, which the caller decides. No loss without labels. To a model
+        of one class all labels are that class, as after --single-cls.
 
     Raises:
         InputError: an argument is out of range; no images, or none that can be read; no labels at
@@ -89,8 +91,8 @@ def calibrate(
     check_count("calibration, workers", workers, 0)
     check_imgsz(imgsz, max(int(model.stride.max()), 32))
     where = f"{split}: {data.get(split)}"
-    nc = model.model[-1].nc
-    if labels and data["nc"] != nc:
+    nc, single = model.model[-1].nc, knows_one_class(model)
+    if labels and data["nc"] != nc and not single:
         raise InputError(where, f"{data['nc']} classes", f"the {nc} of the model")
     files = image_files(data, split)
     if not files:
@@ -100,7 +102,8 @@ def calibrate(
         listed = Path(folder) / "calibration.txt"
         listed.write_text("\n".join(str(files[i]) for i in chosen))
         sets = {**data, split: str(listed)}
-        check_classes(sets, (split,))
+        if not single:
+            check_classes(sets, (split,))
         if task_of_model(model) is SEGMENTATION:  # the loader makes masks of outlines
             check_polygons(sets, (split,))
         batches, readable = _load(
@@ -142,6 +145,7 @@ def _load(
                 stride=int(model.stride.max()),
                 shuffle=True,
                 prefix="calibration: ",
+                single_cls=knows_one_class(model),
                 **loading,
                 **(masks if task is SEGMENTATION else {}),
             )

@@ -113,15 +113,15 @@ def val_loader(
         max(int(model.stride.max()), 32),
         pad=0.5,
         rect=True,
-        single_cls=is_single(model, data),
+        single_cls=knows_one_class(model),
         workers=workers,
         prefix=f"{split}: ",
     )[0]
 
 
-def is_single(model: nn.Module, data: dict[str, Any]) -> bool:
-    """True if the model knows one class and the data has several."""
-    return bool(model.model[-1].nc == 1 < data["nc"])
+def knows_one_class(model: nn.Module) -> bool:
+    """True if all labels are one class to a model, whatever they and the data yaml say."""
+    return bool(model.model[-1].nc == 1)
 
 
 def validate(
@@ -147,7 +147,7 @@ def validate(
             save_dir=Path(folder),
             plots=False,
             half=False,
-            single_cls=is_single(model, data),
+            single_cls=knows_one_class(model),
         )
     boxes, masks = results[2:4], results[6:8] if task is SEGMENTATION else ()
     return Accuracy(*(float(value) for value in (*boxes, *masks)))

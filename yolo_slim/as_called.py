@@ -1,0 +1,65 @@
+"""Commands as the user called this one: what a "Next:" or an error says can be pasted as it is.
+
+Who typed `python3 tools/prune.py` reads `python3 tools/finetune_pruned.py`, who typed
+`yolo-slim prune` reads `yolo-slim finetune`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+CONSOLE = "yolo-slim"
+SCRIPTS = {
+    "sparse": "train_sparse.py",
+    "prune": "prune.py",
+    "finetune": "finetune_pruned.py",
+    "export": "export.py",
+}
+
+
+def as_called(command: str, *argv: object, opt: Namespace | None = None) -> str:
+    """A command line for a shell.
+
+    Args:
+        command: of `cli.COMMANDS`.
+        argv: its options; a file name with spaces is quoted.
+        opt: the options of the command that says it: the files of --modules, which the next
+            command needs as well, are taken over.
+
+    Example:
+        >>> as_called("export", "--weights", "my runs/best.pt")
+        "python export.py --weights 'my runs/best.pt'"
+    """
+    words = [*starter(command), *map(str, argv)]
+    for file in getattr(opt, "modules", None) or []:
+        words += ["--modules", str(file)]
+    if getattr(opt, "clone", None):
+        words += ["--clone", str(opt.clone)]  # type: ignore[union-attr]
+    return shlex.join(words)
+
+
+def starter(command: str) -> list[str]:
+    """The words that start a command in the way in which this process was started."""
+    program, script = Path(sys.argv[0]), SCRIPTS.get(command)
+    if program.name.removesuffix(".exe") == CONSOLE:
+        return [on_path(program), command]
+    if script is None:
+        return [CONSOLE, command]
+    if program.name in SCRIPTS.values():
+        return [interpreter(), str(program.with_name(script))]
+    return ["python", script]  # a program of the user's, which imports us
+
+
+def interpreter() -> str:
+    """The interpreter as the user typed it, or python where a path with no name was typed."""
+    return sys.orig_argv[0] if sys.orig_argv and sys.orig_argv[0] else "python"
+
+
+def on_path(program: Path) -> str:
+    """The console command by its name, where the shell would start this very file by it."""
+    known = shutil.which(program.name)
+    return program.name if known and Path(known).samefile(program) else str(program)
