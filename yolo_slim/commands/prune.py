@@ -28,6 +28,7 @@ from yolo_slim.pruning.criteria.table import (
 )
 from yolo_slim.pruning.recover.table import ALL, PARTS, check_parts, parse_parts
 from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_run
+from yolo_slim.text import say
 
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
@@ -107,6 +108,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "cut this share of these layers; the others make up the rest of --percent (repeatable)"
     add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
     add("--dry-run", action="store_true", help="print the plan, write nothing")
+    text = "print each BatchNorm (they are in report.json and channels.png too)"
+    add("--layers", action="store_true", help=text)
     text = "data yaml: validate the model before, after the cut and as recovered (default, for a "
     text += "model that was not trained with --st: that of its training, where it is here)"
     add("--data", help=text)
@@ -144,14 +147,16 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     plan = settle(opt, Path(weights))
     tell(plan)
     if opt.dry_run:
-        tell_dry_run(plan, cut(opt, plan))
+        tell_dry_run(plan, cut(opt, plan), layers=opt.layers)
         return None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     with removed_if_empty(folder):
         judge = judge_of(opt, plan)
+        dense = measured(plan.source, judge) if judge else {}
         pruned = cut(opt, plan, judge)
-        accuracy = measured(plan.source, pruned, judge) if judge else {}
-        report = write(folder, opt, plan, pruned, accuracy)
+        report = write(folder, opt, plan, pruned, dense | steps_of(pruned))
+    if opt.layers:
+        print(pruned.report.layer_table())
     tell_result(folder, plan, pruned, report["text"])
     return folder
 
@@ -420,11 +425,17 @@ def judge_of(opt: argparse.Namespace, plan: Plan) -> Judge | None:
     )
 
 
-def measured(source: Checkpoint, pruned: Pruned, judge: Judge) -> dict[str, Accuracy]:
-    """mAP of the dense model, as it was cut, and of what recovery made of it."""
-    print("Validating the dense model")
-    steps = {"dense": judge(source.model), "masked": pruned.recovery.cut}
-    steps["pruned"] = pruned.recovery.accuracy
+def measured(source: Checkpoint, judge: Judge) -> dict[str, Accuracy]:
+    """mAP of the model before the cut."""
+    from yolo_slim.host.evaluate import titled
+
+    with titled("validating, before the cut"):
+        return {"dense": judge(source.model)}
+
+
+def steps_of(pruned: Pruned) -> dict[str, Accuracy]:
+    """mAP of a model as it was cut, and of what recovery made of it; empty if nothing measured."""
+    steps = {"masked": pruned.recovery.cut, "pruned": pruned.recovery.accuracy}
     return {name: accuracy for name, accuracy in steps.items() if accuracy is not None}
 
 
@@ -452,14 +463,17 @@ def write(
 def tell(plan: Plan) -> None:
     """Say what is about to be done, and why so."""
     criterion = plan.options.criterion
-    print(f"Pruning {plan.source}")
+    say(f"Pruning {plan.source}")
     if plan.chosen:
-        print(f"--criterion {criterion}: {WHY[criterion]}")
+        say(f"--criterion {criterion}: {WHY[criterion]}")
     elif criterion == "bn" and not plan.source.train.get("st"):
-        print("Not trained with --st: its gammas say little; try --criterion auto --data D.")
+        say("Not trained with --st: its gammas say little; try --criterion auto --data D.")
     if plan.renewed:
         text = ", ".join(plan.source.model.names.values())
-        print(f"A new head for {text}: it keeps its boxes, and knows no class until it is trained.")
+        say(f"A new head for {text}: it keeps its boxes, and knows no class until it is trained.")
+        say("mAP is not measured before a training: no class is known yet.")
+    elif plan.data is None and not plan.recorded.get("dry_run"):
+        say("mAP is not measured: no --data.")
 
 
 def tell_warning(plan: Plan, pruned: Pruned) -> None:
@@ -468,22 +482,28 @@ def tell_warning(plan: Plan, pruned: Pruned) -> None:
 
     text = warning_of(plan.source, pruned.masks) if plan.options.criterion == "bn" else ""
     if text:
-        print(text)
+        say(text)
 
 
-def tell_dry_run(plan: Plan, pruned: Pruned) -> None:
-    """Print the plan of --dry-run."""
-    print(pruned.report)
+def tell_dry_run(plan: Plan, pruned: Pruned, *, layers: bool) -> None:
+    """Print the plan of --dry-run: layer by layer of the model, or BatchNorm by BatchNorm."""
+    report = pruned.report
+    print(report.layer_table() if layers else report.plan_table())
+    say(report.held())
+    print()
+    print(report.summary())
+    say(f"{report.gains()}.")
     tell_warning(plan, pruned)
-    print("Nothing was written or validated (--dry-run).")
+    say("Nothing was written or validated (--dry-run).")
 
 
 def tell_result(folder: Path, plan: Plan, pruned: Pruned, summary: str) -> None:
     """Print what came of it, where it is, and the step that follows."""
-    print(pruned.report.layer_table())
+    say(f"{pruned.report.held()} (each of them: --layers, report.json, channels.png)")
+    print()
     print(summary)
     tell_warning(plan, pruned)
-    print(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
+    say(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
     more = [] if plan.data_file or plan.source.train.get("data") else ["--data", "mydata.yaml"]
     modules = argparse.Namespace(modules=plan.recorded.get("modules"))
     step = as_called("finetune", "--weights", folder / "pruned.pt", *more, opt=modules)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.compat import mend
+from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_polygons
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
 from yolo_slim.weight_masks import baked
 
 mend()
 
+from yolov5.utils.general import LOGGER  # noqa: E402
 from yolov5.utils.torch_utils import select_device  # noqa: E402
+
+_TITLE: ContextVar[str] = ContextVar("title", default="")
 
 
 @dataclass(frozen=True)
@@ -83,10 +91,41 @@ def evaluate(
     Raises:
         InputError: a segmentation model, and labels that are boxes.
     """
-    loader = val_loader(
-        model, data, imgsz=imgsz, batch_size=batch_size, workers=workers, split=split
-    )
-    return validate(model, data, loader, imgsz=imgsz, device=device)
+    title = _TITLE.get()
+    with one_bar(task_of_model(model).script("val"), title) if title else nullcontext():
+        loader = val_loader(
+            model, data, imgsz=imgsz, batch_size=batch_size, workers=workers, split=split
+        )
+        return validate(model, data, loader, imgsz=imgsz, device=device)
+
+
+@contextmanager
+def titled(title: str) -> Iterator[None]:
+    """Each `evaluate` in the block shows one bar of this title, in place of the host's table."""
+    token = _TITLE.set(title)
+    try:
+        yield
+    finally:
+        _TITLE.reset(token)
+
+
+@contextmanager
+def one_bar(host: Any, title: str) -> Iterator[None]:
+    """A val module of the host shows a bar of this title, which goes when it is full.
+
+    Its warnings are told as ever.
+    """
+
+    def bar(loader: Any, **_: Any) -> Any:
+        return tqdm(loader, desc=title, unit="batch", leave=False)
+
+    level = LOGGER.level
+    try:
+        LOGGER.setLevel(logging.WARNING)
+        with replaced(host, tqdm=bar):
+            yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 def val_loader(

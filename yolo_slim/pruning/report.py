@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.measure.cost import Cost
 from yolo_slim.pruning.masks import Masks
-from yolo_slim.text import giga, mega, ratio, table
+from yolo_slim.text import fold, giga, mega, ratio, table, times_fewer
 
 UNITS = {
     "percent": "of the prunable channels",
@@ -57,6 +59,21 @@ class LayerCut:
         """True if it was not to be cut."""
         return bool(self.note) and self.note != "floor" and not self.note.startswith("ratio ")
 
+    @property
+    def stays(self) -> str:
+        """Why it keeps all channels, in the words of a whole group of layers; "" if it does not."""
+        if self.kept < self.channels:
+            return ""
+        if self.note.startswith(("added in ", "inside the residual ")):
+            return "in residual blocks"
+        other = "pinned for other reasons" if self.pinned else "not chosen"
+        return {"floor": "at their floor", "--keep": "kept by --keep"}.get(self.note, other)
+
+    @property
+    def place(self) -> str:
+        """The layer of the model that it lies in: "model.4" of "model.4.m.0.cv1.bn"."""
+        return ".".join(self.name.split(".")[:2]).removesuffix(".bn")
+
 
 @dataclass(frozen=True)
 class CutReport:
@@ -99,15 +116,50 @@ class CutReport:
         return {"percent": self.percent, **asdict(self)}
 
     def layer_table(self) -> str:
-        """Kept of total by layer."""
+        """Kept of total, a row a BatchNorm."""
         rows = [
             [c.name, str(c.channels), str(c.kept), f"{c.kept / c.channels:.0%}", c.note]
             for c in self.layers
         ]
-        return table(["BatchNorm", "channels", "kept", "share", "held by"], rows)
+        head = ["BatchNorm", "channels", "kept", "share", "held by"]
+        return table(head, rows, "Channels of each BatchNorm")
 
-    def summary(self) -> str:
-        """Before and after."""
+    def plan_table(self) -> str:
+        """Kept of total, a row a layer of the model, for those that lose channels."""
+        rows = []
+        for place, group in groupby(self.layers, lambda c: c.place):
+            cut = list(group)
+            total, kept = sum(c.channels for c in cut), sum(c.kept for c in cut)
+            if kept < total:
+                sizes = Counter(f"{c.channels} to {c.kept}" for c in cut if c.kept < c.channels)
+                each = ", ".join(f"{n} x {size}" if n > 1 else size for size, n in sizes.items())
+                rows.append([place, str(total), str(kept), f"{kept / total:.0%}", each])
+        head = ["layer", "channels", "kept", "share", "BatchNorms that lose channels"]
+        return table(head, rows, "Channels of each layer that is cut") if rows else ""
+
+    def held(self) -> str:
+        """How many BatchNorms lose channels, and why the others do not, in a sentence."""
+        stays = Counter(c.stays for c in self.layers)
+        cut = stays.pop("", 0)
+        text = f"{cut} of {len(self.layers)} BatchNorms lose channels"
+        why = ", ".join(f"{number} {reason}" for reason, number in stays.most_common())
+        return f"{text}; the others do not: {why}." if why else f"{text}."
+
+    def gains(self) -> str:
+        """What the cut brought, in words: "2.0x fewer MACs, 2.4x fewer parameters"."""
+        before, after = self.before, self.after
+        text = f"{times_fewer(before.macs, after.macs)} MACs, "
+        text += f"{times_fewer(before.params, after.params)} parameters"
+        if before.bytes and after.bytes:
+            text += f", a file {before.bytes / after.bytes:.1f}x smaller"
+        return text
+
+    def summary(self, more: Sequence[Sequence[str]] = ()) -> str:
+        """Before and after.
+
+        Args:
+            more: rows for the table: what it is, before, after, the share that is left.
+        """
         rows = [
             [
                 "parameters",
@@ -131,11 +183,14 @@ class CutReport:
                     ratio(self.after.bytes, self.before.bytes),
                 ]
             )
-        text = table(["", "dense", "pruned", "left"], rows)
-        text += f"{self.target}; parity: largest difference {self.parity:.1e}\n"
+        head = ["", "before", "after", "left"]
+        text = table(head, [*rows, *map(list, more)], "The model before and after the cut")
+        text += f"{self.target}\n"
         if self.target.name != "percent":
             text += f"{self.achieved:.1%} of the prunable channels were cut\n"
         text += f"{self.how()}\n"
+        text += f"parity: largest difference {self.parity:.1e} from the model with these channels "
+        text += "silenced\n"
         held = sum(c.note == "floor" for c in self.layers)
         channels = sum(c.channels for c in self.layers)
         rounded = len(self.layers) + 0.01 * channels * (self.round_to > 1)
@@ -144,15 +199,30 @@ class CutReport:
             text += f"{held} layers are at their floor: no more could be cut\n"
         for module in self.unknown:
             text += f"left as it is, it has no rule: {module}\n"
-        return text
+        return fold(text, indent="  ")
 
     def how(self) -> str:
         """How the channels were chosen, in a line."""
-        text = f"criterion {self.criterion}, budget {self.budget}, "
-        text += f"in multiples of {self.round_to}" if self.round_to > 1 else "not rounded"
+        text = f"criterion {self.criterion}, budget {self.budget}, {self.rounding()}"
         if self.calibration:
             text += f", {self.calibration} calibration images"
-        return text + "".join(f", + {part}" for part in self.recovered)
+        return text + f", recovery: {', '.join(self.recovered) or 'none'}"
+
+    def rounding(self) -> str:
+        """What the channels that layers keep are multiples of: less than asked for in some layers,
+        where the target could not be met otherwise."""
+        if self.round_to == 1:
+            return "not rounded"
+        steps, step = [self.round_to], self.round_to
+        while step > 1:
+            step //= 2
+            steps.append(step)
+        cut = [c for c in self.layers if c.kept < c.channels]
+        layers = Counter(next(n for n in steps if c.kept % n == 0) for c in cut)
+        if set(layers) <= {self.round_to}:
+            return f"in multiples of {self.round_to}"
+        parts = [f"of {n} in {layers[n]} layer{'s' * (layers[n] > 1)}" for n in steps if layers[n]]
+        return f"in multiples {', '.join(parts)}"
 
     def __str__(self) -> str:
         return self.layer_table() + "\n" + self.summary()

@@ -15,8 +15,10 @@ from yolo_slim.host.checkpoint import write as write_checkpoint
 from yolo_slim.host.evaluate import Accuracy
 from yolo_slim.models.pruned_yaml import write_yaml
 from yolo_slim.pruning.prune import Pruned
+from yolo_slim.pruning.report import CutReport
 from yolo_slim.report.channels_plot import plot_channels
-from yolo_slim.report.tables import accuracy_table, ancestry_table
+from yolo_slim.report.tables import accuracy_rows, accuracy_table, ancestry_table, change_of
+from yolo_slim.text import fold
 
 
 def write_cut(
@@ -29,7 +31,7 @@ def write_cut(
     data: str | None,
     imgsz: int,
 ) -> dict[str, Any]:
-    """Write what `prune` leaves behind; returns report.json's content and the summary's text.
+    """Write what `prune` leaves behind; returns report.json's content, and as `text` what it says.
 
     Args:
         folder: where to.
@@ -68,10 +70,27 @@ def write_cut(
     }
     write_aside(folder / "report.json", json.dumps(content, indent=2).encode())
     plot_channels(report.layers, folder / "channels.png")
-    text = report.summary() + ancestry_table(content["ancestry"])
+    return {**content, "text": cut_text(report, pruned, accuracy)}
+
+
+def cut_text(report: CutReport, pruned: Pruned, accuracy: Mapping[str, Accuracy]) -> str:
+    """What a cut came to, the shortest and most important last.
+
+    Args:
+        report: with the size of the files.
+        pruned: what was cut.
+        accuracy: dense and pruned; empty where nothing was measured.
+    """
+    text, rows, change = ancestry_table(pruned.model.ancestry), list[list[str]](), ""
     if accuracy:
-        text += accuracy_table({"dense": accuracy["dense"]} | pruned.recovery.steps)
-    return {**content, "text": text}
+        steps = {"before": accuracy["dense"]} | pruned.recovery.steps
+        text += accuracy_table(
+            steps, "mAP on the validation images, after each part of the recovery"
+        )
+        text += "\n"
+        both = accuracy["dense"], accuracy["pruned"]
+        rows, change = accuracy_rows(*both), f"; {change_of(*both)} before any training"
+    return f"{text}{report.summary(rows)}\n" + fold(f"{report.gains()}{change}.")
 
 
 def save_size(source: Checkpoint) -> int:

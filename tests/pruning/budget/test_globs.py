@@ -109,9 +109,12 @@ def test_dry_run_writes_nothing(tiny_checkpoint: Path, empty_folder: Path, capfd
     text = capfd.readouterr().out
     assert list(empty_folder.iterdir()) == []
     assert "Nothing was written or validated (--dry-run)." in text
-    assert "--keep" in next(line for line in text.splitlines() if "model.0.bn" in line)
+    assert "1 kept by --keep" in text
     assert "parameters" in text
     assert "requested 30.0%" in text
+    assert run("prune", [*argv, "--dry-run", "--keep", "model.0", "--layers"]) == 0
+    text = capfd.readouterr().out
+    assert "--keep" in next(line for line in text.splitlines() if "model.0.bn" in line)
 
 
 def test_report_has_what_was_chosen(tiny_checkpoint: Path, empty_folder: Path) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError
-from yolo_slim.host.evaluate import Accuracy
+from yolo_slim.host.evaluate import Accuracy, titled
 from yolo_slim.late import function_at
 from yolo_slim.numerics import survives_half
 from yolo_slim.pruning.recover.cut import Cut
@@ -115,14 +115,19 @@ def recover_(
             raise InputError(f"--recover {name}", "no calibration images", "--data")
     cut = Cut(pruned, model, graph, masks, calibration, seed)
     done, half = list[Done](), survives_half(model)
-    best = first = judge(pruned) if judge else None
+
+    def measured(what: str) -> Accuracy | None:
+        with titled(f"validating, {what}"):
+            return judge(pruned) if judge else None
+
+    best = first = measured("as cut")
     for name in parts:
         before = {key: value.clone() for key, value in pruned.state_dict().items()}
         layers = function_at(__package__, PARTS[name].home)(cut)
         zero_masked_(pruned)
         if half:
             to_half_(pruned)
-        now = judge(pruned) if judge and layers else best
+        now = measured(f"{name} recovered") if layers else best
         kept = best is None or now is None or now.map >= best.map - LITTLE
         if kept:
             best = now
