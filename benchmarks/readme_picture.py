@@ -6,8 +6,8 @@ trains and leaves under its --work:
     python benchmarks/accuracy.py --work W --sets bccd --methods dense slim --epochs 24 --seeds 0
     python benchmarks/readme_picture.py W/DENSE/weights/best.pt W/SLIM/best.pt
 
-Each is validated on all images of BCCD's validation split, and timed in ONNX Runtime, in turns. Needs
-../shared/data.
+Each is validated on all images of BCCD's validation split, and timed in ONNX Runtime, in turns.
+Needs ../shared/data.
 """
 
 from __future__ import annotations

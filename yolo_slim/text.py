@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import io
 import shutil
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Sequence
-from itertools import zip_longest
 
 PAPER = 80  # columns of a text that no terminal shows: a log, a file, a pipe
-GAP = "  "  # between two columns of a table
-LEAST = 12  # columns that words get before the other columns make room
-PIECE = r"\s*[^\s/.]+[/.]*|\s*[/.]+"  # what stays in one line: a word, a part of a path or a name
+GAP = 2  # columns of the screen between two columns of a table
+LEAST = 12  # columns that words get before the other columns of a table make room
+
+Column = Sequence[str]  # a heading, and the cells below it
 
 
 def screen_width() -> int:
@@ -29,8 +28,8 @@ def table(
 ) -> str:
     """A plain table: its first column is left-aligned, the others right, but for words.
 
-    What is too wide gets narrower step by step, and no figure and no name loses a character:
-    headings take several lines, then words do, then the columns stand in several blocks.
+    What is too wide gets narrower step by step, and no figure loses a character: headings take
+    several lines, then words do, then the columns stand in several blocks.
 
     Args:
         head: a heading for each column.
@@ -40,14 +39,19 @@ def table(
 
     Example:
         >>> print(table(["", "dense", "pruned"], [["file", "3.71 MB", "1.28 MB"]]), end="")
-              dense    pruned
-        ---------------------
+                dense   pruned
+        ----------------------
         file  3.71 MB  1.28 MB
     """
     width = width or screen_width()
     columns = [list(column) for column in zip(head, *rows, strict=True)]
+    blocks = [columns[:1]]
+    for column in columns[1:]:
+        if len(blocks[-1]) > 1 and _span([*blocks[-1], column], narrow=True) > width:
+            blocks.append(columns[:1])
+        blocks[-1].append(column)
     text = "" if title is None else f"{fold(title, width)}\n"
-    return text + "\n".join(_lines(block, width) for block in _blocks(columns, width))
+    return text + "\n".join(_printed(block, width) for block in blocks)
 
 
 def fold(text: str, width: int | None = None, indent: str = "") -> str:
@@ -59,14 +63,11 @@ def fold(text: str, width: int | None = None, indent: str = "") -> str:
         indent: begins each line that a longer one goes on in.
     """
     width = width or screen_width()
-    keep = {"break_long_words": False, "break_on_hyphens": False}
-    folded = [
-        textwrap.fill(line, width, subsequent_indent=indent, **keep)
-        if cells(line) > width
-        else line
-        for line in text.split("\n")
-    ]
-    return "\n".join(folded)
+    folder = textwrap.TextWrapper(
+        width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    lines = text.split("\n")
+    return "\n".join(folder.fill(line) if cells(line) > width else line for line in lines)
 
 
 def say(text: str) -> None:
@@ -85,75 +86,60 @@ def shortened(name: str, width: int) -> str:
 
 def cells(text: str) -> int:
     """Columns that a text takes on a screen: Chinese characters take two."""
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
-def _blocks(columns: list[list[str]], width: int) -> list[list[list[str]]]:
-    """The columns in as many blocks as it takes, each with the first column."""
-    blocks, block = [], columns[:1]
-    for column in columns[1:]:
-        if len(block) > 1 and _span([*map(_least, block), _least(column)]) > width:
-            blocks.append(block)
-            block = columns[:1]
-        block = [*block, column]
-    return [*blocks, block]
+def _printed(columns: Sequence[Column], width: int) -> str:
+    """A block of columns, with a line of dashes below its headings."""
+    from rich.box import Box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    narrow = _span(columns, narrow=False) > width
+    line = Box("    \n    \n -- \n    \n    \n    \n    \n    \n")  # below the headings alone
+    grid = Table(box=line, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+    for index, column in enumerate(columns):
+        words = _is_words(column) or not index
+        heading = _folded_heading(column) if narrow else column[0]
+        grid.add_column(
+            Text(heading),
+            justify="left" if words else "right",
+            no_wrap=not words,
+            overflow="fold",
+        )
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        grid.add_row(*map(Text, row))
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(grid)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _lines(columns: list[list[str]], width: int) -> str:
-    """A block, with a line of dashes below its headings."""
-    wide = [max(map(cells, column)) for column in columns]
-    for index in sorted(range(len(columns)), key=lambda i: (_is_words(columns[i]), -i)):
-        over = _span(wide) - width
-        if over > 0:
-            wide[index] = max(wide[index] - over, _least(columns[index]))
-    left = [index == 0 or _is_words(column) for index, column in enumerate(columns)]
-    texts = []
-    for number, row in enumerate(zip(*columns, strict=True)):
-        folded = [_folded(cell, size) for cell, size in zip(row, wide, strict=True)]
-        tall = max(map(len, folded))
-        if not number:  # headings stand on the line below them
-            folded = [[""] * (tall - len(cell)) + cell for cell in folded]
-        for parts in zip_longest(*folded, fillvalue=""):
-            padded = [
-                part + " " * (size - cells(part)) if start else " " * (size - cells(part)) + part
-                for part, size, start in zip(parts, wide, left, strict=True)
-            ]
-            texts.append(GAP.join(padded).rstrip())
-        if not number:
-            texts.append("-" * min(_span(wide), width))
-    return "\n".join(texts) + "\n"
+def _span(columns: Sequence[Column], *, narrow: bool) -> int:
+    """Columns of the screen that a block takes; `narrow`: with all folded that may be."""
+    return sum(_wide(c, narrow=narrow) for c in columns) + GAP * (len(columns) - 1)
 
 
-def _folded(cell: str, size: int) -> list[str]:
-    """A cell in lines of so many columns, broken between words, and in names after a / or a dot."""
-    lines = [""]
-    for piece in re.findall(PIECE, cell):
-        if lines[-1] and cells(lines[-1] + piece) > size:
-            lines.append(piece.lstrip())
-        else:
-            lines[-1] += piece
-    return lines
-
-
-def _least(column: Sequence[str]) -> int:
-    """The fewest columns of the screen that a column fits into."""
+def _wide(column: Column, *, narrow: bool) -> int:
     head, *body = column
-    widest = max(map(cells, head.split()), default=0)
-    if _is_words(column):
-        pieces = [piece.strip() for cell in body for piece in re.findall(PIECE, cell)]
-        longest = max(map(cells, body), default=0)
-        return max([widest, min(LEAST, longest), *map(cells, pieces)])
-    return max([widest, *map(cells, body)])
+    longest = max(map(cells, body), default=0)
+    if not narrow:
+        return max(longest, cells(head))
+    words = max(map(cells, head.split()), default=0)
+    return max(words, min(longest, LEAST) if _is_words(column) else longest)
 
 
-def _is_words(column: Sequence[str]) -> bool:
+def _folded_heading(column: Column) -> str:
+    """A heading in lines that are no wider than the cells below it, or than its longest word."""
+    width = max(1, _wide(column, narrow=True))
+    return "\n".join(textwrap.wrap(column[0], width, break_long_words=False))
+
+
+def _is_words(column: Column) -> bool:
     """True of a column that is no column of figures: none begins with a digit, or one is a list."""
     return not any(c[:1].isdigit() for c in column[1:]) or any(", " in c for c in column[1:])
-
-
-def _span(wide: Sequence[int]) -> int:
-    return sum(wide) + len(GAP) * (len(wide) - 1)
 
 
 def ratio(after: float, before: float) -> str:

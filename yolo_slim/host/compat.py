@@ -61,7 +61,7 @@ def _go_offline() -> None:
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-    os.environ.setdefault("YOLO_VERBOSE", "false")  # it tells of its own settings at the first import
+    os.environ.setdefault("YOLO_VERBOSE", "false")  # it tells of its own settings when it begins
     os.environ.setdefault("YOLOv5_AUTOINSTALL", "false")
     os.environ.setdefault("WANDB_MODE", "offline")  # wandb.login() at import waits 30 s for a key
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
