@@ -1,6 +1,7 @@
 """Modules of one's own, with rules: python prune.py --modules examples/my_modules.py ...
 
-In a model yaml they stand as YOLOv5's do: [-1, 1, SE, [256]], [-1, 1, Residual, [256]].
+In a model yaml they stand as YOLOv5's do: [-1, 1, SE, [256]], [-1, 1, Residual, [256]],
+[[-1, 6], 1, WeightedAdd, [256]].
 """
 
 import torch
@@ -47,6 +48,25 @@ def _residual(m, name, x, t):
     inner = walk(m.cv1, f"{name}.cv1", x, t)
     out = walk(m.cv2, f"{name}.cv2", inner, t)
     return t.add(name, x, out, inside=[inner])
+
+
+class WeightedAdd(nn.Module):
+    """The weighted add of BiFPN (Tan et al. 2020): it reads two layers with as many channels."""
+
+    def __init__(self, c1: int, c2: int) -> None:  # c1 of each of them
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.conv = Conv(c1, c2, 1)
+
+    def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
+        share = self.weight.relu() / (self.weight.relu().sum() + 1e-4)
+        return self.conv(share[0] * x[0] + share[1] * x[1])
+
+
+@rule(WeightedAdd)
+def _weighted_add(m, name, x, t):
+    t.tie(x[0], x[1])  # what is added is cut together
+    return walk(m.conv, f"{name}.conv", x[0], t)
 
 
 class SpatialAttention(nn.Module):

@@ -210,7 +210,11 @@ def test_what_cut_channels_send_is_made_up_for(name) -> None:
     with torch.no_grad():
         ours, theirs = pruned.model(image), model(image)
     assert ours.std() > 1e-3
-    assert torch.allclose(ours[..., 2:-2, 2:-2], theirs[..., 2:-2, 2:-2], atol=1e-9)
+    if name in ("PixelShuffle", "ConvTranspose2d"):  # a pattern is made up for by its mean
+        ours, theirs = ours.mean((2, 3), keepdim=True), theirs.mean((2, 3), keepdim=True)
+    else:
+        ours, theirs = ours[..., 2:-2, 2:-2], theirs[..., 2:-2, 2:-2]
+    assert torch.allclose(ours, theirs, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", PINNED)

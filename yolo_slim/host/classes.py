@@ -1,8 +1,7 @@
 """The classes that a model may be made of: YOLOv5's, ours and those of --modules.
 
 YOLOv5's are found here by everything that asks for the type of a module. Importing this module
-also guards the host's parse_model, which evaluates strings: what a model yaml says is checked
-before it gets there.
+also puts our parse_model in the place of the host's, which evaluates strings.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from yolo_slim.errors import InputError
 from yolo_slim.host.admitted import ADMITTED
 from yolo_slim.host.compat import mend
-from yolo_slim.host.factories import with_factories
-from yolo_slim.host.yamls import check_model_yaml
+from yolo_slim.host.parse import parse_model
 
 mend()
 
@@ -45,17 +42,4 @@ def class_names(model: nn.Module) -> dict[int, str]:
     return {int(index): str(name) for index, name in pairs}
 
 
-def _guard_parse_model() -> None:
-    parse_model = yolo.parse_model
-
-    def guarded_parse_model(d: dict, ch: list[int]) -> Any:
-        check_model_yaml(d, namespace={**vars(yolo), **ADMITTED})
-        missing = [key for key in ("depth_multiple", "width_multiple") if key not in d]
-        if missing:
-            raise InputError("model yaml", f"no entry {', '.join(missing)}", "a YOLOv5 model yaml")
-        return parse_model(with_factories(d), ch)
-
-    yolo.parse_model = guarded_parse_model
-
-
-_guard_parse_model()
+yolo.parse_model = parse_model

@@ -1,7 +1,8 @@
-"""Model yamls: what YOLOv5's parse_model would evaluate is checked before it gets there.
+"""Model yamls: what they may hold, and what fits together.
 
-parse_model calls eval() on the module names, the string arguments and the `activation` entry of a
-yaml, and a checkpoint carries its yaml. `check_model_yaml` lets through names only.
+YOLOv5 calls eval() on the module names, the string arguments and the `activation` entry of a yaml,
+and a checkpoint carries its yaml. `check_model_yaml` lets through names only, `check_structure`
+what layers can be built of.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from torch import nn
 
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_count
 from yolo_slim.host.admitted import ADMITTED
 
 _NAME = re.compile(r"(nn\.)?[A-Za-z_]\w*")
@@ -52,6 +55,63 @@ def check_model_yaml(yaml: Any, where: str = "model yaml", namespace: dict | Non
             raise InputError(f"{where}, {key}", repr(yaml[key])[:80], "a number")
     if not _is_numbers(yaml["anchors"]):
         raise InputError(f"{where}, anchors", repr(yaml["anchors"])[:80], "rows of numbers")
+
+
+def check_structure(
+    yaml: Mapping[str, Any], is_head: Callable[[str], bool], where: str = "model yaml"
+) -> None:
+    """Refuse a yaml, of entries that `check_model_yaml` has let through, that no model is built of.
+
+    Args:
+        yaml: the model dict.
+        is_head: name of a module to True if it detects.
+        where: what the error calls it.
+
+    Raises:
+        InputError: a number is out of range, a layer reads one that comes later, or the last layer
+            is not the one that detects.
+    """
+    missing = [key for key in ("depth_multiple", "width_multiple") if key not in yaml]
+    if missing:
+        raise InputError(where, f"no entry {', '.join(missing)}", "a YOLOv5 model yaml")
+    for key in ("nc", "ch"):
+        check_count(f"{where}, {key}", yaml.get(key, 1))
+    for key in ("depth_multiple", "width_multiple"):
+        value = yaml[key]
+        if isinstance(value, bool) or not 0 < value < inf:
+            raise InputError(f"{where}, {key}", value, "a number above 0")
+    rows = [*yaml["backbone"], *yaml["head"]]
+    heads = [i for i, row in enumerate(rows) if is_head(row[2])]
+    if heads != [len(rows) - 1]:
+        at = ", ".join(f"layer {i} of {len(rows)}" for i in heads)
+        got = f"{len(heads)} layers that detect{at and f' ({at})'}"
+        raise InputError(where, got, "one, Detect or Segment, as the last layer")
+    for i, (source, number, name, _) in enumerate(rows):
+        sources = list(source) if isinstance(source, list | tuple) else [source]
+        for f in sources:
+            if isinstance(f, bool) or not isinstance(f, int) or not -max(i, 1) <= f < max(i, 0):
+                expected = f"-1, or a layer before it, 0 to {i - 1}" if i else "-1, the image"
+                raise InputError(f"{where}, layer {i}, {name}", f"from {source}", expected)
+        check_count(f"{where}, layer {i}, {name}, number", number)
+        if not sources or (i in heads and not isinstance(source, list | tuple)):
+            expected = "the layers that it reads, such as [17, 20, 23]"
+            raise InputError(f"{where}, layer {i}, {name}", f"from {source}", expected)
+    _check_anchors(yaml["anchors"], len(rows[-1][0]), where)
+
+
+def _check_anchors(anchors: Any, scales: int, where: str) -> None:
+    where = f"{where}, anchors"
+    if not isinstance(anchors, list | tuple):
+        check_count(where, anchors)
+        return
+    if len(anchors) != scales:
+        got = f"{len(anchors)} rows for a head that reads {scales} layers"
+        raise InputError(where, got, "a row for each of them")
+    for row in anchors:
+        pairs = isinstance(row, list | tuple) and len(row) > 1 and len(row) % 2 == 0
+        if not pairs or len(row) != len(anchors[0]) or not min(row) > 0:
+            expected = "width, height of each anchor above 0, as many in each row"
+            raise InputError(where, repr(row)[:80], expected)
 
 
 def _check_layer(row: Any, where: str, namespace: dict) -> None:

@@ -17,7 +17,12 @@ from yolo_slim.host.classes import common, known_modules, register, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.head import inherit_boxes_
 from yolo_slim.host.tasks import SEGMENTATION, task_of_yaml
-from yolo_slim.host.yamls import activation_text, check_model_yaml, parse_activation
+from yolo_slim.host.yamls import (
+    activation_text,
+    check_model_yaml,
+    check_structure,
+    parse_activation,
+)
 from yolo_slim.models.modules import BUILT, HEADS, PASSING
 from yolo_slim.models.pruned_yaml import read_yaml
 from yolo_slim.models.resize import build_resized
@@ -53,6 +58,7 @@ class ModelPruned(yolo.DetectionModel):
         where = "pruned yaml" if isinstance(cfg, Mapping) else str(cfg)
         data = deepcopy(dict(cfg)) if isinstance(cfg, Mapping) else read_yaml(cfg)
         check_model_yaml(data, where, known_modules())
+        check_structure(data, lambda name: name in HEADS or name == "Segment", where)
         with replaced(yolo, parse_model=build_layers):
             super().__init__(data, ch=ch, nc=nc, anchors=anchors)
         self.nc = self.yaml["nc"]
@@ -84,11 +90,45 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
     """The host's Model(cfg, ...) or SegmentationModel(cfg, ...), for any model yaml."""
     data = cfg if isinstance(cfg, Mapping) else read_yaml(cfg)
     segmentation = task_of_yaml(data) is SEGMENTATION
+    where = "model yaml" if isinstance(cfg, Mapping) else str(cfg)
     if is_pruned_yaml(data):
-        return (SegmentationModelPruned if segmentation else ModelPruned)(cfg, **kwargs)
-    model = yolo.SegmentationModel if segmentation else yolo.Model
-    with default_activation(None):  # a yaml's `activation` would become that of all later models
-        return model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
+        model: Any = SegmentationModelPruned if segmentation else ModelPruned
+    else:
+        model = yolo.SegmentationModel if segmentation else yolo.Model
+    try:
+        with default_activation(None), runs_named(where):  # an `activation` would stay for others
+            return model(data if isinstance(data, dict) else dict(data), **kwargs)
+    except InputError as error:
+        first, *rest = error.parts
+        raise InputError(first.replace("model yaml", where, 1), *rest) from error
+
+
+@contextmanager
+def runs_named(where: str) -> Iterator[None]:
+    """A model that is built in the block, and does not run, says at which layer: the host runs it
+    once, to see its strides.
+
+    Raises:
+        InputError: it does not run.
+    """
+    layers: list[nn.Module] = []
+
+    def note(layer: nn.Module, inputs: Any) -> None:
+        if hasattr(layer, "f"):
+            layers.append(layer)
+
+    handle = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, InputError) or not layers:
+            raise
+        layer, text = layers[-1], " ".join(f"{error}".split())[:160]
+        name = layer.type.rpartition(".")[2]
+        at = f"{where}, layer {layer.i}, {name}, from {layer.f}"
+        raise InputError(at, text, "layers that fit together") from error
+    finally:
+        handle.remove()
 
 
 def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[..., nn.Module]:

@@ -147,7 +147,13 @@ def _spp_spec(m: Any, kept: Kept) -> Spec:
 
 
 def _upsample_spec(m: Any, kept: Kept) -> Spec:
-    return [m.size, None if m.scale_factor is None else _whole(m.scale_factor), m.mode]
+    scale = None if m.scale_factor is None else _whole(m.scale_factor)
+    return [m.size, scale, m.mode] + ([] if m.align_corners is None else [m.align_corners])
+
+
+def _max_pool_spec(m: Any, kept: Kept) -> Spec:
+    more = [m.dilation, m.return_indices, m.ceil_mode]
+    return [m.kernel_size, m.stride, m.padding] + (more if more != [1, False, False] else [])
 
 
 def _segment_spec(m: Any, kept: Kept) -> Spec:
@@ -168,7 +174,7 @@ SPECS: dict[type, tuple[str, Callable[[Any, Kept], Spec | None]]] = {
     SPPPruned: ("SPPPruned", _spp_spec),
     common.Concat: ("Concat", lambda m, kept: [m.d]),
     nn.Upsample: ("nn.Upsample", _upsample_spec),
-    nn.MaxPool2d: ("nn.MaxPool2d", lambda m, kept: [m.kernel_size, m.stride, m.padding]),
+    nn.MaxPool2d: ("nn.MaxPool2d", _max_pool_spec),
     nn.ZeroPad2d: ("nn.ZeroPad2d", lambda m, kept: [list(m.padding)]),
     yolo.Detect: ("Detect", lambda m, kept: ["nc", "anchors"]),
     yolo.Segment: ("SegmentPruned", _segment_spec),

@@ -127,16 +127,19 @@ def how_built(model: nn.Module, layer: nn.Module, graph: ChannelGraph) -> tuple[
     if model.yaml.get("pruned") and args and isinstance(args[-1], dict):
         ways = [(number, args[1], args[2])]
     else:
-        source = layer.f if isinstance(layer.f, int) else layer.f[0]
-        before = graph.outputs.get(f"model.{source % layer.i}") if layer.i else None
-        c1 = int(model.yaml.get("ch", 3)) if before is None else len(before)
+        sources = [layer.f] if isinstance(layer.f, int) else layer.f
+        read = [graph.outputs.get(f"model.{s % layer.i}") if layer.i else None for s in sources]
+        inputs = [int(model.yaml.get("ch", 3)) if ids is None else len(ids) for ids in read]
         c2 = len(graph.outputs.get(name, ()))
         depth = model.yaml["depth_multiple"]
         number = max(round(number * depth), 1) if number > 1 else number
         args = [ARGUMENTS.get(a, a) if isinstance(a, str) else a for a in args]
-        ways = [(number, args, {}), (number, [c1, c2, *args[1:]], {})]
-        ways += [(1, [c1, c2, number, *args[1:]], {}), (number, [c1, *args], {})]
-        ways += [(number, [c1, *args[1:]], {}), (1, [c1, c2, number, *args], {})]
+        ways = [(number, args, {})]
+        for c1 in [inputs[0], inputs][: len(inputs)]:  # one number, or one a layer
+            ways += [(number, [c1, c2, *args[1:]], {}), (1, [c1, c2, number, *args[1:]], {})]
+            ways += [(number, [c1, *args], {}), (number, [c1, *args[1:]], {})]
+            ways += [(1, [c1, c2, number, *args], {})]
+        ways += [(number, [len(inputs), *args], {})]
     for count, values, sizes in ways:
         with suppress(Exception), torch.random.fork_rng(devices=[]):  # a constructor may do all
             if same_structure(build_resized(cls, count, values, sizes), layer):

@@ -53,7 +53,7 @@ def constants_of(
     points, weights = np.polynomial.hermite_e.hermegauss(NODES)
     normal = torch.from_numpy(points)
     share = torch.from_numpy(weights / weights.sum())
-    copy, constants = in_double(model), dict[str, torch.Tensor]()
+    copy, constants, calls = in_double(model), dict[str, torch.Tensor](), dict[str, int]()
     if is_detector(copy):
         copy.model[-1].training = True  # it decodes no boxes
 
@@ -64,8 +64,12 @@ def constants_of(
 
     def look(name: str, gone: torch.Tensor, conv: Any, inputs: tuple[torch.Tensor]) -> None:
         x = inputs[0]
-        middle = x[..., x.shape[2] // 2, x.shape[3] // 2] if x.ndim == 4 else x
-        constants[name] = torch.where(gone, (share @ middle).squeeze(), 0.0)
+        if x.ndim == 4:
+            x = x[:, :, _inside(x.shape[2]), _inside(x.shape[3])].mean((2, 3))
+        sent = torch.where(gone, (share @ x).squeeze(), 0.0)
+        calls[name] = calls.get(name, 0) + 1  # a conv that is called again: their mean
+        before = constants.get(name, torch.zeros_like(sent))
+        constants[name] = before + (sent - before) / calls[name]
 
     for name, mask in masks.items():
         if not mask.all():
@@ -78,6 +82,11 @@ def constants_of(
     cells = 3 if is_detector(model) else 1  # of the coarsest map: one is inside its border
     copy(torch.zeros(NODES, channels, *(cells * side for side in sides), dtype=torch.float64))
     return constants
+
+
+def _inside(size: int) -> slice:
+    """The middle third of a map: the cell inside the border, of which a PixelShuffle makes many."""
+    return slice(size // 3, size - size // 3)
 
 
 @torch.no_grad()
