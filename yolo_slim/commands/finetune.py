@@ -49,13 +49,13 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
     """
     opt.weights = opt.weights or ""
     trained, nc, names, student = {}, None, {}, None
+    source = options.load_weights_(opt) if opt.weights else None
     if opt.cfg:
         student = model = options.check_cfg(opt.cfg, build_model)
         if not isinstance(model, ModelPruned):
             raise InputError(f"--cfg {opt.cfg}", "a yaml without pruned modules", "a pruned.yaml")
         nc, names = model.nc if not opt.weights else None, model.names
-    if opt.weights:
-        source = load(opt.weights)
+    if source:
         if not isinstance(source.model, ModelPruned) and not masks_of(source.model):
             text = "a pruned.pt of prune.py, or a sparse.pt of yolo-slim finegrained"
             raise InputError(opt.weights, "a model that is not pruned", text)

@@ -74,7 +74,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
     """
     target = Target("macs", opt.macs)
     opt.imgsz = opt.imgsz or 640
-    model = load(opt.weights).model if opt.weights else None
+    model = options.load_weights_(opt).model if opt.weights else None
     options.check_common(opt, source=model)
     opt.same_classes = model is not None and same_classes(model, class_names(opt))
     if opt.criterion == AUTO:

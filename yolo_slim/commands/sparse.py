@@ -87,7 +87,7 @@ def check_options_(opt: argparse.Namespace) -> None:
     """
     if opt.macs is None:
         opt.percent = Target.of(percent=opt.percent).value
-    model = load(opt.weights).model if opt.weights else None
+    model = options.load_weights_(opt).model if opt.weights else None
     options.check_common(opt, source=model)
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)

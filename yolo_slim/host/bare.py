@@ -92,7 +92,9 @@ def build_bare(state: State, cfg: Cfg, where: object, names: Any = None) -> nn.M
         yaml["ch"] = int(first.shape[1])
     model = _built(yaml, nc, cfg)
     _load_(model, state, cfg, where)
-    nc = int(model.model[-1].nc)
+    head = model.model[-1]
+    nc, pixels = int(head.nc), head.anchors * head.stride.view(-1, 1, 1)
+    model.yaml["anchors"] = [[round(a, 4) for a in row] for row in pixels.flatten(1).tolist()]
     model.names = names or {i: f"class{i}" for i in range(nc)}
     return model
 

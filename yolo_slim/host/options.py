@@ -93,6 +93,18 @@ def check_common(
     check_writable(opt.project)
 
 
+def load_weights_(opt: argparse.Namespace) -> checkpoint.Checkpoint:
+    """The checkpoint of --weights.
+
+    A --cfg that bare weights were opened with is used up: the training takes the yaml and the
+    anchors of the model, as with any checkpoint. The option is emptied.
+    """
+    source = checkpoint.load(opt.weights)
+    if source.cfg is not None:
+        opt.cfg = ""
+    return source
+
+
 def check_cfg(path: str, build: BuildModel) -> nn.Module:
     """Build a model yaml once, silently: what is wrong with it is then known at the start.
 
