@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
-from yolo_slim.host.sources import check_data_file
+from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
 from yolo_slim.pruning.budget.target import MACS, PERCENT, ROUND_TO, Target, given_targets
@@ -243,9 +243,10 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     """
     from dataclasses import replace
 
-    from yolo_slim.host.data import check_data, labelled
+    from yolo_slim.host.data import check_data, check_labels, labelled
     from yolo_slim.host.evaluate import check_device
     from yolo_slim.host.head import same_classes, with_classes
+    from yolo_slim.host.tasks import SEGMENTATION, task_of_model
     from yolo_slim.models import load
     from yolo_slim.pruning.automatic import criterion_for
     from yolo_slim.pruning.options import CutOptions
@@ -273,6 +274,9 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     classes = source.model.nc if bound else None
     data = check_data(data_file, classes, splits) if data_file and splits else None
     single = bool(source.train.get("single_cls")) and source.model.nc == 1  # all are one to it
+    if data is not None:
+        outlines = task_of_model(source.model) is SEGMENTATION
+        check_labels(data, splits, single_cls=single, outlines=outlines)
     renewed = data is not None and not single and not same_classes(source.model, data["names"])
     if data is not None and renewed:
         model = with_classes(source.model, data["names"], seed=opt.seed)

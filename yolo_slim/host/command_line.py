@@ -9,7 +9,8 @@ from typing import Any
 
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
-from yolo_slim.host.sources import check_data_file, declared_options, root
+from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.host.sources import declared_options, root
 from yolo_slim.parsing import OneLineParser
 
 SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}

@@ -12,7 +12,7 @@ from torch import nn
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend
-from yolo_slim.host.data import check_polygons
+from yolo_slim.host.data import check_labels
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
 from yolo_slim.weight_masks import baked
 
@@ -104,8 +104,8 @@ def val_loader(
         InputError: a segmentation model, and labels that are boxes.
     """
     task = task_of_model(model)
-    if task is SEGMENTATION:
-        check_polygons(data, (split,))
+    single = is_single(model, data)
+    check_labels(data, (split,), single_cls=single, outlines=task is SEGMENTATION)
     return task.script("val").create_dataloader(
         data[split],
         imgsz,
@@ -113,7 +113,7 @@ def val_loader(
         max(int(model.stride.max()), 32),
         pad=0.5,
         rect=True,
-        single_cls=is_single(model, data),
+        single_cls=single,
         workers=workers,
         prefix=f"{split}: ",
     )[0]

@@ -56,9 +56,8 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
                     checkpoint.load(file)
             opt.weights = [str(Path(file).absolute()) for file in weights]
             if name == "val":
-                sets = data.check_data(opt.data)
-                if task is SEGMENTATION:
-                    data.check_polygons(sets, ("val",))
+                nc = checkpoint.load(weights[0]).model.nc if weights[0].endswith(".pt") else None
+                data.check_val(opt, nc, outlines=task is SEGMENTATION)
             return opt
 
     swapped: dict[str, Any] = {"argparse": SimpleNamespace(ArgumentParser=Parser)}

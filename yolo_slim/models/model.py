@@ -85,7 +85,7 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
         return (SegmentationModelPruned if segmentation else ModelPruned)(cfg, **kwargs)
     model = yolo.SegmentationModel if segmentation else yolo.Model
     with default_activation(None):  # a yaml's `activation` would become that of all later models
-        return model(cfg if isinstance(cfg, dict) else str(cfg), **kwargs)
+        return model(data if isinstance(data, dict) else dict(data), **kwargs)
 
 
 def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[..., nn.Module]:
