@@ -51,12 +51,12 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             del opt.modules  # the host takes its own options as arguments
             opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
             weights = opt.weights if isinstance(opt.weights, list) else [opt.weights]
+            nc = None
             for file in weights:
                 if Path(file).suffix == ".pt":
-                    checkpoint.load(file)
+                    nc = checkpoint.load(file).model.nc
             opt.weights = [str(Path(file).absolute()) for file in weights]
             if name == "val":
-                nc = checkpoint.load(weights[0]).model.nc if weights[0].endswith(".pt") else None
                 data.check_val(opt, nc, outlines=task is SEGMENTATION)
             return opt
 
