@@ -125,7 +125,7 @@ def read_names(names: Any, file: Path) -> dict[int, str]:
     for name, count in Counter(by_index.values()).items():
         if count > 1:
             same = " and ".join(str(i) for i in sorted(by_index) if by_index[i] == name)
-            tell(f"{file}: classes {same} have one name, {name}; they stay {count} classes")
+            tell(f"{file}: classes {same} have one name, {name}; each stays a class of its own")
     return {i: by_index[i] for i in range(len(by_index))}
 
 
@@ -148,43 +148,50 @@ def check_count_of(data: dict[str, Any], file: Path) -> None:
 def resolved(data: dict[str, Any], file: Path) -> dict[str, Any]:
     """The same with absolute path, train, val and test.
 
-    YOLOv5's reading is tried first: below `path` from where the user stands, and, where nothing is
-    there, without a leading `../`. Then both from the yaml's own folder, with and without `path`:
-    exports of Roboflow say `../train/images` of a folder beside the yaml. The first reading that
-    has all of train and val is taken, else the first that has val, else YOLOv5's; which one is
-    told where it is not YOLOv5's.
+    YOLOv5's reading is tried first: below `path` from where the user stands, and without a leading
+    `../` where an entry is not there. Then the yaml's own folder takes the place of where the user
+    stands, with `path` and without it, each with all entries as written and with none that has a
+    leading `../`: exports of Roboflow say `../train/images` of a folder beside the yaml. The first
+    reading that has all of train and val is taken, else the first that has val, else YOLOv5's.
+    Which one it is is told where it is not YOLOv5's.
     """
     given, own = Path(data.get("path") or ".").expanduser(), file.absolute().parent
-    bases = list(dict.fromkeys([Path.cwd() / given, own / given, own]))
-    readings = [{s: places(data.get(s), base) for s in SPLITS} for base in bases]
+    bases = [Path.cwd() / given]
+    readings = [{split: as_yolov5(data.get(split), bases[0]) for split in SPLITS}]
+    for base in dict.fromkeys([own / given, own]):
+        for up in (True, False):
+            bases.append(base)
+            readings.append({split: below(data.get(split), base, up) for split in SPLITS})
 
     def has(reading: dict[str, list[Path]], *splits: str) -> bool:
         return all(place.exists() for split in splits for place in reading[split])
 
     whole = [i for i, reading in enumerate(readings) if has(reading, "train", "val")]
     taken = (whole or [i for i, reading in enumerate(readings) if has(reading, "val")] or [0])[0]
-    if taken:
+    if readings[taken] != readings[0]:
         tell(
             f"{file}: train and val are read from its own folder, {bases[taken]}; "
             f"they are not below {bases[0].resolve()}"
         )
     out = {**data, "path": str(bases[taken].resolve())}
-    for split, found in readings[taken].items():
-        if found:
-            texts = [str(place) for place in found]
+    for split, files in readings[taken].items():
+        if files:
+            texts = [str(file) for file in files]
             out[split] = texts if isinstance(data[split], list) else texts[0]
     return out
 
 
-def places(entry: str | list[str] | None, base: Path) -> list[Path]:
-    """Where the entries of a split lie below a folder, as YOLOv5 looks: also without `../`."""
-    out = []
-    for text in entry if isinstance(entry, list) else [entry] if entry else []:
-        place = (base / Path(text).expanduser()).resolve()
-        if not place.exists() and text.startswith("../"):
-            place = (base / text[3:]).resolve()
-        out.append(place)
-    return out
+def below(entry: str | list[str] | None, base: Path, up: bool = True) -> list[Path]:
+    """Where the entries of a split lie below a folder; `up`: a leading `../` counts."""
+    entries = entry if isinstance(entry, list) else [entry] if entry else []
+    texts = [text if up else text.removeprefix("../") for text in entries]
+    return [(base / Path(text).expanduser()).resolve() for text in texts]
+
+
+def as_yolov5(entry: str | list[str] | None, base: Path) -> list[Path]:
+    """As YOLOv5 looks: each entry as written, or else without a leading `../`."""
+    both = zip(below(entry, base), below(entry, base, up=False), strict=True)
+    return [other if other.exists() and not place.exists() else place for place, other in both]
 
 
 def check_places(data: dict[str, Any], file: Path, splits: tuple[str, ...]) -> None:
