@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import errno
+import io
+import locale
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -66,6 +69,10 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         The exit code, see `guarded`.
     """
 
+    if argv is None:
+        restart_in_utf8()
+    never_fail_to_print()
+
     def work() -> None:
         if command in TRAININGS:  # what is wrong at first sight is said before YOLOv5 is imported
             import_module(f"yolo_slim.commands.{command}_options").parse(argv)
@@ -73,6 +80,29 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
             import_module(f"yolo_slim.commands.{command}").main(argv)
 
     return guarded(work, " (a training goes on with --resume)" if command in TRAININGS else "")
+
+
+def restart_in_utf8() -> None:
+    """Begin the process again in Python's UTF-8 mode where the locale has another encoding.
+
+    YOLOv5 and OpenCV open files by names and texts in the locale's encoding: with LC_ALL=C a name
+    with an umlaut ends the process.
+    """
+    usual = codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
+    named = len(sys.orig_argv) > 1 and "-" not in sys.orig_argv  # not a program from a pipe
+    if usual or not named or os.name == "nt" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # also of the processes that it starts
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def never_fail_to_print() -> None:
+    """What the terminal's encoding lacks is printed as \\u4e2d, in place of a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            with suppress(ValueError, LookupError):
+                stream.reconfigure(errors="backslashreplace")
 
 
 def guarded(work: Callable[[], Any], advice: str = "") -> int:
@@ -110,6 +140,7 @@ def guarded(work: Callable[[], Any], advice: str = "") -> int:
 
 def main() -> NoReturn:
     """Entry point of the console command `yolo-slim`."""
+    restart_in_utf8()
     parser = Parser(
         prog="yolo-slim",
         description="Make a YOLOv5 detector smaller and faster.",

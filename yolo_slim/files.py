@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from yolo_slim.errors import InputError
 from yolo_slim.file_kinds import other_kind
+from yolo_slim.plain_yaml import parse
 
 CHECKPOINT = "a YOLOv5 checkpoint (.pt)"  # what a file of weights should be
 PUBLISHED = re.compile(r"yolov5[nsmlx]6?(-seg)?\.pt")  # names of YOLOv5's own weights
@@ -79,16 +79,44 @@ def shipped(name: str) -> Path:
     return candidates[0] if candidates else package.parent / name
 
 
-def read_mapping(path: str | Path, expected: str) -> dict[str, Any]:
-    """Read a yaml that holds a mapping.
+def decode(content: bytes) -> str:
+    """The text of a file, whatever the locale: UTF-8, or UTF-16 with its mark; else Windows-1252.
+
+    A byte order mark at the beginning is dropped, and no byte is an error.
+
+    Example:
+        >>> decode(b"\\xef\\xbb\\xbf0 0.5"), decode("Ära".encode("latin-1"))
+        ('0 0.5', 'Ära')
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
+
+
+def read_text(path: str | Path) -> str:
+    """`decode` the content of a file."""
+    return decode(Path(path).read_bytes())
+
+
+def read_mapping(path: str | Path, expected: str, *, names: str = "") -> dict[str, Any]:
+    """Read a yaml that holds a mapping; `1e-2` is a number in it, see `plain_yaml`.
+
+    Args:
+        path: the file: UTF-8, with or without a byte order mark.
+        expected: what it should be, for the error.
+        names: a key whose entries are words as written: `no` is the word no, and not False.
 
     Raises:
-        InputError: it is something else; `expected` says what it should be.
+        InputError: it cannot be read, or is something else.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(errors="ignore"))
-    except yaml.YAMLError as error:
-        raise InputError(path, "not yaml", expected) from error
+        text = read_text(path)
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})", expected) from error
+    data = parse(text, str(path), expected, names=names)
     if not isinstance(data, dict):
         raise InputError(path, f"a {type(data).__name__}", expected)
     return data

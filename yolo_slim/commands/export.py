@@ -14,7 +14,7 @@ from yolo_slim.deploy.formats import FORMATS, Format
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, option_of
 from yolo_slim.files import CHECKPOINT, check_file, write_aside
-from yolo_slim.host.sources import check_data_file
+from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run, newest, removed_if_empty
 
@@ -162,14 +162,16 @@ def image_batches(
     With --dynamic OTHER_SIZES more batches, of other sizes.
     """
     from yolo_slim.host.data import check_data, images, read_data
-    from yolo_slim.host.image import read_images
+    from yolo_slim.host.image import read_images, readable
     from yolo_slim.host.trained_with import classes_of
 
     if opt.data:
         files = images(check_data(opt.data, classes_of(source)))
+        files = readable(files, max(opt.images, opt.batch_size), f"{opt.data}, val")
     else:
         try:
             files = images(read_data(source.train["data"], download=False))
+            files = readable(files, max(opt.images, opt.batch_size), "val")
         except (KeyError, InputError):
             files = []
         if not files:

@@ -20,7 +20,7 @@ from yolo_slim.errors import (
     option_of,
 )
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
-from yolo_slim.host.sources import check_data_file
+from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.runs import new_run, removed_if_empty

@@ -13,7 +13,7 @@ from yolo_slim.as_called import as_called
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
-from yolo_slim.host.sources import check_data_file
+from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
 from yolo_slim.pruning.budget.target import MACS, PERCENT, ROUND_TO, Target, given_targets
@@ -253,9 +253,10 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     """
     from dataclasses import replace
 
-    from yolo_slim.host.data import check_data, labelled
+    from yolo_slim.host.data import check_data, check_labels, labelled
     from yolo_slim.host.evaluate import check_device
     from yolo_slim.host.head import with_classes
+    from yolo_slim.host.tasks import SEGMENTATION, task_of_model
     from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
     from yolo_slim.pruning.automatic import criterion_for
@@ -282,6 +283,9 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     bound = row.labels or sparse  # what a sparse training made is of its classes
     classes = classes_of(source) if bound else None
     data = check_data(data_file, classes, splits) if data_file and splits else None
+    if data is not None:
+        single, outlines = classes_of(source) is None, task_of_model(source.model) is SEGMENTATION
+        check_labels(data, splits, single_cls=single, outlines=outlines)
     renewed = data is not None and classes_of(source) not in (None, len(data["names"]))
     if data is not None and renewed:
         model = with_classes(source.model, data["names"], seed=opt.seed)

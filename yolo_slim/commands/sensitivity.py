@@ -12,7 +12,7 @@ from yolo_slim.as_called import as_called
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
-from yolo_slim.host.sources import check_data_file
+from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.runs import new_run, removed_if_empty
@@ -105,8 +105,9 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     """
     from yolo_slim.channels.rules import channel_graph
     from yolo_slim.host.calibration import calibrate
-    from yolo_slim.host.data import check_data, images
+    from yolo_slim.host.data import check_data, check_labels, images
     from yolo_slim.host.evaluate import check_device
+    from yolo_slim.host.tasks import SEGMENTATION, task_of_model
     from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
     from yolo_slim.pruning.criteria.score import score
@@ -121,6 +122,8 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     scored = "channels" in opt.kind
     splits = (opt.split, "train") if scored and how.data else (opt.split,)
     data = check_data(opt.data, classes_of(source), splits)
+    single, outlines = classes_of(source) is None, task_of_model(source.model) is SEGMENTATION
+    check_labels(data, splits, single_cls=single, outlines=outlines)
     graph = channel_graph(
         source.model, opt.residual or source.train.get("residual") or how.residual
     )

@@ -19,9 +19,10 @@ from yolo_slim.calibration import Batch, Calibration
 from yolo_slim.errors import InputError, check_count, check_imgsz
 from yolo_slim.files import read_mapping
 from yolo_slim.host.compat import mend, replaced
-from yolo_slim.host.data import check_classes, check_polygons
+from yolo_slim.host.data import check_labels, read_data
 from yolo_slim.host.data import images as image_files
-from yolo_slim.host.evaluate import knows_one_class
+from yolo_slim.host.evaluate import is_single
+from yolo_slim.host.loading import verify_image_label
 from yolo_slim.host.options import HYP
 from yolo_slim.host.outputs import apart
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
@@ -29,13 +30,14 @@ from yolo_slim.host.tasks import SEGMENTATION, task_of_model
 mend()
 
 from yolov5.utils import general  # noqa: E402
+from yolov5.utils.dataloaders import img2label_paths  # noqa: E402
 
 OF_THE_LOSS = ("box", "cls", "obj", "cls_pw", "obj_pw", "fl_gamma", "anchor_t")
 MASK_RATIO = 4  # of segment/train.py: px of the image to a px of a mask
 
 
 def calibrate(
-    data: dict[str, Any],
+    data: str | Path | Mapping[str, Any],
     model: nn.Module,
     *,
     imgsz: int,
@@ -51,10 +53,11 @@ def calibrate(
     The host reads the labels of these images alone, and its label cache goes to a temporary folder.
 
     Args:
-        data: from `read_data`.
+        data: a data yaml, or what `read_data` made of it.
         model: gives stride, task and the hyperparameters of the loss; left untouched.
         imgsz: side of the images, px.
-        images: how many, chosen at random; all where there are fewer.
+        images: how many, chosen at random; all where there are fewer. Others stand in for those
+            that cannot be read.
         batch_size: images of a batch; the last may have fewer.
         workers: processes that load.
         seed: of the choice and of the order.
@@ -74,7 +77,6 @@ def calibrate(
     Example:
         >>> import yaml
         >>> from yolo_slim import calibrate
-        >>> from yolo_slim.host.data import read_data
         >>> from yolo_slim.shapes import NAMES, make_shapes
         >>> folder = make_shapes("shapes", train=6, val=1, size=64)
         >>> sets = {"path": str(folder), "train": "images/train", "val": "images/val"}
@@ -82,7 +84,7 @@ def calibrate(
         >>> from yolo_slim.files import shipped
         >>> from yolo_slim.models.model import build_model
         >>> model = build_model(shipped("cfg/yolov5n.yaml"))
-        >>> images = calibrate(read_data("shapes.yaml"), model, imgsz=64, images=4, labels=False)
+        >>> images = calibrate("shapes.yaml", model, imgsz=64, images=4, labels=False)
         >>> images.images, images.batches[0][0].shape
         (4, torch.Size([4, 3, 64, 64]))
     """
@@ -90,27 +92,27 @@ def calibrate(
     check_count("calibration, batch_size", batch_size)
     check_count("calibration, workers", workers, 0)
     check_imgsz(imgsz, max(int(model.stride.max()), 32))
+    data = dict(data) if isinstance(data, Mapping) else read_data(data)
+    files = image_files(data, split)
     where = f"{split}: {data.get(split)}"
-    nc, single = model.model[-1].nc, knows_one_class(model)
+    nc, single = model.model[-1].nc, is_single(model, data)
     if labels and data["nc"] != nc and not single:
         raise InputError(where, f"{data['nc']} classes", f"the {nc} of the model")
-    files = image_files(data, split)
     if not files:
         raise InputError(where, "no images", "at least one image")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(files))[:images])
+    chosen = _readable(files, images, seed, where)
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "calibration.txt"
-        listed.write_text("\n".join(str(files[i]) for i in chosen))
+        listed.write_text("\n".join(map(str, chosen)), encoding="utf-8")
+        outlines = task_of_model(model) is SEGMENTATION  # the loader makes masks of them
         sets = {**data, split: str(listed)}
-        if not single:
-            check_classes(sets, (split,))
-        if task_of_model(model) is SEGMENTATION:  # the loader makes masks of outlines
-            check_polygons(sets, (split,))
+        check_labels(sets, (split,), single_cls=single, outlines=outlines)
         batches, readable = _load(
             listed,
             model,
             where,
             labels,
+            single=single,
             imgsz=imgsz,
             batch_size=batch_size,
             workers=workers,
@@ -121,8 +123,37 @@ def calibrate(
     return Calibration(batches, loss, source, compare=partial(apart, nc=nc))
 
 
+def _readable(files: list[Path], count: int, seed: int, where: str) -> list[Path]:
+    """Some images that the host can read with their labels, at random, in their own order.
+
+    Raises:
+        InputError: there is none.
+    """
+    readable, why = [], ""
+    labels = img2label_paths([str(file) for file in files])
+    with replaced(general.LOGGER, disabled=True):
+        for index in np.random.default_rng(seed).permutation(len(files)):
+            file, *_, message = verify_image_label((str(files[index]), labels[index], ""))
+            if file is None:
+                why = why or " ".join(message.split())[-160:]
+                continue
+            readable.append(index)
+            if len(readable) == count:
+                break
+    if not readable:
+        raise InputError(where, f"cannot be read ({why})", "images with labels")
+    return [files[index] for index in sorted(readable)]
+
+
 def _load(
-    listed: Path, model: nn.Module, where: str, labels: bool, *, imgsz: int, **loading: int
+    listed: Path,
+    model: nn.Module,
+    where: str,
+    labels: bool,
+    *,
+    single: bool,
+    imgsz: int,
+    **loading: int,
 ) -> tuple[tuple[Batch, ...], int]:
     """Batches of images by the host's loader, and how many images it could read.
 
@@ -130,6 +161,7 @@ def _load(
         listed: a text file with the images' paths.
         model, labels, imgsz: see `calibrate`.
         where: what images they are, for messages.
+        single: all labels are one class.
         loading: batch_size, workers and seed, see `calibrate`.
 
     Raises:
@@ -145,7 +177,7 @@ def _load(
                 stride=int(model.stride.max()),
                 shuffle=True,
                 prefix="calibration: ",
-                single_cls=knows_one_class(model),
+                single_cls=single,
                 **loading,
                 **(masks if task is SEGMENTATION else {}),
             )

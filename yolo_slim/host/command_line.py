@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
-from yolo_slim.host.sources import check_data_file, declared_options, root
+from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.host.sources import declared_options, root
 from yolo_slim.parsing import OneLineParser
 
 SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
@@ -112,11 +114,20 @@ def check_hyp(path: str) -> None:
         InputError: it is no yaml, or an entry is missing.
     """
     hyp, least = read_mapping(path, "hyperparameters"), read_mapping(default_hyp(), "")
-    missing = [key for key in least if not isinstance(hyp.get(key), int | float)]
+    odd = {key: hyp[key] for key in hyp.keys() & least.keys() if not is_number(hyp[key])}
+    for key, value in odd.items():
+        raise InputError(f"--hyp {path}", f"{key}: {value!r}"[:80], "a number")
+    missing = [key for key in least if key not in hyp]
     if missing:
         raise InputError(
             f"--hyp {path}", f"no number {', '.join(missing)}", f"all of {default_hyp().name}"
         )
+
+
+def is_number(value: Any) -> bool:
+    """True for a finite number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
 
 
 def check_script(name: str, argv: Sequence[str] | None) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend, replaced
-from yolo_slim.host.data import check_polygons
+from yolo_slim.host.data import check_labels
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
 from yolo_slim.weight_masks import baked
 
@@ -143,8 +143,8 @@ def val_loader(
         InputError: a segmentation model, and labels that are boxes.
     """
     task = task_of_model(model)
-    if task is SEGMENTATION:
-        check_polygons(data, (split,))
+    single = is_single(model, data)
+    check_labels(data, (split,), single_cls=single, outlines=task is SEGMENTATION)
     return task.script("val").create_dataloader(
         data[split],
         imgsz,
@@ -152,15 +152,15 @@ def val_loader(
         max(int(model.stride.max()), 32),
         pad=0.5,
         rect=True,
-        single_cls=knows_one_class(model),
+        single_cls=single,
         workers=workers,
         prefix=f"{split}: ",
     )[0]
 
 
-def knows_one_class(model: nn.Module) -> bool:
-    """True if all labels are one class to a model, whatever they and the data yaml say."""
-    return bool(model.model[-1].nc == 1)
+def is_single(model: nn.Module, data: dict[str, Any]) -> bool:
+    """True if the model knows one class and the data has several: all labels are that class."""
+    return bool(model.model[-1].nc == 1 < data["nc"])
 
 
 def validate(
@@ -186,7 +186,7 @@ def validate(
             save_dir=Path(folder),
             plots=False,
             half=False,
-            single_cls=knows_one_class(model),
+            single_cls=is_single(model, data),
         )
     boxes, masks = results[2:4], results[6:8] if task is SEGMENTATION else ()
     return Accuracy(*(float(value) for value in (*boxes, *masks)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from torch import nn
 from yolo_slim.errors import InputError
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import mend
+from yolo_slim.host.data_yaml import tell
+from yolo_slim.host.loading import decodes, read_image
 
 mend()
 
@@ -44,17 +46,40 @@ def smallest_image(model: nn.Module) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
+def readable(files: Iterable[Path], count: int, where: str) -> list[Path]:
+    """The first of some files that are images; what is passed over is told in a line.
+
+    Args:
+        files: paths.
+        count: so many, or all that are readable where there are fewer.
+        where: what an error calls them.
+
+    Raises:
+        InputError: there are some, and none is readable.
+    """
+    chosen: list[Path] = []
+    bad: list[Path] = []
+    for file in files:
+        if len(chosen) == count:
+            break
+        (chosen if decodes(file) else bad).append(file)
+    if bad and not chosen:
+        raise InputError(where, f"none of {len(bad)} images can be read, such as {bad[0]}", "images")
+    if bad:
+        more = f" and {len(bad) - 1} more" * (len(bad) > 1)
+        tell(f"{bad[0]}{more}: not an image that OpenCV reads, skipped")
+    return chosen
+
+
 def read_images(files: Sequence[Path], height: int, width: int | None = None) -> np.ndarray:
     """Letterbox images as YOLOv5's detect does: (n, 3, height, width) float32 in [0, 1], RGB.
 
     Raises:
         InputError: a file is not an image.
     """
-    import cv2
-
     batch = []
     for file in files:
-        image = cv2.imread(str(file))
+        image = read_image(file)
         if image is None:
             raise InputError(file, "not an image", "an image that OpenCV reads")
         image = letterbox(image, (height, width or height), auto=False)[0]

@@ -73,8 +73,6 @@ def check_common(
     if not Path(opt.data).is_file() and (shipped(opt.data)).is_file():
         opt.data = str(shipped(opt.data))
     sets = data.check_data(opt.data, nc, ("train", "val"))
-    if not opt.single_cls:
-        data.check_classes(sets, ("train", "val"))
     for name in ("cfg", "hyp"):
         value = str(getattr(opt, name))
         if value:
@@ -89,8 +87,14 @@ def check_common(
     check_device(str(opt.device))
     if task is SEGMENTATION:
         check_count("--mask-ratio", opt.mask_ratio)
-        data.check_polygons(sets, ("train", "val"))
     check_writable(opt.project)
+    data.check_labels(
+        sets,
+        ("train", "val"),
+        single_cls=opt.single_cls,
+        outlines=task is SEGMENTATION,
+        needed=("train",),
+    )
 
 
 def load_weights_(opt: argparse.Namespace) -> checkpoint.Checkpoint:

@@ -51,14 +51,13 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             del opt.modules, opt.cfg  # the host takes its own options as arguments
             opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
             weights = opt.weights if isinstance(opt.weights, list) else [opt.weights]
+            nc = None
             for file in weights:
                 if Path(file).suffix == ".pt":
-                    checkpoint.load(file)
+                    nc = checkpoint.load(file).model.nc
             opt.weights = [str(Path(file).absolute()) for file in weights]
             if name == "val":
-                sets = data.check_data(opt.data)
-                if task is SEGMENTATION:
-                    data.check_polygons(sets, ("val",))
+                data.check_val(opt, nc, outlines=task is SEGMENTATION)
             return opt
 
     swapped: dict[str, Any] = {"argparse": SimpleNamespace(ArgumentParser=Parser)}

@@ -17,7 +17,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from yolo_slim.errors import InputError
-from yolo_slim.files import shipped
 
 Arguments = tuple[tuple[str, ...], dict[str, Any]]  # what add_argument is called with
 
@@ -50,7 +49,7 @@ def declared_options(script: str) -> Mapping[str, Arguments]:
             raise StopIteration
 
     file = root() / script
-    functions = [node for node in ast.parse(file.read_text()).body if is_parse_opt(node)]
+    functions = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if is_parse_opt(node)]
     module = ast.Module(functions, type_ignores=[])
     names = {"argparse": SimpleNamespace(ArgumentParser=Recorder), "ROOT": root()}
     exec(compile(module, str(file), "exec"), names)  # the host's own code, as an import runs it
@@ -62,15 +61,3 @@ def declared_options(script: str) -> Mapping[str, Arguments]:
 def is_parse_opt(node: ast.stmt) -> bool:
     """True for the function that declares a script's options."""
     return isinstance(node, ast.FunctionDef) and node.name == "parse_opt"
-
-
-def check_data_file(path: str | Path) -> None:
-    """See that a data yaml is there: a file, or the name of one that ships with us or YOLOv5.
-
-    Raises:
-        InputError: it is not.
-    """
-    file = Path(path)
-    known = file.is_file() or shipped(str(path)).is_file()
-    if not known and not (file.name and (root() / "data" / file.name).is_file()):
-        raise InputError(file, "no such file", "a data yaml (path, train, val, names)")

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from yolo_slim.errors import InputError
+from yolo_slim.files import read_mapping
 
 LEGEND = """\
 # A pruned YOLOv5 model: every channel count as it is, no multiples. ModelPruned builds it.
@@ -50,10 +51,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(path, "no such file", "a model yaml")
-    try:
-        data = yaml.safe_load(path.read_text(errors="ignore"))
-    except yaml.YAMLError as error:
-        raise InputError(path, "not yaml", "a model yaml") from error
-    if not isinstance(data, dict):
-        raise InputError(path, f"a {type(data).__name__}", "a model yaml (a mapping)")
+    data = read_mapping(path, "a model yaml (a mapping)")
+    for key in ("nc", "ch"):  # `nc: 8e1` is a whole number, too
+        value = data.get(key)
+        data |= {key: int(value)} if isinstance(value, float) and value.is_integer() else {}
     return data

@@ -1,0 +1,172 @@
+"""YOLOv5's loaders, which read text in any encoding, and say what is wrong with their files.
+
+For good, the names through which yolov5.utils.dataloaders opens text, looks for files, keys its
+label cache and checks an image point to ours. Its processes that read labels get ours by name, so
+that this holds where they start anew, too.
+"""
+
+from __future__ import annotations
+
+import builtins
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from yolo_slim.errors import InputError
+from yolo_slim.files import decode
+from yolo_slim.host.compat import mend
+
+mend()
+
+from yolov5.utils import dataloaders  # noqa: E402
+
+OF_A_CACHE = 4  # entries of the host's cache besides the images: hash, results, msgs, version
+JPEG, PNG = b"\xff\xd8", b"\x89P"  # Pillow looks into these files, of others it reads the head
+_verify = dataloaders.verify_image_label
+
+
+def text_of(content: bytes) -> str:
+    """A label file or a list of images as the host can read it: what is read safely is read.
+
+    That is: with a byte order mark, UTF-16, any ends of lines, spaces at an end, lines of spaces.
+    The host takes each of these for a corrupt file, or for a part of a name.
+    """
+    lines = (line.rstrip() for line in decode(content).splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def open_text(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+    """`open` for the host: text comes from `text_of`, whatever the locale."""
+    if mode == "r" and not (args or kwargs):
+        return StringIO(text_of(Path(file).read_bytes()))
+    return builtins.open(file, mode, *args, **kwargs)
+
+
+def glob_below(pattern: str, **kwargs: Any) -> list[str]:
+    """`glob.glob` for the host, to which `[` in the name of a folder is a bracket."""
+    for end in (os.path.join("", "**", "*.*"), "*.*"):
+        folder = pattern.removesuffix(os.sep + end)
+        if folder != pattern and Path(folder).is_dir():
+            return glob.glob(glob.escape(folder) + os.sep + end, **kwargs)
+    return glob.glob(pattern, **kwargs)
+
+
+def get_hash(paths: Sequence[str]) -> str:
+    """What the host keys its label cache by: each file's name, size and time.
+
+    The host takes the names and the sum of the sizes: a label that is edited to the same size is
+    then never read again.
+    """
+    digest = hashlib.sha256(b"yolo_slim, size and time")
+    for path in paths:
+        try:
+            state = os.stat(path)
+        except OSError:
+            continue
+        digest.update(f"{path}\0{state.st_size} {state.st_mtime_ns}\0".encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def verify_image_label(args: tuple[str, str, str]) -> Any:
+    """The host's check of an image and its label, and the image can be decoded.
+
+    Of a JPEG and a PNG the host's check sees whether it is whole. Of others it reads the head, and
+    the training ends when the image is loaded; and a file that is no image sends a part of it to
+    look for more packages.
+    """
+    file, _, prefix = args
+    if looked_into(file) or decodes(file):
+        return _verify(args)
+    return [None, None, None, None, 0, 0, 0, 1, f"{prefix}{file}: not an image, skipped"]
+
+
+def looked_into(file: str) -> bool:
+    """Whether the host's check sees if an image is whole."""
+    try:
+        with builtins.open(file, "rb") as content:
+            return content.read(2) in (JPEG, PNG)
+    except OSError:  # not there, a folder
+        return False
+
+
+def decodes(file: str | Path) -> bool:
+    """Whether OpenCV can read an image."""
+    return read_image(file) is not None
+
+
+def read_image(file: str | Path) -> np.ndarray | None:
+    """An image as cv2.imread gives it, (h, w, 3) uint8 BGR; None where it cannot be read."""
+    logging = cv2.utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # it prints several lines for each
+    try:
+        image = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # not there, a folder, empty
+        return None
+    finally:
+        logging.setLogLevel(level)
+    whole = image is not None and image.ndim == 3 and image.dtype == np.uint8
+    return image if whole else None
+
+
+def with_images(cache_labels: Callable[..., dict]) -> Callable[..., dict]:
+    """The host's cache_labels, which makes a traceback of it where no image is left."""
+
+    def checked(self: Any, path: Path = Path("labels.cache"), prefix: str = "") -> dict:
+        cache = cache_labels(self, path, prefix)
+        if len(cache) > OF_A_CACHE:
+            return cache
+        path.unlink(missing_ok=True)  # else the next run reads it, and does not get here
+        raise InputError(self.path, no_image(self.im_files, cache["msgs"]), "an image to read")
+
+    return checked
+
+
+def no_image(files: Sequence[str], messages: Sequence[str]) -> str:
+    """That none of some images can be used, and why the first one cannot."""
+    why = messages[0].split(files[0])[-1].strip(": ") if messages else ""
+    why = why.removeprefix("ignoring corrupt image/label: ")[:120]
+    return f"none of {len(files)} images can be used ({Path(files[0]).name}: {why})"
+
+
+def skipping(following: Callable[..., tuple]) -> Callable[..., tuple]:
+    """The host's LoadImages.__next__, which ends at the first image that cannot be read."""
+
+    def __next__(self: Any) -> tuple:
+        while True:
+            try:
+                item = following(self)
+            except AssertionError:  # the host has gone on to the next one
+                file = self.files[self.count - 1]
+                print(f"{file}: not an image that OpenCV reads, skipped")
+                continue
+            except StopIteration:
+                if self.nf and not getattr(self, "read_any", False):
+                    got = f"none of {self.nf} images can be read"
+                    raise InputError("--source", got, "images") from None
+                raise
+            self.read_any = True
+            return item
+
+    return __next__
+
+
+def install() -> None:
+    """Point the host's names to ours."""
+    dataloaders.open = open_text
+    dataloaders.glob = SimpleNamespace(glob=glob_below)
+    dataloaders.get_hash = get_hash
+    dataloaders.verify_image_label = verify_image_label
+    loader = dataloaders.LoadImagesAndLabels
+    loader.cache_labels = with_images(loader.cache_labels)
+    dataloaders.LoadImages.__next__ = skipping(dataloaders.LoadImages.__next__)
+
+
+install()
