@@ -15,7 +15,7 @@ from yolo_slim.parsing import Parser
 
 COMMANDS = {
     "slim": "the whole road in one command: cut, recover, train on; in rounds; a report",
-    "sparse": "train with channel sparsity (YOLOv5's training and an L1 on BatchNorm)",
+    "sparse": "YOLOv5's training; with --st a penalty on BatchNorm makes channels sparse",
     "inspect": "show the channel graph: what may be cut, what is tied or pinned and why",
     "sensitivity": "measure mAP with each layer cut alone",
     "prune": "cut the channels that matter least and rebuild the detector",
@@ -61,15 +61,14 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         admit_modules(argv)
         import_module(f"yolo_slim.commands.{command}").main(argv)
 
-    return guarded(work, " (a training goes on with --resume)" if command in TRAININGS else "")
+    return guarded(work)
 
 
-def guarded(work: Callable[[], Any], advice: str = "") -> int:
+def guarded(work: Callable[[], Any]) -> int:
     """Do what a script does, and say in one line why it ended.
 
     Args:
-        work: what it does.
-        advice: what an interrupted user is told besides.
+        work: what it does. A KeyboardInterrupt with a text tells how it can go on.
 
     Returns:
         The exit code: 0, 2 for bad input, 1 where a result is not what it must be.
@@ -91,8 +90,8 @@ def guarded(work: Callable[[], Any], advice: str = "") -> int:
             raise
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"interrupted{advice}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
         return 130
     return 0
 
