@@ -155,16 +155,6 @@ class Plain(training.Hooks):
 class WithoutSt(Plain):
     """A training of train_sparse.py without --st, which a user may have forgotten: it is told."""
 
-    def __init__(self) -> None:
-        self.begun = False
-
-    def on_epoch_start(self, run: training.Run) -> None:
-        if self.begun or not run.is_main:
-            return
-        self.begun = True
-        text = "train_sparse.py without --st is YOLOv5's own training: it makes no channel sparse."
-        training.LOGGER.warning(f"\n{text} With --st it does.")
-
     def finish(self, run: training.Run) -> None:
         if not run.is_main:
             return
@@ -178,7 +168,11 @@ class WithoutSt(Plain):
 
 def run(opt: argparse.Namespace) -> Path:
     """Train with the options that `parse_options` returned."""
-    return train(opt, sparse_session(conclude) if opt.st else WithoutSt())
+    if opt.st:
+        return train(opt, sparse_session(conclude))
+    text = "Without --st this is YOLOv5's own training: it makes no channel sparse."
+    training.LOGGER.warning(f"{text} For a sparse training end it (Ctrl-C) and add --st.\n")
+    return train(opt, WithoutSt())
 
 
 def sparse_session(

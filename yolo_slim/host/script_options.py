@@ -21,6 +21,7 @@ from yolo_slim.parsing import OneLineParser
 SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
 TASKS = ("train", "val", "test", "speed", "study")
 EXPORTED = "a checkpoint (.pt), or a file that export.py wrote (.onnx, .torchscript)"
+SUFFIXES = (".pt", ".onnx", ".torchscript", ".xml", ".engine", ".mlmodel", ".pb", ".tflite")
 FOLDERS = ("_openvino_model", "_saved_model", "_paddle_model", "_web_model")  # formats of YOLOv5
 STREAM = re.compile(r"(rtsp|rtmp|https?|tcp|udp)://|screen|\d+$", re.IGNORECASE)
 LEAST = {"batch_size": 1, "workers": 0, "max_det": 1, "vid_stride": 1, "line_thickness": 0}
@@ -86,6 +87,8 @@ def check_weights(opt: argparse.Namespace) -> None:
             raise InputError(file, "a URL", "a file: weights are not downloaded")
         if not (file.endswith(FOLDERS) and Path(file).is_dir()):
             check_file(file, file, CHECKPOINT if file.endswith(".pt") else EXPORTED)
+            if not file.endswith(SUFFIXES):  # YOLOv5 goes by the name
+                raise InputError(file, f"a {Path(file).suffix or 'nameless'} file", EXPORTED)
         if opt.dnn and not file.endswith(".onnx"):
             raise InputError("--dnn", f"given for {file}", "an .onnx file: OpenCV runs no other")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -74,6 +75,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             made.append(path)
         return path
 
+    silence_opencv()
     increment = host.increment_path
     swapped: dict[str, Any] = {"argparse": SimpleNamespace(ArgumentParser=Parser)}
     swapped["increment_path"] = increment_path
@@ -107,6 +109,14 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             if is_hosts(error):
                 raise in_our_words(error, name) from error
             raise
+
+
+def silence_opencv() -> None:
+    """OpenCV writes its own warnings about cameras and videos; what it cannot open is told here."""
+    import cv2
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def remove_empty(folders: Sequence[Path]) -> None:

@@ -52,7 +52,7 @@ def train(
     opt: argparse.Namespace,
     hooks: Hooks,
     *,
-    command: str,
+    command: str = "sparse",
     build: BuildModel = yolo.Model,
 ) -> Path:
     """Run the main of yolov5.train, or of yolov5.segment.train, with hooks.

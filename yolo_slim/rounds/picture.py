@@ -55,9 +55,7 @@ def plot_rounds(
     return write_picture(figure, file)
 
 
-def places(
-    trainings: Sequence[Sequence[Any]], rounds: Sequence[Mapping[str, Any]]
-) -> list[float]:
+def places(trainings: Sequence[Sequence[Any]], rounds: Sequence[Mapping[str, Any]]) -> list[float]:
     """Where each cut lies between the epochs; a training that stopped early counts as it was.
 
     The first cut comes before all trainings, or after the first one, and so on.
