@@ -12,8 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import yolo_slim
-from yolo_slim.host.command_line import SCRIPTS, SEGMENT
+from yolo_slim.host.command_line import SCRIPTS
 from yolo_slim.host.compat import mend, replaced
+from yolo_slim.host.script_options import SEGMENT
 from yolo_slim.host.sources import declared_options
 
 PACKAGE = Path(yolo_slim.__file__).parent

@@ -27,8 +27,8 @@ def as_called(command: str, *argv: object, opt: Namespace | None = None) -> str:
     Args:
         command: of `cli.COMMANDS`.
         argv: its options; a file name with spaces is quoted.
-        opt: the options of the command that says it: the files of --modules, which the next
-            command needs as well, are taken over.
+        opt: the options of the command that says it: what --modules and --clone name, which the
+            next command needs as well, is taken over.
 
     Example:
         >>> as_called("export", "--weights", "my runs/best.pt")
@@ -36,9 +36,7 @@ def as_called(command: str, *argv: object, opt: Namespace | None = None) -> str:
     """
     words = [*starter(command), *map(str, argv)]
     for file in getattr(opt, "modules", None) or []:
-        words += ["--modules", str(file)]
-    if getattr(opt, "clone", None):
-        words += ["--clone", str(opt.clone)]  # type: ignore[union-attr]
+        words += ["--clone" if Path(file).is_dir() else "--modules", str(file)]
     return shlex.join(words)
 
 

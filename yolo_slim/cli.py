@@ -19,7 +19,7 @@ from yolo_slim.parsing import Parser
 
 COMMANDS = {
     "slim": "the whole road in one command: cut, recover, train on; in rounds; a report",
-    "sparse": "train with channel sparsity (YOLOv5's training and an L1 on BatchNorm)",
+    "sparse": "YOLOv5's training; with --st a penalty on BatchNorm makes channels sparse",
     "inspect": "show the channel graph: what may be cut, what is tied or pinned and why",
     "sensitivity": "measure mAP with each layer cut alone",
     "prune": "cut the channels that matter least and rebuild the detector",
@@ -79,7 +79,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         with opening(command, argv):
             import_module(f"yolo_slim.commands.{command}").main(argv)
 
-    return guarded(work, " (a training goes on with --resume)" if command in TRAININGS else "")
+    return guarded(work)
 
 
 def restart_in_utf8() -> None:
@@ -105,12 +105,11 @@ def never_fail_to_print() -> None:
                 stream.reconfigure(errors="backslashreplace")
 
 
-def guarded(work: Callable[[], Any], advice: str = "") -> int:
+def guarded(work: Callable[[], Any]) -> int:
     """Do what a script does, and say in one line why it ended.
 
     Args:
-        work: what it does.
-        advice: what an interrupted user is told besides.
+        work: what it does. A KeyboardInterrupt with a text tells how it can go on.
 
     Returns:
         The exit code: 0, 2 for bad input, 1 where a result is not what it must be.
@@ -132,8 +131,8 @@ def guarded(work: Callable[[], Any], advice: str = "") -> int:
             raise
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"interrupted{advice}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
         return 130
     return 0
 

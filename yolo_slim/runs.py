@@ -11,6 +11,8 @@ from yolo_slim.as_called import as_called
 from yolo_slim.errors import InputError
 from yolo_slim.files import check_writable
 
+STATE = "slim.json"  # in the folder of a run of slim: its options, and the rounds that are done
+RESULTS = "results.csv"  # YOLOv5's, in a training's folder: one row an epoch
 LAST = "**/weights/last.pt"  # below runs/: of each training
 FINETUNED = "pruned.yaml"  # in a run's folder: what is trained, and the mark of a finetuning
 
@@ -117,6 +119,38 @@ def new_run(project: str | Path, name: str, exist_ok: bool = False) -> Path:
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def training_to_resume(place: str | bool, *, made_by: str) -> Path:
+    """The last.pt of the training that --resume names, or of the newest one of a command.
+
+    Args:
+        place: its last.pt or its folder; True: the newest under runs/.
+        made_by: sparse or finetune. What belongs to a run of slim is left to slim.
+
+    Raises:
+        InputError: there is none, or none that has saved an epoch.
+    """
+    if place is True:
+        wanted = [
+            file
+            for file in Path("runs").glob(LAST)
+            if (file.parents[1] / "opt.yaml").is_file()
+            and (file.parents[1] / FINETUNED).is_file() == (made_by == "finetune")
+            and not (file.parents[2] / STATE).is_file()
+        ]
+        if not wanted:
+            expected = f"a training that was interrupted; {as_called(made_by)} begins one"
+            raise InputError("--resume", "no run to go on with found in runs/", expected)
+        return max(wanted, key=lambda file: file.stat().st_mtime)
+    path = Path(str(place))
+    for file in (path, path / "weights" / "last.pt", path / "last.pt"):
+        if file.is_file():
+            return file
+    if any((folder / "opt.yaml").is_file() for folder in (path, *path.parents[:2])):
+        raise InputError(f"--resume {path}", "none was saved yet", "a run whose first epoch ended")
+    got = "a folder without a training" if path.is_dir() else "no such file"
+    raise InputError(f"--resume {path}", got, "the folder of a training, or its last.pt")
 
 
 @contextmanager

@@ -273,7 +273,16 @@ def test_interruptions_lose_nothing(
         (["--macs", "0"], "--macs: 0.0, expected the share that is left, in (0, 1]"),
         (["--macs", "0.001"], "--macs: 0.001, expected 0."),
         (["--rounds", "0"], "--rounds: 0, expected 1 or more"),
-        (["--rounds", "4"], "--epochs: 4 with 4 rounds, expected more than the rounds, 5 or more"),
+        (["--rounds", "5"], "--epochs: 4 with 5 rounds, expected 5 or more: a training comes"),
+        (["--st", "--rounds", "4"], "--epochs: 4 with 4 rounds, expected 5 or more: a training"),
+        (["--imgsz", "32"], "--imgsz: 32, expected 64 or more: YOLOv5 trains at no less"),
+        (["--quad", "--batch-size", "6"], "--quad: given with --batch-size 6, expected a multiple"),
+        (["--patience", "-1"], "--patience: -1, expected 0 or more"),
+        (["--label-smoothing", "nan"], "--label-smoothing: nan, expected a number in [0, 1)"),
+        (["--hf_model_id", "me/mine"], "--hf_model_id: given, expected no upload"),
+        (["--name", ""], "--name: '', expected the name of a folder"),
+        (["--name", "cfg"], "--name: cfg, without --cfg, expected another name"),
+        (["--resume", ""], "--resume: an empty name, expected a run's folder or its last.pt"),
         (["--data", "none.yaml"], "none.yaml: no such file"),
         (["--weights", ""], "--weights: not given, expected a checkpoint, or --cfg"),
         (["--round-to", "0"], "--round-to: 0, expected 1 or more"),
@@ -318,10 +327,12 @@ def test_what_was_undone_is_said() -> None:
     """In the table of the rounds, and in the line after a cut."""
     undone = {"before": (0.6, 0.5), "cut": (0.1, 0.05), "+ constants, undone": (0.04, 0.02)}
     kept = {"before": (0.6, 0.5), "cut": (0.1, 0.05), "+ constants": (0.3, 0.2)}
-    rounds = [RoundReport(1, (10, 8), (10, 7), steps, (0, 0), {}) for steps in (undone, kept)]
-    rows = rounds_table([each.as_dict() for each in rounds]).splitlines()
-    assert any(row.split()[-2:] == ["0.020", "undone"] for row in rows)
-    assert any(row.split()[-2:] == ["0.050", "0.200"] for row in rows)
+    ends = ((undone, (0.1, 0.05)), (kept, (0.3, 0.2)))
+    rounds = [RoundReport(1, (10, 8), (10, 7), steps, end, {}) for steps, end in ends]
+    rows = [row.split() for row in rounds_table([each.as_dict() for each in rounds], 3).split("\n")]
+    assert ["+", "constants,", "undone", "0.040", "0.020"] in rows
+    assert ["recovered", "0.100", "0.050"] in rows and ["recovered", "0.300", "0.200"] in rows
+    assert ["cut", "1", "1", "80.0%", "70.0%", "0.100", "0.050"] in rows
     assert "0.020 + constants, undone" in slim.round_line(rounds[0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yolo_slim.host.command_line import check_script
+from yolo_slim.host.script_options import check_script
 
 
 def main(argv: Sequence[str] | None = None) -> None:

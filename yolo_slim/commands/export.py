@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.as_called import as_called
+from yolo_slim.commands.export_elsewhere import add_refused, format_name, one_size
 from yolo_slim.deploy.formats import FORMATS, Format
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, option_of
@@ -40,8 +41,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--weights", help="checkpoint (default: best.pt of the newest finetuning in runs/)")
     rows = [f"{row.name} ({row.help})" for row in FORMATS.values()]
     text = f"what to write: {', '.join(rows)}; default {' '.join(DEFAULT)}"
-    add("--include", nargs="+", choices=FORMATS, default=list(DEFAULT), help=text)
-    add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
+    usual = list(DEFAULT)
+    add("--include", nargs="+", type=format_name, metavar="FORMAT", default=usual, help=text)
+    text = "image size, px (default: that of the training, or 640)"
+    add("--imgsz", "--img", "--img-size", type=int, nargs="+", metavar="N", help=text)
     add("--batch-size", type=int, default=1, help="images a call")
     add("--dynamic", action="store_true", help="ONNX: batch and image size may change")
     add("--no-simplify", action="store_true", help="ONNX: leave the graph as torch writes it")
@@ -57,7 +60,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--project", default="runs/export", help="save to project/name")
     add("--name", default="exp", help="save to project/name")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
-    return parser.parse_args(argv)
+    add_refused(parser)
+    opt = parser.parse_args(argv)
+    opt.imgsz = one_size(opt.imgsz)
+    return opt
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from yolo_slim.as_called import as_called
 from yolo_slim.commands.finetune_options import NONE, lr_times_of, parse
 from yolo_slim.commands.sparse import DEMO_DATA, DEMO_IMGSZ
 from yolo_slim.distill.hints import Hints, kept_channels
@@ -17,15 +18,19 @@ from yolo_slim.distill.record import record
 from yolo_slim.distill.teacher import Teacher, check_teacher
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.files import shipped, write_aside
-from yolo_slim.host import options, training
+from yolo_slim.host import data, options, training
+from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.options import task_of
+from yolo_slim.host.trained_with import USUAL, all_as_one, imgsz_of
 from yolo_slim.models import load
 from yolo_slim.models.model import ModelPruned, build_heir, build_model
 from yolo_slim.models.pruned_yaml import write_yaml
 from yolo_slim.pruning.rebuild.plan import pruned_yaml
 from yolo_slim.resume import resolve_resume_
-from yolo_slim.runs import FINETUNED
+from yolo_slim.rounds.course import MORE, course, still_rising
+from yolo_slim.runs import FINETUNED, trained_file
 from yolo_slim.shapes import NAMES
+from yolo_slim.sparsify.probe import same_generators
 from yolo_slim.weight_masks import WeightMasks, check_zeros, hold_masks, masks_of
 
 
@@ -33,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Finetune; returns the run's folder."""
     opt = parse(argv)
     if opt.resume:
-        resolve_resume_(opt, beside=FINETUNED, made_by="finetune_pruned.py")
+        resolve_resume_(opt, beside=FINETUNED, made_by="finetune")
     else:
         resolve_defaults_(opt)
     folder = run(opt)
-    print(f"Next: python export.py --weights {folder / 'weights' / 'best.pt'}")
+    print(f"Next: {as_called('export', '--weights', trained_file(folder), opt=opt)}")
     return folder
 
 
@@ -60,6 +65,14 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
             text = "a pruned.pt of prune.py, or a sparse.pt of yolo-slim finegrained"
             raise InputError(opt.weights, "a model that is not pruned", text)
         trained, nc, names, student = source.train, source.model.nc, source.names, source.model
+        if opt.cfg:
+            check_same_layers(opt.cfg, model, student)
+        if all_as_one(trained, student) and not opt.single_cls:
+            training.LOGGER.info("--single-cls, as the model was trained")
+            opt.single_cls = True
+        if opt.single_cls and nc != 1:
+            got = f"given for a model of {nc} classes"
+            raise InputError("--single-cls", got, "no such option: the shapes of a cut model stay")
     if opt.data is None:
         if not trained.get("data") and set(names.values()) != set(NAMES):
             got = "not given, and the model does not say what it was trained on"
@@ -72,7 +85,8 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
             got = f"not given, and {opt.data}, which the checkpoint was trained on, is not here"
             raise InputError("--data", got, "a data yaml")
     if opt.imgsz is None:
-        opt.imgsz = int(trained.get("imgsz") or (640 if trained or not opt.weights else DEMO_IMGSZ))
+        usual = USUAL if trained or not opt.weights else DEMO_IMGSZ
+        opt.imgsz = imgsz_of(source) if source and trained.get("imgsz") else usual
     if opt.teacher:
         opt.teacher = str(Path(opt.teacher).absolute())
         check_teacher(load(opt.teacher).model, student, f"--teacher {opt.teacher}")
@@ -81,6 +95,21 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         opt.lr_times = lr_times_of(opt) if opt.weights and isinstance(student, ModelPruned) else 1.0
     loaded = student if opt.weights else None
     options.check_common(opt, None if opt.single_cls else nc, loaded)
+    options.check_fits(opt, model if loaded is None else loaded, keeps_head=loaded is not None)
+
+
+def check_same_layers(cfg: str, built: nn.Module, student: nn.Module) -> None:
+    """See that weights fit the yaml that is to be trained, but for its head and its anchors.
+
+    Raises:
+        InputError: a layer differs.
+    """
+    head = f"model.{len(built.model) - 1}."
+    ours, theirs = shapes(built), shapes(student)
+    for key in [*ours, *theirs]:
+        if not key.startswith(head) and ours.get(key) != theirs.get(key):
+            got = f"{key} of {ours.get(key)}, in the weights {theirs.get(key)}"
+            raise InputError(f"--cfg {cfg}", got, "the pruned.yaml of these weights")
 
 
 def source_of_hints(given: str | None, student: nn.Module | None) -> str:
@@ -121,10 +150,16 @@ class Finetuning(training.Hooks):
         masks: of its single weights.
         hints: None without hints, and once they have ended.
         teacher: None without --teacher.
+        start: mAP50-95 of the pruned model before the training; None where it was not measured.
+
+    Args:
+        source: the pruned model; None if its weights are random.
+        measures: validate it before the first epoch, and say so if the training ends below that.
     """
 
-    def __init__(self, source: nn.Module | None) -> None:
-        self.source = source
+    def __init__(self, source: nn.Module | None, *, measures: bool = True) -> None:
+        self.source, self.measures = source, measures
+        self.start: float | None = None
         self.hints: Hints | None = None
         self.teacher: Teacher | None = None
         self.masks: WeightMasks = {}
@@ -157,16 +192,37 @@ class Finetuning(training.Hooks):
             self.hints = Hints(load(run.opt.hints).model, model, self.source.maskbndict)
 
     def on_resume(self, run: training.Run, state: dict[str, Any]) -> None:
+        self.start = state.get("start")
         if self.teacher:
             self.teacher.load_state(state["adapters"])
 
     def on_epoch_start(self, run: training.Run) -> None:
+        if run.epoch == 0 and self.start is None and self.measures:
+            self.start = self.before(run)
         if self.teacher:
             self.teacher.attach()
         if self.hints and self.hints.weight(run.progress) == 0:
             self.hints = None
         if self.hints:
             self.hints.attach()
+
+    def before(self, run: training.Run) -> float | None:
+        """mAP50-95 before the training; None for random weights, and on several GPUs, which wait.
+
+        The random numbers of the training are left as they are.
+        """
+        if self.source is None or not run.is_alone:
+            return None
+        training.LOGGER.info("\nfinetune: validating the model before the first epoch")
+        with same_generators():
+            accuracy = evaluate(
+                self.source,
+                data.read_data(run.opt.data),
+                imgsz=run.opt.imgsz,
+                workers=run.opt.workers,
+                device=str(run.opt.device),
+            )
+        return accuracy.map
 
     def loss(self, run: training.Run, outputs: Any, loss: torch.Tensor) -> torch.Tensor:
         if self.hints:
@@ -188,7 +244,8 @@ class Finetuning(training.Hooks):
             record(run, parts)
 
     def state(self) -> dict[str, Any]:
-        return {"adapters": self.teacher.state()} if self.teacher else {}
+        adapters = {"adapters": self.teacher.state()} if self.teacher else {}
+        return {"start": self.start, **adapters}
 
     def remains(self, state: dict[str, Any]) -> dict[str, Any]:
         return {}  # the adapters have done their work
@@ -207,13 +264,35 @@ class Finetuning(training.Hooks):
         if self.masks:
             zeros = sum(int((~mask).sum()) for mask in self.masks.values())
             print(f"Checked: all {zeros:,} masked weights are zero")
+        text = too_few(self.start, [whole for _, whole in course(run.folder)])
+        if text:
+            print(text)
 
 
-def run(opt: argparse.Namespace) -> Path:
-    """Train with the options that `parse_options` returned."""
+def run(opt: argparse.Namespace, *, measures: bool = True) -> Path:
+    """Train with the options that `parse_options` returned.
+
+    Args:
+        opt: the options.
+        measures: see `Finetuning`.
+    """
     weights = opt.resume or opt.weights
-    hooks = Finetuning(load(weights).model if weights else None)
-    return training.train(opt, hooks, build=build_heir(hooks.source))
+    hooks = Finetuning(load(weights).model if weights else None, measures=measures)
+    return training.train(opt, hooks, command="finetune", build=build_heir(hooks.source))
+
+
+def too_few(start: float | None, maps: Sequence[float]) -> str:
+    """A sentence if a training was too short to win back what a cut had cost; else nothing.
+
+    Args:
+        start: mAP50-95 before the training; None: unknown.
+        maps: epoch by epoch.
+    """
+    best = max(maps, default=0.0)
+    if start is None or best >= start:
+        return still_rising(maps)
+    text = f"Too few epochs: mAP50-95 is {best:.3f} at best, less than the {start:.3f} before the"
+    return f"{text} training, so that the model before it is the better one. {MORE}"
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

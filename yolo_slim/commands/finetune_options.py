@@ -6,15 +6,12 @@ import argparse
 import math
 from collections.abc import Sequence
 
+from yolo_slim.as_called import as_called
 from yolo_slim.errors import InputError
 from yolo_slim.files import CHECKPOINT, check_file
-from yolo_slim.host.command_line import (
-    check_resume,
-    check_training,
-    names_given,
-    parse_options,
-)
-from yolo_slim.runs import newest
+from yolo_slim.host.command_line import parse_options, refuse_beside_resume
+from yolo_slim.host.training_options import check_training
+from yolo_slim.runs import newest, training_to_resume
 
 LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
 NONE = "none"  # of --hints
@@ -38,7 +35,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         imgsz=None,
         project="runs/finetune",
     )
-    check_first(opt)
+    if opt.resume is not False:
+        refuse_beside_resume(argv, add_options)
+        training_to_resume(opt.resume, made_by="finetune")
+    else:
+        check_first(opt)
     return opt
 
 
@@ -48,11 +49,8 @@ def check_first(opt: argparse.Namespace) -> None:
     Raises:
         InputError: an option is out of range, or names no file.
     """
-    if opt.resume:
-        check_resume(opt.resume, names_given(opt, add_options))
-        return
     if opt.weights is None and not opt.cfg:
-        opt.weights = str(newest("**/pruned.pt", where="--weights", made_by="prune.py"))
+        opt.weights = str(newest("**/pruned.pt", where="--weights", made_by=as_called("prune")))
     check_lr_times(opt)
     check_teachers(opt)
     check_training(opt)

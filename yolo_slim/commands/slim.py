@@ -12,10 +12,12 @@ from typing import Any
 
 from torch import nn
 
+from yolo_slim.as_called import as_called
 from yolo_slim.commands import finetune, sparse
 from yolo_slim.commands.finetune_options import NONE, lr_times_of
-from yolo_slim.commands.slim_options import DENSE, SPARSE, parse, resumed
+from yolo_slim.commands.slim_options import DENSE, SPARSE, check_epochs, parse, resumed
 from yolo_slim.distill.teacher import check_teacher
+from yolo_slim.errors import InputError
 from yolo_slim.extensions import admit
 from yolo_slim.files import write_aside
 from yolo_slim.host import data, options, training
@@ -26,17 +28,22 @@ from yolo_slim.host.head import same_classes, with_classes
 from yolo_slim.measure.cost import cost
 from yolo_slim.models import load
 from yolo_slim.models.model import build_model
+from yolo_slim.moved import check_there, options_here, standing_in
 from yolo_slim.pruning.automatic import criterion_for
 from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.prune import check_reach
 from yolo_slim.pruning.recover.table import ALL
+from yolo_slim.rounds.course import course
 from yolo_slim.rounds.cut import RoundReport, cut_round
-from yolo_slim.rounds.plan import REPORT, STATE, Leg, plan
-from yolo_slim.rounds.report import PICTURE, write_report
-from yolo_slim.runs import checkpoint_to_cut, new_run
+from yolo_slim.rounds.picture import PICTURE
+from yolo_slim.rounds.plan import REPORT, Leg, cut_file, plan
+from yolo_slim.rounds.report import write_report
+from yolo_slim.runs import STATE, checkpoint_to_cut, new_run
 from yolo_slim.sparsify import limits
+from yolo_slim.sparsify.ended import untold_verdict
+from yolo_slim.sparsify.session import SparseSession
 from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.trained import kept_of
 from yolo_slim.text import giga
@@ -50,17 +57,36 @@ def main(argv: Sequence[str] | None = None) -> Path:
     opt = parse(argv)
     if opt.resume:
         folder = resumed(opt.resume)
-        state = json.loads((folder / STATE).read_text())
-        opt = argparse.Namespace(**state["options"])
+        opt = options_of(folder)
         for file in opt.modules:
             admit(file)
-    else:
-        model = check_options_(opt)
-        folder = new_run(opt.project, opt.name, opt.exist_ok)
-        if opt.at_once:
-            save_model(with_classes(model, class_names(opt), seed=opt.seed), folder / GIVEN)
-        write_state(folder, opt, [])
+        with standing_in(opt.begun_in):
+            run(opt, Path(opt.save_dir))
+        return folder
+    model = check_options_(opt)
+    folder = new_run(opt.project, opt.name, opt.exist_ok)
+    opt.save_dir, opt.begun_in = str(folder), str(Path.cwd())
+    if opt.at_once:
+        save_model(with_classes(model, class_names(opt), seed=opt.seed), folder / GIVEN)
+    write_state(folder, opt, [])
     return run(opt, folder)
+
+
+def options_of(folder: Path) -> argparse.Namespace:
+    """The options of an interrupted run, for where it now lies.
+
+    Raises:
+        InputError: its state cannot be read, or its data is gone.
+    """
+    folder = folder.absolute()
+    try:
+        options = dict(json.loads((folder / STATE).read_text())["options"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(folder / STATE, "damaged", "what slim wrote") from error
+    options.setdefault("save_dir", str(Path(options["project"]) / folder.name))  # an older run
+    here = options_here(options, folder)
+    check_there(here, folder)
+    return argparse.Namespace(**(options | here))
 
 
 def check_options_(opt: argparse.Namespace) -> nn.Module:
@@ -79,7 +105,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
     opt.same_classes = model is not None and same_classes(model, class_names(opt))
     if opt.criterion == AUTO:
         opt.criterion = SPARSE if opt.st else DENSE
-        plain = opt.same_classes and not (opt.st or opt.cfg or opt.single_cls)
+        plain = opt.same_classes and not (opt.st or opt.cfg)
         if plain and model is not None and data.labelled(data.read_data(opt.data)):
             opt.criterion = criterion_for(model, target, labels=True)
     opt.residual = opt.residual or find(opt.criterion).residual
@@ -87,9 +113,11 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
     opt.at_once = model is not None and not opt.cfg and not opt.st
     if find(opt.criterion).labels:  # which have to be of its classes
         opt.at_once = opt.at_once and opt.same_classes
+    check_epochs(opt, at_once=opt.at_once)
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
     assert model is not None
+    options.check_fits(opt, model, keeps_head=opt.at_once)
     if opt.teacher:
         opt.teacher = str(Path(opt.teacher).absolute())
         classes = 1 if opt.single_cls else len(data.read_data(opt.data)["names"])
@@ -121,6 +149,26 @@ def class_names(opt: argparse.Namespace) -> dict[int, str]:
 
 
 def run(opt: argparse.Namespace, folder: Path) -> Path:
+    """What is not done yet of a run; an interruption says how it goes on."""
+    try:
+        return go_on(opt, folder)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{as_called('slim', '--resume', folder)} goes on") from stop
+    except InputError:
+        clear(folder)
+        raise
+
+
+def clear(folder: Path) -> None:
+    """Remove a run in which nothing was trained or cut yet: what was asked for cannot be done."""
+    begun = {STATE, GIVEN}
+    if {path.name for path in folder.iterdir()} <= begun:
+        for name in begun:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def go_on(opt: argparse.Namespace, folder: Path) -> Path:
     """What is not done yet of a run."""
     at_once = getattr(opt, "at_once", False)  # an older run has no such option
     legs = plan(opt.epochs, opt.rounds, opt.macs, sparse=opt.st, at_once=at_once)
@@ -136,7 +184,8 @@ def run(opt: argparse.Namespace, folder: Path) -> Path:
             training.LOGGER.info(f"\nslim: training {title} ({place})")
             train(opt, folder, place, number, leg, source)
         if leg.left is not None:
-            epoch = sum(each.epochs for each in legs[: number + 1])
+            ended = trainings[: sum(each.epochs > 0 for each in legs[: number + 1])]
+            epoch = sum(len(course(each)) for each in ended)
             training.LOGGER.info(f"\nslim: cut {number + 1} of {opt.rounds}, after {epoch} epochs")
             report = cut(opt, folder, source_of(folder, place), number, leg, epoch)
             training.LOGGER.info(round_line(report))
@@ -144,7 +193,7 @@ def run(opt: argparse.Namespace, folder: Path) -> Path:
     rounds = json.loads((folder / STATE).read_text())["rounds"]
     print(write_report(folder, opt, rounds, dense_file(folder), trainings))
     print(f"{folder / 'best.pt'}, {REPORT}, {PICTURE}")
-    print(f"Next: python export.py --weights {folder / 'best.pt'}")
+    print(f"Next: {as_called('export', '--weights', folder / 'best.pt', opt=opt)}")
     return folder
 
 
@@ -183,9 +232,12 @@ def train(
     own.exist_ok, own.macs = True, None
     last = place / "weights" / "last.pt"
     if last.is_file():
-        if load(last).epoch < 0:
+        ended = load(last)
+        if ended.epoch < 0:
+            if verdict := untold_verdict(ended, place):
+                sparse.tell_verdict(place, verdict)
             return
-        own.resume = str(last)
+        own.resume = str(last.absolute())
     if number:
         own.cfg, own.weights = "", str(cut_file(folder, number))
     if opt.st and leg.left is not None:
@@ -193,15 +245,20 @@ def train(
         if number:
             own.macs = share_of(folder, load(own.weights).model, leg.left, opt)
         sparse_options_(own)
-        sparse.train(own, sparse.sparse_session(sparse.tell_verdict))
+        sparse.train(own, sparse.sparse_session(tell))
         return
     own.st = False
     if number:
         hints = getattr(opt, "hints", NONE)  # an older run has no such option
         own.hints = str(source.absolute()) if source and hints is None else NONE
-        finetune.run(own)
+        finetune.run(own, measures=False)
     else:
         sparse.train(own, sparse.Plain())
+
+
+def tell(run: training.Run, session: SparseSession, verdict: str) -> None:
+    """The last words of a sparse training before a cut."""
+    sparse.tell_verdict(run.folder, verdict)
 
 
 def sparse_options_(opt: argparse.Namespace) -> None:
@@ -276,11 +333,6 @@ def knows_classes(opt: argparse.Namespace) -> bool:
     if hasattr(opt, "same_classes"):
         return bool(opt.same_classes)
     return same_classes(load(opt.weights).model, class_names(opt))
-
-
-def cut_file(folder: Path, number: int) -> Path:
-    """Where the model after a cut lies, counted from 1."""
-    return folder / f"cut{number}.pt"
 
 
 def write_state(folder: Path, opt: argparse.Namespace, rounds: list[dict[str, Any]]) -> None:

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.as_called import as_called
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.commands.finetune_options import LR_TIMES, NONE, check_lr_times, check_teachers
 from yolo_slim.errors import InputError, check_count, option_of
-from yolo_slim.host.command_line import check_training, names_given, parse_options, refuse_given
+from yolo_slim.host.command_line import parse_options, refuse_beside_resume
+from yolo_slim.host.training_options import check_training
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, find, name_given
-from yolo_slim.rounds.plan import REPORT, STATE
-from yolo_slim.runs import newest
+from yolo_slim.rounds.plan import REPORT
+from yolo_slim.runs import STATE, newest
 
 DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
 
@@ -38,6 +40,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         imgsz=None,
         project="runs/slim",
     )
+    if opt.resume is not False:
+        refuse_beside_resume(argv, add_options)
+        resumed(opt.resume)
     check_first(opt)
     return opt
 
@@ -51,17 +56,13 @@ def check_first(opt: argparse.Namespace) -> None:
     if int(os.getenv("WORLD_SIZE", "1")) > 1:
         raise InputError("yolo-slim slim", "started by torchrun", "one process; or step by step")
     if opt.resume:
-        refuse_given(names_given(opt, add_options))
-        resumed(opt.resume)
         return
     Target("macs", opt.macs)
     for name in ("rounds", "round_to", "calib_images"):
         check_count(option_of(name), getattr(opt, name))
     if opt.evolve:
         raise InputError("--evolve", "given", "no evolution: its runs are compared by one model")
-    if opt.rounds >= opt.epochs:
-        got = f"{opt.epochs} with {opt.rounds} round{'s' * (opt.rounds > 1)}"
-        raise InputError("--epochs", got, f"more than the rounds, {opt.rounds + 1} or more")
+    check_epochs(opt, at_once=not (opt.cfg or opt.st))
     if opt.data is None:
         raise InputError("--data", "not given", "a data yaml")
     if not opt.weights and not opt.cfg:
@@ -70,9 +71,32 @@ def check_first(opt: argparse.Namespace) -> None:
         raise InputError("--criterion", f"{opt.criterion} with --st", SPARSE)
     if opt.criterion != AUTO and not opt.modules:  # whose files may have criteria of their own
         find(opt.criterion, also=(AUTO,))
+    for name in ("s3_upload_dir", "hf_model_id", "roboflow_upload"):
+        if getattr(opt, name, None):
+            raise InputError(f"--{name}", "given", "no upload: a run has several trainings")
     check_lr_times(opt)
     check_teachers(opt)
     check_training(opt)
+    if opt.exist_ok and (Path(opt.project) / opt.name / STATE).is_file():
+        expected = "another --name, or --resume: there is a run of slim in that folder"
+        raise InputError("--exist-ok", Path(opt.project) / opt.name, expected)
+
+
+def check_epochs(opt: argparse.Namespace, *, at_once: bool) -> None:
+    """See that each training of a run has an epoch.
+
+    Args:
+        opt: what was parsed.
+        at_once: the first cut comes before the first training.
+
+    Raises:
+        InputError: there are fewer epochs than trainings.
+    """
+    least = opt.rounds + (not at_once)
+    if opt.epochs < least:
+        got = f"{opt.epochs} with {opt.rounds} round{'s' * (opt.rounds > 1)}"
+        trainings = "after each cut" if at_once else "before each cut, and after the last"
+        raise InputError("--epochs", got, f"{least} or more: a training comes {trainings}")
 
 
 def resumed(place: Any) -> Path:
@@ -82,8 +106,8 @@ def resumed(place: Any) -> Path:
         InputError: there is none, or it is finished.
     """
     if place is True:
-        made = "yolo-slim slim"
-        run_folder = newest(f"**/{STATE}", where="--resume", made_by=made).parent
+        made_by = as_called("slim")
+        run_folder = newest(f"**/{STATE}", where="--resume", made_by=made_by).parent
     else:
         places = [p for p in (Path(place), *Path(place).parents) if (p / STATE).is_file()]
         if not places:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from yolo_slim.as_called import as_called
 from yolo_slim.channels.residual import Residual
 from yolo_slim.commands.sparse_options import parse
 from yolo_slim.errors import InputError
@@ -21,7 +22,7 @@ from yolo_slim.models import load
 from yolo_slim.models.model import build_heir, build_model
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.resume import resolve_resume_
-from yolo_slim.runs import FINETUNED, checkpoint_to_cut
+from yolo_slim.runs import FINETUNED, checkpoint_to_cut, trained_file
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.monitor import CSV, PICTURE
 from yolo_slim.sparsify.penalty import SparsityPenalty
@@ -42,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Train; returns the run's folder."""
     opt = parse(argv)
     if opt.resume:
-        beside = CSV if opt.resume is True else "opt.yaml"
-        resolve_resume_(opt, beside=beside, made_by="train_sparse.py")
+        resolve_resume_(opt, beside="opt.yaml", made_by="sparse")
         opt.st = was_sparse(opt.resume)
     else:
         resolve_defaults_(opt)
@@ -91,6 +91,8 @@ def check_options_(opt: argparse.Namespace) -> None:
     options.check_common(opt, source=model)
     if opt.cfg:
         model = options.check_cfg(opt.cfg, build_model)
+    if model is not None:
+        options.check_fits(opt, model)
     opt.sr = AUTO if opt.sr is None else opt.sr
     opt.round_to = opt.round_to or ROUND_TO
     cuts = getattr(model, "ancestry", None) or [{}]
@@ -142,7 +144,7 @@ def probe_of(penalty: SparsityPenalty, run: training.Run) -> Probe | None:
 
 
 class Plain(training.Hooks):
-    """A training without --st."""
+    """A training without a penalty."""
 
     def on_optimizer(
         self, run: training.Run, model: nn.Module, optimizer: torch.optim.Optimizer
@@ -150,9 +152,27 @@ class Plain(training.Hooks):
         hold_masks(model, optimizer)
 
 
+class WithoutSt(Plain):
+    """A training of train_sparse.py without --st, which a user may have forgotten: it is told."""
+
+    def finish(self, run: training.Run) -> None:
+        if not run.is_main:
+            return
+        weights, data = trained_file(run.folder), run.opt.data
+        again = as_called("sparse", "--st", "--weights", weights, "--data", data, opt=run.opt)
+        cut = as_called("prune", "--weights", weights, "--data", data, opt=run.opt)
+        print("\nTrained without --st: no channel is sparse. A cut looks at images instead, or the")
+        print("model is made sparse first, which takes another training.")
+        print(f"Next: {cut}\n  or: {again}")
+
+
 def run(opt: argparse.Namespace) -> Path:
     """Train with the options that `parse_options` returned."""
-    return train(opt, sparse_session(conclude) if opt.st else Plain())
+    if opt.st:
+        return train(opt, sparse_session(conclude))
+    text = "Without --st this is YOLOv5's own training: it makes no channel sparse."
+    training.LOGGER.warning(f"{text} For a sparse training end it (Ctrl-C) and add --st.\n")
+    return train(opt, WithoutSt())
 
 
 def sparse_session(
@@ -162,16 +182,16 @@ def sparse_session(
     return SparseSession(penalty_of, probe_of, announce, conclude)
 
 
-def tell_verdict(run: training.Run, session: SparseSession, verdict: str) -> None:
-    """Say how sparse the model has become, and where its picture is."""
+def tell_verdict(folder: Path, verdict: str) -> None:
+    """Say how sparse the model of a run has become, and where its picture is."""
     print(f"\n{verdict}")
-    print(f"The distribution of |gamma| over the epochs: {run.folder / PICTURE}")
+    print(f"The distribution of |gamma| over the epochs: {folder / PICTURE}")
 
 
 def conclude(run: training.Run, session: SparseSession, verdict: str) -> None:
     """The last words of train_sparse.py: the verdict, and the step that follows."""
-    tell_verdict(run, session, verdict)
-    step = next_step(session, run.folder)
+    tell_verdict(run.folder, verdict)
+    step = next_step(session, run)
     print(f"Next: {step}" if step else "A cut of this model is not worth while yet.")
 
 
@@ -183,20 +203,21 @@ def train(opt: argparse.Namespace, hooks: training.Hooks) -> Path:
     weights = opt.resume or opt.weights
     source = load(weights).model if weights else None
     boxes = bool(opt.st) and getattr(opt, "sr", None) == AUTO
-    return training.train(opt, hooks, build=build_heir(source, boxes=boxes))
+    build = build_heir(source, boxes=boxes)
+    return training.train(opt, hooks, command="sparse", build=build)
 
 
-def next_step(session: SparseSession, folder: Path) -> str:
+def next_step(session: SparseSession, run: training.Run) -> str:
     """The cut that the training was for, or as much of it as costs little; empty for none."""
     assert session.penalty is not None and session.monitor is not None
     share = share_worth_cutting(session.monitor.history, session.penalty.target)
     if not share:
         return ""
-    weights = checkpoint_to_cut(folder)
-    text = f"python prune.py --weights {weights} --percent {share:.3g}"
-    text += f" --data {load(weights).train['data']}"
+    weights = checkpoint_to_cut(run.folder)
+    options = ["--weights", weights, "--percent", f"{share:.3g}", "--data", run.opt.data]
     residual = session.penalty.norms.graph.residual
-    return text if residual == "skip" else f"{text} --residual {residual}"
+    options += [] if residual == "skip" else ["--residual", residual]
+    return as_called("prune", *options, opt=run.opt)
 
 
 def announce(run: training.Run, penalty: SparsityPenalty) -> None:

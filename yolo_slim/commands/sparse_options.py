@@ -7,13 +7,10 @@ from collections.abc import Sequence
 
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count
-from yolo_slim.host.command_line import (
-    check_resume,
-    check_training,
-    names_given,
-    parse_options,
-)
+from yolo_slim.host.command_line import names_given, parse_options, refuse_beside_resume
+from yolo_slim.host.training_options import check_training
 from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
+from yolo_slim.runs import training_to_resume
 from yolo_slim.sparsify.strengths import AUTO, METHODS, check_macs, check_strengths
 
 
@@ -32,21 +29,26 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         data=None,
         imgsz=None,
     )
-    check_first(opt)
+    if opt.resume is not False:
+        refuse_beside_resume(argv, add_options)
+        training_to_resume(opt.resume, made_by="sparse")
+    else:
+        check_first(opt, ours_in(argv))
     return opt
 
 
-def check_first(opt: argparse.Namespace) -> None:
+def check_first(opt: argparse.Namespace, given: Sequence[str]) -> None:
     """Everything that can be known to be wrong without the model.
+
+    Args:
+        opt: what was parsed.
+        given: those of our options that were given, but for --st.
 
     Raises:
         InputError: an option is out of range, excludes another one, or names no file.
     """
-    if opt.resume:
-        check_resume(opt.resume, given(opt))
-        return
     check_strengths(opt.sr, opt.bias_sr, "--")
-    for name in () if opt.st else given(opt):
+    for name in () if opt.st else given:
         raise InputError(name, "given without --st", "--st, which turns the penalty on")
     Target.of(percent=opt.percent, macs=opt.macs)
     check_macs(opt.macs, opt.sr, opt.penalty)
@@ -97,6 +99,9 @@ def strength(text: str) -> float | str:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number or auto") from error
 
 
-def given(opt: argparse.Namespace) -> list[str]:
-    """Those of our options that were given, but for --st, which turns them on."""
-    return [name for name in names_given(opt, add_options) if name != "--st"]
+def ours_in(argv: Sequence[str] | None) -> list[str]:
+    """Those of our options that a command line has, but for --st, which turns them on."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_options(parser)
+    ours = {flag for action in parser._actions for flag in action.option_strings} - {"--st"}
+    return [name for name in names_given(argv, add_options) if name in ours]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed
-from yolo_slim.files import CHECKPOINT, check_file, read_mapping
-from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.errors import InputError
 from yolo_slim.host.sources import declared_options, root
 from yolo_slim.parsing import OneLineParser
 
-SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
+BESIDE_RESUME = ("--resume", "--modules", "--clone", "--local_rank")
 SCRIPTS = {"detection": "train.py", "segmentation": "segment/train.py"}  # by the kind of model
 
 
@@ -40,7 +37,21 @@ def parse_options(
         description: what it does, for --help.
         defaults: defaults that differ from the host's.
     """
-    parser = OneLineParser(prog=prog, description=description, cfg=False)
+    parser = training_parser(add, prog=prog, description=description)
+    parser.set_defaults(hyp=str(default_hyp()), **defaults)
+    opt = parser.parse_args(argv)
+    if opt.resume == "":
+        expected = "a run's folder or its last.pt; nothing after it: the newest run"
+        raise InputError("--resume", "an empty name", expected)
+    opt.modules = [str(Path(file).absolute()) for file in opt.modules or []]
+    return opt
+
+
+def training_parser(
+    add: Callable[[argparse.ArgumentParser], None], **texts: str
+) -> argparse.ArgumentParser:
+    """A parser of YOLOv5's training options, those of both loops, and of ours."""
+    parser = OneLineParser(**texts, cfg=False)
     detection, segmentation = (declared_options(script) for script in SCRIPTS.values())
     for name, (flags, kwargs) in {**segmentation, **detection}.items():
         only = "detection" if name not in segmentation else "segmentation"
@@ -48,121 +59,33 @@ def parse_options(
             kwargs = {**kwargs, "help": f"{kwargs.get('help', '')} ({only} models)"}
         parser.add_argument(*flags, **kwargs)
     add(parser)
-    parser.set_defaults(hyp=str(default_hyp()), **defaults)
-    opt = parser.parse_args(argv)
-    opt.modules = [str(Path(file).absolute()) for file in opt.modules or []]
-    return opt
+    return parser
 
 
-def check_training(opt: argparse.Namespace) -> None:
-    """Everything that can be known to be wrong with the host's options, without the model.
-
-    Raises:
-        InputError: a number is out of range, or a file is not there.
-    """
-    check_count("--workers", opt.workers, 0)
-    if opt.imgsz is not None:
-        check_imgsz(opt.imgsz)
-    check_count("--epochs", opt.epochs)
-    check_seed("--seed", opt.seed)
-    if opt.batch_size == 0 or opt.batch_size < -1:
-        raise InputError("--batch-size", opt.batch_size, "1 or more, or -1 for autobatch")
-    if opt.data is not None:
-        check_data_file(opt.data)
-    if opt.weights:
-        check_file(opt.weights, opt.weights, CHECKPOINT)
-    for option, value in (("--cfg", opt.cfg), ("--hyp", opt.hyp)):
-        if value and not Path(value).is_file() and not shipped_with_host(value):
-            raise InputError(f"{option} {value}", "no such file", "a yaml file")
-    check_hyp(opt.hyp if Path(opt.hyp).is_file() else str(shipped_with_host(opt.hyp)[0]))
-
-
-def check_resume(last: str | bool, given: Sequence[str]) -> None:
-    """See that a training that goes on is there, and is not asked for something else.
+def refuse_beside_resume(
+    argv: Sequence[str] | None, add: Callable[[argparse.ArgumentParser], None]
+) -> None:
+    """Refuse all that a run which goes on would not listen to: it has options of its own.
 
     Args:
-        last: of --resume: its last.pt, or True for the newest.
-        given: options of ours besides.
-
-    Raises:
-        InputError: it is not there, or there are such options.
-    """
-    refuse_given(given)
-    if isinstance(last, str) and not (Path(last).parent.parent / "opt.yaml").is_file():
-        check_file(last, last, CHECKPOINT)
-
-
-def refuse_given(given: Sequence[str]) -> None:
-    """Refuse options of ours beside --resume.
-
-    Raises:
-        InputError: there is one.
-    """
-    for name in given:
-        raise InputError(name, "given with --resume", "the options of the run that goes on")
-
-
-def shipped_with_host(name: str) -> list[Path]:
-    """The files of YOLOv5 of a name."""
-    return [file for file in root().rglob("*.yaml") if file.name == Path(name).name]
-
-
-def check_hyp(path: str) -> None:
-    """Check that a hyp yaml has all that the host looks up in it.
-
-    Raises:
-        InputError: it is no yaml, or an entry is missing.
-    """
-    hyp, least = read_mapping(path, "hyperparameters"), read_mapping(default_hyp(), "")
-    odd = {key: hyp[key] for key in hyp.keys() & least.keys() if not is_number(hyp[key])}
-    for key, value in odd.items():
-        raise InputError(f"--hyp {path}", f"{key}: {value!r}"[:80], "a number")
-    missing = [key for key in least if key not in hyp]
-    if missing:
-        raise InputError(
-            f"--hyp {path}", f"no number {', '.join(missing)}", f"all of {default_hyp().name}"
-        )
-
-
-def is_number(value: Any) -> bool:
-    """True for a finite number."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
-
-
-def check_script(name: str, argv: Sequence[str] | None) -> None:
-    """Everything that can be known to be wrong with the command line of YOLOv5's val or detect.
-
-    Args:
-        name: val or detect.
         argv: the command line, None for sys.argv.
+        add: adds our options to a parser.
 
     Raises:
-        InputError: weights or data are not there.
+        InputError: it has such an option.
     """
-    parser = OneLineParser(prog=f"yolo-slim {name}")
-    both = {**declared_options(SEGMENT[name]), **declared_options(f"{name}.py")}
-    for flags, kwargs in both.values():
-        parser.add_argument(*flags, **kwargs)
-    parser.set_defaults(weights=[], data=None)
-    opt = parser.parse_args(argv)
-    for file in opt.weights if isinstance(opt.weights, list) else [opt.weights]:
-        if Path(file).suffix == ".pt":
-            check_file(file, file, CHECKPOINT)
-    if opt.data is not None:
-        check_data_file(opt.data)
+    for name in names_given(argv, add):
+        if name not in BESIDE_RESUME:
+            raise InputError(name, "given with --resume", "the options of the run that goes on")
 
 
 def names_given(
-    opt: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None]
+    argv: Sequence[str] | None, add: Callable[[argparse.ArgumentParser], None]
 ) -> list[str]:
-    """The options of ours that were given, as the command line calls them.
-
-    Args:
-        opt: what was parsed.
-        add: adds our options to a parser.
-    """
-    parser = argparse.ArgumentParser()
-    add(parser)
-    ours = vars(parser.parse_args([]))
-    return [f"--{n.replace('_', '-')}" for n, unset in ours.items() if getattr(opt, n) != unset]
+    """The options that a command line has, by their first names; those with a default as well."""
+    parser = training_parser(add, prog="")
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    given = parser.parse_args(argv)
+    flags = {action.dest: action.option_strings[0] for action in parser._actions}
+    return [flags[name] for name in vars(given)]

@@ -84,6 +84,11 @@ class Run:
         return host.RANK in {-1, 0}
 
     @property
+    def is_alone(self) -> bool:
+        """True if no other process trains, and waits for this one."""
+        return host.RANK == -1
+
+    @property
     def going_back(self) -> bool:
         """True from `go_back` on, until the run has gone."""
         return bool(self._back)

@@ -12,11 +12,13 @@ from torch import nn
 from yolo_slim.errors import InputError, check_count
 from yolo_slim.files import check_writable, read_mapping, shipped
 from yolo_slim.host import checkpoint, data
-from yolo_slim.host.command_line import SCRIPTS, check_training, default_hyp
+from yolo_slim.host.command_line import SCRIPTS, default_hyp
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
 from yolo_slim.host.sources import declared_options
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model, task_of_yaml
+from yolo_slim.host.trained_with import check_trained_imgsz
+from yolo_slim.host.training_options import check_training
 
 mend()
 
@@ -72,6 +74,8 @@ def check_common(
     opt.data = str(opt.data)
     if not Path(opt.data).is_file() and (shipped(opt.data)).is_file():
         opt.data = str(shipped(opt.data))
+    if Path(opt.data).is_file():  # also where the run goes on from another folder
+        opt.data = str(Path(opt.data).absolute())
     sets = data.check_data(opt.data, nc, ("train", "val"))
     for name in ("cfg", "hyp"):
         value = str(getattr(opt, name))
@@ -85,6 +89,7 @@ def check_common(
         if getattr(opt, name):
             raise InputError(f"--{name}", "given", f"no --{name}: yolov5 7.0.14 fails, {reason}")
     check_device(str(opt.device))
+    check_batch(opt, len(data.images(sets, "train")))
     if task is SEGMENTATION:
         check_count("--mask-ratio", opt.mask_ratio)
     check_writable(opt.project)
@@ -107,6 +112,45 @@ def load_weights_(opt: argparse.Namespace) -> checkpoint.Checkpoint:
     if source.cfg is not None:
         opt.cfg = ""
     return source
+
+
+def check_batch(opt: argparse.Namespace, images: int) -> None:
+    """See that the host can share its batches, and fill them.
+
+    Args:
+        opt: what was parsed.
+        images: of the training split.
+
+    Raises:
+        InputError: it fails on the last batch of the first epoch, or on the GPUs.
+    """
+    devices = str(opt.device).count(",") + 1
+    if devices > 1 and opt.batch_size > 0 and opt.batch_size % devices:
+        expected = f"a multiple of {devices}, the GPUs of --device"
+        raise InputError("--batch-size", opt.batch_size, expected)
+    last = images % min(opt.batch_size, images) if opt.quad else 0
+    if 0 < last < 4 or (opt.quad and images < 4):
+        got = f"given, and the last of {images} images make a batch of {last or images}"
+        raise InputError("--quad", got, "another --batch-size: YOLOv5 makes one image of four")
+
+
+def check_fits(opt: argparse.Namespace, model: nn.Module, *, keeps_head: bool = False) -> None:
+    """What only the model that is trained can tell of the options.
+
+    Args:
+        opt: of `check_common`.
+        model: of --cfg, or of --weights.
+        keeps_head: its shapes have to stay as they are.
+
+    Raises:
+        InputError: the host would train at another image size, or with another head.
+    """
+    check_trained_imgsz(opt.imgsz, model)
+    anchors = read_mapping(opt.hyp, "hyperparameters").get("anchors")
+    head = model.model[-1]
+    if keeps_head and anchors and round(anchors) != head.na:
+        where = f"--hyp {opt.hyp}, anchors"
+        raise InputError(where, anchors, f"{head.na}, as the model that was cut has, or no entry")
 
 
 def check_cfg(path: str, build: BuildModel) -> nn.Module:

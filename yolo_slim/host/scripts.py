@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import URLError
 
 import torch
 
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, check_imgsz
 from yolo_slim.files import shipped
 from yolo_slim.host import checkpoint, data
+from yolo_slim.host.assertions import in_our_words, is_hosts
 from yolo_slim.host.compat import mend, replaced
+from yolo_slim.host.evaluate import check_device
+from yolo_slim.host.script_options import EXPORTED, has_display, script_parser
+from yolo_slim.host.sightings import ReadableImages, check_loadable
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
+from yolo_slim.host.trained_with import all_as_one, classes_of, stride_of
 
 mend()
 
@@ -37,10 +45,9 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
     from yolo_slim.parsing import OneLineParser
 
     options = list(sys.argv[1:] if argv is None else argv)
-    first = OneLineParser(prog=f"yolo-slim {name}", add_help=False)
-    first.add_argument("--weights", nargs="+", default=[])
-    task, masks = kind(first.parse_known_args(options)[0].weights)
-    host = task.script(name)
+    first = script_parser(name).parse_args(options)
+    task, masks = kind(first.weights)
+    host, made = task.script(name), list[Path]()
 
     class Parser(OneLineParser):
         def parse_args(self, *args: object, **kwargs: object) -> argparse.Namespace:  # type: ignore[override]
@@ -49,18 +56,33 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
                 self.set_defaults(project=PROJECTS[name])
             opt = super().parse_args(options)
             del opt.modules, opt.cfg  # the host takes its own options as arguments
-            opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
-            weights = opt.weights if isinstance(opt.weights, list) else [opt.weights]
-            nc = None
-            for file in weights:
-                if Path(file).suffix == ".pt":
-                    nc = checkpoint.load(file).model.nc
-            opt.weights = [str(Path(file).absolute()) for file in weights]
+            opt.weights = [str(Path(file).absolute()) for file in opt.weights]
+            check_device(opt.device)
+            if opt.half and (opt.device == "cpu" or not torch.cuda.is_available()):
+                raise InputError("--half", "given", "a GPU: a CPU computes in float32")
+            for file in opt.weights:
+                check_sizes(opt, file)
             if name == "val":
-                data.check_val(opt, nc, outlines=task is SEGMENTATION)
+                settle_data_(opt, first.data, task)
+            else:
+                opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
+                check_loadable(str(opt.source))
             return opt
 
+    def increment_path(*args: Any, **kwargs: Any) -> Path:
+        path = Path(increment(*args, **kwargs))
+        if not path.exists():
+            made.append(path)
+        return path
+
+    silence_opencv()
+    increment = host.increment_path
     swapped: dict[str, Any] = {"argparse": SimpleNamespace(ArgumentParser=Parser)}
+    swapped["increment_path"] = increment_path
+    if name == "detect":
+        shows = host.check_imshow
+        swapped["LoadImages"] = ReadableImages
+        swapped["check_imshow"] = lambda warn=False: has_display() and shows(warn=warn)
     if hasattr(host, "check_dataset"):
         swapped["check_dataset"] = data.read_data
     if task is SEGMENTATION:  # the host takes 32 masks for granted
@@ -75,8 +97,79 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
                 host.main(host.parse_opt())
             else:
                 host.main()
-        except (AssertionError, FileNotFoundError) as error:
-            raise InputError(f"yolo-slim {name}", str(error) or "refused", "see --help") from error
+        except BaseException as error:
+            remove_empty(made)
+            if isinstance(error, ModuleNotFoundError):
+                where = f"yolo-slim {name}"
+                raise InputError(where, f"needs {error.name}", "that package installed") from error
+            if isinstance(error, URLError):
+                where = f"--source {getattr(first, 'source', '')}"
+                got = f"cannot be downloaded ({error.reason})"
+                raise InputError(where, got, "a file that is here") from error
+            if is_hosts(error):
+                raise in_our_words(error, name) from error
+            raise
+
+
+def silence_opencv() -> None:
+    """OpenCV writes its own warnings about cameras and videos; what it cannot open is told here."""
+    import cv2
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove the folders of a run in which nothing was written."""
+    for folder in folders:
+        if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+            shutil.rmtree(folder)
+
+
+def settle_data_(opt: argparse.Namespace, given: str | None, task: Task) -> None:
+    """The data that a model is validated on: as given, or what it was trained on.
+
+    Args:
+        opt: of val; `data`, and `single_cls` for a model that was trained so, are set.
+        given: --data, if it was given.
+        task: of the model.
+
+    Raises:
+        InputError: it is not there, has no such split, or other classes than the model.
+    """
+    is_checkpoint = opt.weights[0].endswith(".pt")
+    source = checkpoint.load(opt.weights[0]) if is_checkpoint else None
+    known = source.train.get("data") if source else None
+    if given is None and not (known and Path(str(known)).is_file()):
+        why = f", and {known}, which it was trained on, is not here" if known else ""
+        raise InputError("--data", f"not given{why}", "a data yaml")
+    opt.data = str(given or known)
+    opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
+    if source and all_as_one(source.train, source.model):
+        opt.single_cls = True
+    classes = classes_of(source) if source else None
+    data.check_val(opt, classes, outlines=task is SEGMENTATION)
+
+
+def check_sizes(opt: argparse.Namespace, file: str) -> None:
+    """See that a file of weights takes the images that it will be given.
+
+    Raises:
+        InputError: their size is no multiple of the model's stride, or not that of the export.
+    """
+    sides = opt.imgsz if isinstance(opt.imgsz, list) else [opt.imgsz]
+    if file.endswith(".pt"):
+        for side in sides:
+            check_imgsz(side, stride_of(checkpoint.load(file).model))
+        return
+    shape = INPUTS[Path(file).suffix](file) if Path(file).suffix in INPUTS else []
+    fixed = [size for size in shape[2:] if size]
+    if fixed and list(fixed) != [sides[0], sides[-1]]:
+        got, wanted = (" ".join(map(str, dict.fromkeys(pair))) for pair in (sides, fixed))
+        raise InputError("--imgsz", got, f"{wanted}, as {Path(file).name} was exported")
+    if shape and shape[0] > 1:
+        expected = "an export with --batch-size 1, or with --dynamic"
+        raise InputError(file, f"exported for batches of {shape[0]}", expected)
 
 
 def kind(weights: Sequence[str]) -> tuple[Task, int]:
@@ -103,6 +196,36 @@ def onnx_outputs(file: Path) -> list[list[int]]:
     return [[size.dim_value for size in out.type.tensor_type.shape.dim] for out in outputs]
 
 
+def onnx_input(file: str | Path) -> list[int]:
+    """The shape of an ONNX file's images, 0 where it is open.
+
+    Raises:
+        InputError: it is no ONNX file.
+    """
+    import onnx
+
+    try:
+        graph = onnx.load(file, load_external_data=False).graph
+        sizes = graph.input[0].type.tensor_type.shape.dim
+    except Exception as error:  # protobuf has a dozen types
+        raise InputError(file, "not an ONNX file, or a damaged one", EXPORTED) from error
+    return [size.dim_value for size in sizes]
+
+
+def torchscript_input(file: str | Path) -> list[int]:
+    """The shape of a TorchScript file's images; empty where YOLOv5 did not note it.
+
+    Raises:
+        InputError: it is no TorchScript file.
+    """
+    extra = {"config.txt": ""}
+    try:
+        torch.jit.load(file, map_location="cpu", _extra_files=extra)
+    except Exception as error:  # torch raises RuntimeError and others
+        raise InputError(file, "not a TorchScript file, or a damaged one", EXPORTED) from error
+    return json.loads(extra["config.txt"])["shape"] if extra["config.txt"] else []
+
+
 def torchscript_outputs(file: Path) -> list[list[int]]:
     """The shapes of a TorchScript file's outputs, for an image of the size that is noted in it."""
     extra = {"config.txt": ""}
@@ -112,4 +235,5 @@ def torchscript_outputs(file: Path) -> list[list[int]]:
     return [list(out.shape) for out in outputs if isinstance(out, torch.Tensor)]
 
 
+INPUTS = {".onnx": onnx_input, ".torchscript": torchscript_input}
 OUTPUTS = {".onnx": onnx_outputs, ".torchscript": torchscript_outputs}

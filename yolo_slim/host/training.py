@@ -9,7 +9,8 @@ again as the host resumes an interrupted run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -20,9 +21,11 @@ import torch.distributed as dist
 from torch import nn
 from torch import save as torch_save
 
+from yolo_slim.as_called import as_called
 from yolo_slim.errors import InputError
 from yolo_slim.files import read_mapping
 from yolo_slim.host import checkpoint, data
+from yolo_slim.host.assertions import in_our_words, is_hosts
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.hooks import LOGGER, GoBack, Hooks, Run, of_main
@@ -35,34 +38,72 @@ from yolo_slim.host.loops import (
 )
 from yolo_slim.host.options import BuildModel, task_of
 from yolo_slim.host.tasks import SEGMENTATION
+from yolo_slim.moved import BEGUN_IN, check_there, options_here, standing_in
+from yolo_slim.runs import RESULTS
 
 from yolov5.utils import loggers  # isort: skip
 from yolov5.utils.callbacks import Callbacks  # isort: skip
 
-__all__ = ["LOGGER", "RESULTS", "Callbacks", "Hooks", "Run", "train"]
-
-RESULTS = "results.csv"  # the host's, one row an epoch
+__all__ = ["LOGGER", "Callbacks", "Hooks", "Run", "train"]
 
 
-def train(opt: argparse.Namespace, hooks: Hooks, *, build: BuildModel = yolo.Model) -> Path:
+
+def train(
+    opt: argparse.Namespace,
+    hooks: Hooks,
+    *,
+    command: str = "sparse",
+    build: BuildModel = yolo.Model,
+) -> Path:
     """Run the main of yolov5.train, or of yolov5.segment.train, with hooks.
 
     Args:
         opt: what `parse_options` returned; the loop follows from the model (see `task_of`).
         hooks: called as the run goes, `finish` when it is over.
+        command: that goes on with it when it was interrupted.
         build: called as the host calls Model(cfg, ch=, nc=, anchors=).
 
     Returns:
         The run's folder.
+
+    Raises:
+        InputError: what the host says that it cannot use.
+        KeyboardInterrupt: interrupted, with the command that goes on.
     """
-    training = Training(opt, hooks, build)
-    with checkpoint.safe_loading(), training.patched():
+    with ExitStack() as stack:
+        here = options_of_resumed(opt.resume) if opt.resume else {}
+        if here:
+            stack.enter_context(standing_in(here[BEGUN_IN]))
+        training = Training(opt, hooks, build, here)
+        stack.enter_context(checkpoint.safe_loading())
+        stack.enter_context(training.patched())
         try:
             training.loop.main(opt, Callbacks())
-        except AssertionError as error:  # how the host says that labels and classes do not fit
-            raise InputError("YOLOv5's training", str(error), "what it asks for") from error
-    hooks.finish(training.run)
-    return training.run.folder
+        except KeyboardInterrupt as stop:
+            training.clear()
+            raise KeyboardInterrupt(training.way_on(command)) from stop
+        except BaseException as error:
+            training.clear()
+            if is_hosts(error):
+                raise in_our_words(error, "training") from error
+            raise
+        hooks.finish(training.run)
+        return training.run.folder
+
+
+def options_of_resumed(last: str) -> dict[str, Any]:
+    """What changes of the options of a run that goes on, see `options_here`.
+
+    Raises:
+        InputError: its options cannot be read, or its data is gone.
+    """
+    folder = Path(last).absolute().parents[1]
+    saved = read_mapping(folder / "opt.yaml", "the options of a run")
+    if not isinstance(saved.get("save_dir"), str):
+        raise InputError(folder / "opt.yaml", "no save_dir", "the options of a run of YOLOv5")
+    here = options_here(saved, folder)
+    check_there(here, folder)
+    return here
 
 
 class Training:
@@ -70,6 +111,7 @@ class Training:
 
     Args:
         opt, hooks, build: see `train`.
+        here: of a run that goes on: options that are not as they were saved.
 
     Attributes:
         loop: the host's module.
@@ -80,8 +122,15 @@ class Training:
         purged: TensorBoard drops all entries from this epoch on; None: it keeps all.
     """
 
-    def __init__(self, opt: argparse.Namespace, hooks: Hooks, build: BuildModel) -> None:
-        self.hooks, self.build = hooks, build
+    def __init__(
+        self,
+        opt: argparse.Namespace,
+        hooks: Hooks,
+        build: BuildModel,
+        here: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.hooks, self.build, self.here = hooks, build, here or {}
+        self.made: Path | None = None  # the folder, if this process made it
         task = task_of(opt)
         self.segments = task is SEGMENTATION
         self.loop = task.script("train")
@@ -129,8 +178,13 @@ class Training:
         In the place of the loop's train(hyp, opt, device, callbacks).
         """
         run, hooks = self.run, self.hooks
+        if opt.resume:
+            vars(opt).update(self.here)
         opt.save_dir = of_main(opt.save_dir)  # each rank looked for a free name
         if not opt.resume:
+            opt.begun_in = str(Path.cwd())
+            if run.is_main and not Path(opt.save_dir).exists():
+                self.made = Path(opt.save_dir)
             content = read_mapping(hyp, "hyperparameters") if isinstance(hyp, str) else hyp
             hyp = hooks.hyperparameters(run, content)
         given = deepcopy(opt)  # the host changes both as it goes
@@ -150,6 +204,18 @@ class Training:
                 opt.cfg, opt.weights, opt.resume = "", str(run.last), True
             elif run.is_main:
                 keep_rows(run.folder / RESULTS, 0)
+
+    def clear(self) -> None:
+        """Remove the folder of a run that was ended before anything was learned."""
+        kept = (RESULTS, "weights/*.pt", "evolve.csv")
+        if self.made and not any(file for name in kept for file in self.made.glob(name)):
+            shutil.rmtree(self.made, ignore_errors=True)
+
+    def way_on(self, command: str) -> str:
+        """What an interrupted user is told."""
+        if getattr(self.run.opt, "save_dir", None) and self.run.last.is_file():
+            return f"{as_called(command, '--resume', self.run.last)} goes on"
+        return "no epoch had ended, so there is nothing to go on from"
 
     def smart_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The host's optimizer, which the hooks are told of."""

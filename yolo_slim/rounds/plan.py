@@ -10,12 +10,12 @@ are not: gammas need steps to come to zero. What was tried: docs/results.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 EACH = 1 / 6  # of the epochs go to a training before a cut
 MOST = 1 / 2  # of the epochs go to all of them
 
-STATE = "slim.json"  # in the run's folder: its options, and the rounds that are done
-REPORT = "report.json"  # there, once the run is finished
+REPORT = "report.json"  # in the run's folder, once the run is finished
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,18 @@ class Leg:
     left: float | None = None
 
 
+def cut_file(folder: Path, number: int) -> Path:
+    """Where a run's model after a cut lies, counted from 1."""
+    return folder / f"cut{number}.pt"
+
+
 def plan(
     epochs: int, rounds: int, macs: float, *, sparse: bool = False, at_once: bool = False
 ) -> tuple[Leg, ...]:
     """The trainings of a run.
 
     Args:
-        epochs: of all of them, more than the rounds.
+        epochs: of all of them, one for each at least.
         rounds: how many cuts.
         macs: share of the MACs that is left in the end, (0, 1]; each cut leaves the same share of
             what was there.

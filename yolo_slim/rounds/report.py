@@ -1,34 +1,63 @@
-"""What a run with rounds came to: one table, one report.json, one picture."""
+"""What a run with rounds came to: its best model, two tables, one report.json, one picture."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.files import write_aside
 from yolo_slim.host import data as host_data
+from yolo_slim.host.checkpoint import save_model
 from yolo_slim.host.evaluate import Accuracy, evaluate
-from yolo_slim.host.training import RESULTS
+from yolo_slim.host.training import LOGGER
 from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import onnx_latency
 from yolo_slim.models import load
-from yolo_slim.pictures import ACCENT, GREY, INK, new_figure, write_picture
-from yolo_slim.rounds.plan import REPORT
+from yolo_slim.rounds.course import MORE, course, still_rising
+from yolo_slim.rounds.picture import PICTURE, plot_rounds
+from yolo_slim.rounds.plan import REPORT, cut_file
+from yolo_slim.runs import trained_file
 from yolo_slim.text import giga, mega, ratio, table
 
-PICTURE = "slim.png"
 Rounds = Sequence[Mapping[str, Any]]
+NEW_CLASSES = "new classes"  # in the place of an accuracy: the model does not know them yet
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model of a run after its last cut, and what the last training came to.
+
+    Attributes:
+        file: the checkpoint.
+        accuracy: of it.
+        trained: of the best epoch of the last training.
+        recovered: mAP50 and mAP50-95 as the last cut and its recovery left it; None where that was
+            not measured.
+    """
+
+    file: Path
+    accuracy: Accuracy
+    trained: Accuracy
+    recovered: tuple[float, float] | None
+
+    @property
+    def is_trained(self) -> bool:
+        """False if the last training ended below what it began with."""
+        return self.accuracy is self.trained
 
 
 def write_report(
     folder: Path, opt: argparse.Namespace, rounds: Rounds, first: Path, trainings: Sequence[Path]
 ) -> str:
-    """Measure the last model of a run, copy it to best.pt, write slim.png and, last, report.json.
+    """Measure the best model of a run, write it to best.pt, then slim.png and, last, report.json.
 
     Args:
         folder: of a run whose trainings have ended.
@@ -38,19 +67,22 @@ def write_report(
         trainings: the folder of each training.
 
     Returns:
-        The tables.
+        The tables, and what they do not say.
     """
-    best = folder / "best.pt"
-    write_aside(best, (trainings[-1] / "weights" / best.name).read_bytes())
-    slim, dense, imgsz = load(best).model, load(first).model, opt.imgsz
-    accuracy = evaluate(
-        slim,
-        host_data.read_data(opt.data),
+    best_file, imgsz = folder / "best.pt", opt.imgsz
+    judge = partial(
+        evaluate,
+        data=host_data.read_data(opt.data),
         imgsz=imgsz,
         workers=opt.workers,
         device=str(opt.device),
     )
+    LOGGER.info("\nslim: measuring the result")
+    best = best_of(folder, rounds, trained_file(trainings[-1]), judge)
+    write_best(best, trainings[-1], best_file)
+    slim, dense = load(best_file).model, load(first).model
     before, after = (cost(model, imgsz) for model in (dense, slim))
+    LOGGER.info("slim: timing it beside the model before the cut, both in ONNX Runtime")
     files = {"dense": to_onnx(dense, imgsz=imgsz), "slim": to_onnx(slim, imgsz=imgsz)}
     times = {
         name: each_latency.median for name, each_latency in onnx_latency(files, imgsz=imgsz).items()
@@ -59,85 +91,107 @@ def write_report(
         "rounds": list(rounds),
         "params": [before.params, after.params],
         "macs": [before.macs, after.macs],
-        "bytes": [file.stat().st_size for file in (first, best)],
+        "bytes": [file.stat().st_size for file in (first, best_file)],
         "latency_ms": times,
-        "accuracy": {"map50": accuracy.map50, "map": accuracy.map},
+        "accuracy": {"map50": best.accuracy.map50, "map": best.accuracy.map},
+        "trained": {"map50": best.trained.map50, "map": best.trained.map},
+        "best": "trained" if best.is_trained else "recovered",
     }
-    parts = [course(each / RESULTS) for each in trainings]
-    plot_rounds([row for part in parts for row in part], rounds, folder / PICTURE)
+    parts = [course(each) for each in trainings]
+    plot_rounds(parts, rounds, folder / PICTURE)
     write_aside(folder / REPORT, json.dumps(content, indent=2).encode())
-    return rounds_table(rounds) + "\n" + end_table(content, imgsz, accuracy)
+    text = rounds_table(rounds, sum(map(len, parts)), best) + "\n" + end_table(content, imgsz)
+    return text + "".join(f"\n{line}" for line in remarks(best, [whole for _, whole in parts[-1]]))
 
 
-def rounds_table(rounds: Rounds) -> str:
-    """A row a round: when, what is left, and mAP50-95 before the cut and after each step."""
-    after_steps = [split_undone(each["accuracy"]) for each in rounds]
-    names = list(dict.fromkeys(name for steps in after_steps for name in steps))
-    first, rows = rounds[0]["macs"][0], []
+def best_of(
+    folder: Path, rounds: Rounds, trained: Path, judge: Callable[[nn.Module], Accuracy]
+) -> Best:
+    """The better one of what the last cut, recovered, and the training after it gave.
+
+    Both are as small as the run was asked for; what came before the last cut is larger.
+
+    Args:
+        folder, rounds: see `write_report`.
+        trained: the best epoch of the last training.
+        judge: a model to its accuracy.
+    """
+    accuracy, recovered = judge(load(trained).model), rounds[-1]["recovered"]
+    if recovered is None or recovered[1] <= accuracy.map:
+        return Best(trained, accuracy, accuracy, recovered and tuple(recovered))
+    return Best(cut_file(folder, len(rounds)), Accuracy(*recovered), accuracy, tuple(recovered))
+
+
+def write_best(best: Best, training: Path, file: Path) -> None:
+    """Write the best model as a finished training's, with the options of the last one."""
+    if best.is_trained:
+        write_aside(file, best.file.read_bytes())
+        return
+    options = load(trained_file(training)).train
+    save_model(load(best.file).model, file, opt=options or None)
+
+
+def remarks(best: Best, maps: Sequence[float]) -> list[str]:
+    """What a user should do otherwise next time; nothing where the epochs were enough.
+
+    Args:
+        best: of the run.
+        maps: mAP50-95 of the last training, epoch by epoch.
+    """
+    if not best.is_trained:
+        assert best.recovered is not None
+        text = f"mAP50-95 is {best.trained.map:.3f} after the last training, less than the"
+        text += f" {best.recovered[1]:.3f} of the recovered model that it began with: best.pt is"
+        return [f"Too few epochs: {text} that model. {MORE}"]
+    return [text] if (text := still_rising(maps)) else []
+
+
+def rounds_table(rounds: Rounds, epochs: int, best: Best | None = None) -> str:
+    """A row a step of the run: before, each cut and what its recovery brought, the end.
+
+    Args:
+        rounds: of the report.
+        epochs: of all trainings.
+        best: of the run.
+    """
+    first, params = rounds[0]["macs"][0], rounds[0]["params"][0]
+    rows = []
     for number, each in enumerate(rounds, 1):
-        left = [ratio(each["macs"][1], first), ratio(each["params"][1], rounds[0]["params"][0])]
-        maps = [after_steps[number - 1].get(name, "") for name in names]
-        rows.append([str(number), str(each["epoch"]), *left, *maps])
-    return table(["round", "after epoch", "MACs", "parameters", *names], rows, "mAP50-95")
+        steps, when = each["accuracy"], str(each["epoch"])
+        left = [ratio(each["macs"][1], first), ratio(each["params"][1], params)]
+        now = [ratio(each["macs"][0], first), ratio(each["params"][0], params)]
+        name = "before" if number == 1 else f"before cut {number}"
+        rows.append([name, when, *now, *values(steps.get("before"))])
+        rows.append([f"cut {number}", when, *left, *values(steps.get("cut"))])
+        for name, value in steps.items():
+            if name not in ("before", "cut"):
+                rows.append([f"  {name}", "", "", "", *values(value)])
+        if len(steps) > 2:
+            rows.append(["  recovered", "", "", "", *values(each["recovered"])])
+    if best:
+        ends = (("trained", str(epochs), best.trained), ("best.pt", "", best.accuracy))
+        for name, when, value in ends:
+            rows.append([name, when, *left, *values((value.map50, value.map))])
+    head = ["", "after epoch", "MACs", "parameters", "mAP50", "mAP50-95"]
+    return table(head, rows)
 
 
-def split_undone(steps: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """A step's name to its mAP50-95, and whether it was undone."""
-    pairs = [(*name.partition(", "), value[1]) for name, value in steps.items()]
-    return {name: f"{value:.3f} {undone}".strip() for name, _, undone, value in pairs}
+def values(accuracy: Sequence[float] | None) -> list[str]:
+    """mAP50 and mAP50-95 as text."""
+    return [f"{value:.3f}" for value in accuracy] if accuracy else [NEW_CLASSES, ""]
 
 
-def end_table(content: Mapping[str, Any], imgsz: int, accuracy: Accuracy) -> str:
+def end_table(content: Mapping[str, Any], imgsz: int) -> str:
     """Before the first cut and in the end."""
     (p0, p1), (m0, m1), (b0, b1) = (content[key] for key in ("params", "macs", "bytes"))
     t0, t1 = (content["latency_ms"][name] for name in ("dense", "slim"))
+    before = content["rounds"][0]["accuracy"].get("before")
+    after = (content["accuracy"]["map50"], content["accuracy"]["map"])
     rows = [
         ["parameters", f"{p0:,}", f"{p1:,}", ratio(p1, p0)],
         [f"MACs at {imgsz} px", giga(m0), giga(m1), ratio(m1, m0)],
         ["file", mega(b0), mega(b1), ratio(b1, b0)],
         ["ONNX Runtime, ms", f"{t0:.1f}", f"{t1:.1f}", ratio(t1, t0)],
-        ["mAP50 / mAP50-95", "", f"{accuracy.map50:.3f} / {accuracy.map:.3f}", ""],
+        ["mAP50 / mAP50-95", *(" / ".join(filter(None, values(v))) for v in (before, after)), ""],
     ]
     return table(["", "before", "slim", "left"], rows)
-
-
-def course(results: Path) -> list[tuple[float, float]]:
-    """mAP50 and mAP50-95 (of boxes), epoch by epoch, of the host's results.csv."""
-    points = []
-    with results.open() as file:
-        for row in csv.DictReader(file, skipinitialspace=True):
-            values = {key.strip(): value for key, value in row.items() if key}
-            named = [k for k in values if k.startswith("metrics/mAP") and "(M)" not in k]
-            fifty = next(k for k in named if "0.5:0.95" not in k)
-            whole = next(k for k in named if "0.5:0.95" in k)
-            points.append((float(values[fifty]), float(values[whole])))
-    return points
-
-
-def plot_rounds(epochs: Sequence[tuple[float, float]], rounds: Rounds, file: Path) -> Path:
-    """Draw mAP over the epochs, and where the model was cut.
-
-    Args:
-        epochs: of `course`, of all trainings.
-        rounds: of the report.
-        file: a .png to write.
-    """
-    figure = new_figure(8, 4.5)
-    axes = figure.subplots()
-    done = range(1, len(epochs) + 1)
-    axes.plot(done, [value for value, _ in epochs], color=INK, label="mAP50")
-    axes.plot(done, [value for _, value in epochs], color=ACCENT, label="mAP50-95")
-    first = rounds[0]["macs"][0]
-    for number, each in enumerate(rounds):
-        place, label = each["epoch"] + 0.5, None if number else "as cut, and recovered"
-        axes.axvline(place, color=GREY, lw=1, ls="--")
-        if each["recovered"]:
-            after = [each["accuracy"]["cut"][1], each["recovered"][1]]
-            axes.plot([place] * 2, after, color=ACCENT, marker="o", ms=4, lw=2, ls=":", label=label)
-        text = f"{each['macs'][1] / first:.0%} of\nthe MACs"
-        over = axes.get_xaxis_transform()
-        axes.text(place, 1.01, text, size=8, ha="center", va="bottom", transform=over)
-    axes.set(xlabel="epoch", ylim=(0, None), xlim=(0, len(epochs) + 1))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
-    return write_picture(figure, file)

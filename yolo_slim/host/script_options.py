@@ -1,0 +1,136 @@
+"""The command lines of YOLOv5's val and detect: what is wrong is told before YOLOv5 is imported."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.errors import InputError, check_count, check_imgsz, check_share, option_of
+from yolo_slim.files import CHECKPOINT, check_file, check_writable
+from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.host.sources import declared_options
+from yolo_slim.host.training_options import check_place
+from yolo_slim.parsing import OneLineParser
+
+SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
+TASKS = ("train", "val", "test", "speed", "study")
+EXPORTED = "a checkpoint (.pt), or a file that export.py wrote (.onnx, .torchscript)"
+SUFFIXES = (".pt", ".onnx", ".torchscript", ".xml", ".engine", ".mlmodel", ".pb", ".tflite")
+FOLDERS = ("_openvino_model", "_saved_model", "_paddle_model", "_web_model")  # formats of YOLOv5
+STREAM = re.compile(r"(rtsp|rtmp|https?|tcp|udp)://|screen|\d+$", re.IGNORECASE)
+LEAST = {"batch_size": 1, "workers": 0, "max_det": 1, "vid_stride": 1, "line_thickness": 0}
+
+
+def script_parser(name: str, kind: type[argparse.ArgumentParser] = OneLineParser) -> Any:
+    """A parser of the options of val or detect, of detection and of segmentation models."""
+    parser = kind(prog=f"yolo-slim {name}")
+    both = {**declared_options(SEGMENT[name]), **declared_options(f"{name}.py")}
+    for flags, kwargs in both.values():
+        parser.add_argument(*flags, **kwargs)
+    parser.set_defaults(weights=[], data=None)
+    return parser
+
+
+def check_script(name: str, argv: Sequence[str] | None) -> None:
+    """Everything that can be known to be wrong with the command line of YOLOv5's val or detect.
+
+    Args:
+        name: val or detect.
+        argv: the command line, None for sys.argv.
+
+    Raises:
+        InputError: weights, data or images are not there, or an option is out of range.
+    """
+    opt = script_parser(name).parse_args(argv)
+    check_weights(opt)
+    if opt.data is not None:
+        check_data_file(opt.data)
+    for option, least in LEAST.items():
+        if hasattr(opt, option):
+            check_count(option_of(option), getattr(opt, option), least)
+    for option in ("conf_thres", "iou_thres"):
+        check_share(option_of(option), getattr(opt, option), "a number")
+    sides = opt.imgsz if isinstance(opt.imgsz, list) else [opt.imgsz]
+    if len(sides) > 2:
+        raise InputError("--imgsz", " ".join(map(str, sides)), "one number, or height and width")
+    for side in sides:
+        check_imgsz(side)
+    check_place(opt.project, opt.name, "")
+    check_writable(opt.project)
+    if name == "val":
+        check_task(opt.task)
+    else:
+        check_source(str(opt.source))
+        if opt.view_img and not has_display():
+            raise InputError("--view-img", "given", "a display; images are saved without it, too")
+
+
+def check_weights(opt: argparse.Namespace) -> None:
+    """See that there is one file of weights, which YOLOv5 can open.
+
+    Raises:
+        InputError: there is none, or several.
+    """
+    files = opt.weights if isinstance(opt.weights, list) else [opt.weights]
+    if not files:
+        raise InputError("--weights", "not given", EXPORTED)
+    if len(files) > 1 and getattr(opt, "task", "") not in ("speed", "study"):
+        raise InputError("--weights", f"{len(files)} files", "one (ensembles are not supported)")
+    for file in files:
+        if "://" in file:
+            raise InputError(file, "a URL", "a file: weights are not downloaded")
+        if not (file.endswith(FOLDERS) and Path(file).is_dir()):
+            check_file(file, file, CHECKPOINT if file.endswith(".pt") else EXPORTED)
+            if not file.endswith(SUFFIXES):  # YOLOv5 goes by the name
+                raise InputError(file, f"a {Path(file).suffix or 'nameless'} file", EXPORTED)
+        if opt.dnn and not file.endswith(".onnx"):
+            raise InputError("--dnn", f"given for {file}", "an .onnx file: OpenCV runs no other")
+
+
+def check_task(task: str) -> None:
+    """See that val knows a --task.
+
+    Raises:
+        InputError: it does not, or needs a program that is not there.
+    """
+    if task not in TASKS:
+        raise InputError("--task", task, ", ".join(TASKS))
+    if task == "study" and not shutil.which("zip"):
+        raise InputError("--task", "study, and no program zip is installed", "another, or zip")
+
+
+def check_source(source: str) -> None:
+    """See that what detect is to look at is there, as far as that needs no network and no camera.
+
+    Raises:
+        InputError: it is not.
+    """
+    where = f"--source {source}"
+    if STREAM.match(source):
+        return
+    if "*" in source:
+        if not glob.glob(source, recursive=True):  # noqa: PTH207  (as YOLOv5 looks for them)
+            raise InputError(where, "nothing matches", "images or videos")
+        return
+    if not Path(source).exists():
+        raise InputError(where, "no such file or folder", "an image, a video, a folder or a camera")
+    if source.endswith((".txt", ".streams")):
+        lines = Path(source).read_text(errors="ignore").split()  # YOLOv5 parts names at spaces
+        if not lines:
+            raise InputError(where, "an empty list", "a file with names of images in it")
+        for line in lines if source.endswith(".txt") else ():
+            if "*" not in line and not Path(line).exists():
+                raise InputError(where, f"{line} is not there", "images or videos that are")
+
+
+def has_display() -> bool:
+    """False where OpenCV would end the process if it opened a window."""
+    known = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return not sys.platform.startswith("linux") or bool(known)

@@ -1,0 +1,57 @@
+"""The host's loader of images and videos for detect, which skips what cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.compat import mend
+
+mend()
+
+from yolov5.utils import dataloaders  # noqa: E402
+from yolov5.utils.general import LOGGER  # noqa: E402
+
+LOADABLE = {*dataloaders.IMG_FORMATS, *dataloaders.VID_FORMATS}
+
+
+class ReadableImages(dataloaders.LoadImages):  # type: ignore[misc]
+    """LoadImages: a broken image or video is one line in the log, and only broken ones an error."""
+
+    def __init__(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        self.given, self.read = path, 0
+        super().__init__(path, *args, **kwargs)
+
+    def __next__(self) -> Any:
+        while True:
+            number = self.count
+            try:
+                item = super().__next__()
+            except StopIteration:
+                if not self.read:
+                    expected = "whole image or video files"
+                    raise InputError(
+                        f"--source {self.given}", f"none of {self.nf} can be read", expected
+                    ) from None
+                raise
+            except AssertionError:  # the host has counted it, and goes on with the next one
+                LOGGER.warning(f"skipped: {self.files[number]} cannot be read as an image")
+                continue
+            self.read += 1
+            return item
+
+
+def check_loadable(source: str) -> None:
+    """See that a file or folder holds images or videos, by the host's list of suffixes.
+
+    Raises:
+        InputError: it holds none.
+    """
+    path = Path(source)
+    files = list(path.glob("*.*")) if path.is_dir() else [path]
+    if path.suffix in (".txt", ".streams") or not path.exists():  # a list, a glob or a camera
+        return
+    if not any(file.suffix[1:].lower() in LOADABLE for file in files):
+        expected = f"files such as .jpg, .png or .mp4{' in it' * path.is_dir()}"
+        raise InputError(f"--source {source}", "no image and no video", expected)
