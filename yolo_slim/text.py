@@ -13,7 +13,7 @@ from itertools import zip_longest
 PAPER = 80  # columns of a text that no terminal shows: a log, a file, a pipe
 GAP = "  "  # between two columns of a table
 LEAST = 12  # columns that words get before the other columns make room
-PIECE = r"\s*[^\s/.]+[/.]*|\s*[/.]+"  # what stays in one line: a word, a part of a path or a name
+PIECE = r"\s*[^\s/]+/*|\s*/+"  # what stays in one line: a word, a folder or a file of a path
 
 
 def screen_width() -> int:
@@ -75,12 +75,18 @@ def say(text: str) -> None:
 
 
 def shortened(name: str, width: int) -> str:
-    """The end of a name that is wider, such as a file's: there it differs from others."""
+    """The end of a name that is wider, such as a file's: its last folders, where they fit.
+
+    Example:
+        >>> shortened("runs/finetune/exp12/weights/best.pt", 22)
+        '.../weights/best.pt'
+    """
     if cells(name) <= width:
         return name
     while cells(name) > width - 3:
         name = name[1:]
-    return f"...{name}"
+    start = name.find("/")
+    return f"...{name[start:] if 0 <= start else name}"
 
 
 def cells(text: str) -> int:
@@ -126,7 +132,7 @@ def _lines(columns: list[list[str]], width: int) -> str:
 
 
 def _folded(cell: str, size: int) -> list[str]:
-    """A cell in lines of so many columns, broken between words, and in names after a / or a dot."""
+    """A cell in lines of so many columns, broken between words, and in paths after a /."""
     lines = [""]
     for piece in re.findall(PIECE, cell):
         if lines[-1] and cells(lines[-1] + piece) > size:
