@@ -76,12 +76,18 @@ def say(text: str) -> None:
 
 
 def shortened(name: str, width: int) -> str:
-    """The end of a name that is wider, such as a file's: there it differs from others."""
+    """The end of a name that is wider, such as a file's: its last folders, where they fit.
+
+    Example:
+        >>> shortened("runs/finetune/exp12/weights/best.pt", 22)
+        '.../weights/best.pt'
+    """
     if cells(name) <= width:
         return name
     while cells(name) > width - 3:
         name = name[1:]
-    return f"...{name}"
+    start = name.find("/")
+    return f"...{name[start:] if 0 <= start else name}"
 
 
 def cells(text: str) -> int:

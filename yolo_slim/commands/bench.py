@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.files import CHECKPOINT, check_file, check_writable
 from yolo_slim.parsing import OneLineParser
+from yolo_slim.text import say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     from tqdm import tqdm
 
     from yolo_slim.files import write_aside
+    from yolo_slim.measure.latency import warning_of
     from yolo_slim.measure.onnx_cost import OnnxFile, read_onnx
     from yolo_slim.models import load
     from yolo_slim.report.bench_table import bench_tables, layer_table
@@ -78,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     for index, source in enumerate(tqdm(sources, desc="preparing", unit="model", leave=False)):
         if not isinstance(source, OnnxFile):
             calls |= {(index, runtime): call for runtime, call in model_calls(source.model, opt)}
-    models = with_times(models, timed(calls, opt))
+    times = timed(calls, opt)
+    models = with_times(models, times)
     if opt.json:
         content = {**measured_with(opt), "models": [m.as_dict(models[0]) for m in models]}
         write_aside(opt.json, json.dumps(content, indent=2).encode())
@@ -86,12 +89,14 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
         if model.layers:
             print(layer_table(model))
     print(bench_tables(models, [r for r in ("torch", "onnx") if r in opt.runtime]))
-    print(
-        f"{opt.batch_size} x {opt.imgsz} px (MACs: one image), threads: {opt.threads}; median "
-        f"(distance between the quartiles) of {opt.repeats} rounds in turns"
+    say(
+        f"On the CPU, {opt.threads} threads, {opt.batch_size} x {opt.imgsz} px (MACs: one image), "
+        f"{opt.repeats} rounds in turns."
     )
     if len({isinstance(source, OnnxFile) for source in sources}) > 1:
-        print("An ONNX file has its BatchNorms folded into the convs: fewer parameters.")
+        say("An ONNX file has its BatchNorms folded into the convs: fewer parameters.")
+    if warning := warning_of(times):
+        say(warning)
     return models
 
 

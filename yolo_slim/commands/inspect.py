@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run, removed_if_empty
+from yolo_slim.text import say
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,6 +56,6 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     with removed_if_empty(folder):
         picture = plot_graph(view, folder / "graph.png")
-    print(graph_table(view, shutil.get_terminal_size((120, 24)).columns))
-    print(f"The same as a picture: {picture}")
+    print(graph_table(view))
+    say(f"The same as a picture: {picture}")
     return folder

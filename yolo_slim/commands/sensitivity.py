@@ -16,6 +16,7 @@ from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.runs import new_run, removed_if_empty
+from yolo_slim.text import say
 
 if TYPE_CHECKING:
     from yolo_slim.sensitivity.run import Plan
@@ -87,7 +88,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
                 print(f"The same command with --resume {shlex.quote(str(folder))} goes on.")
             raise
     print(scan)
-    print(f"{scan.path}, sensitivity.png")
+    if any(row.map > scan.dense.map for row in scan.rows):
+        say(f"More mAP than before is chance: {scan.settings['images']} images tell no better.")
+    say(f"{scan.path}, sensitivity.png")
     if "channels" in opt.kind:
         options = ["--weights", opt.weights, "--budget", scan.path, "--data", opt.data]
         options += ["--residual", opt.residual] if opt.residual else []

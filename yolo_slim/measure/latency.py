@@ -5,6 +5,7 @@ Absolute times mean little on a shared machine; the ratio of medians taken in tu
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -19,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 Name = TypeVar("Name", bound=Hashable)
+NOISY = 0.2  # distance of the quartiles, as a share of the median: above it a ratio says little
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,26 @@ class Latency:
 
     median: float
     spread: float
+
+    @property
+    def noise(self) -> float:
+        """The spread as a share of the median."""
+        return self.spread / self.median
+
+
+def warning_of(times: Mapping[Any, Latency]) -> str:
+    """A sentence if these times cannot be relied on; "" if they can.
+
+    Args:
+        times: as they were measured just now: the load of the machine is looked at, too.
+    """
+    worst, cores = max((t.noise for t in times.values()), default=0.0), os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if worst <= NOISY and load <= cores:
+        return ""
+    text = f"These times are rough: the quartiles lie up to {worst:.0%} of a median apart"
+    text += f", and {load:.1f} programs run on {cores} cores" if load > cores else ""
+    return f"{text}. Measure again on an idle machine, or with more --repeats."
 
 
 def interleaved(

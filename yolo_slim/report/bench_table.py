@@ -10,7 +10,7 @@ from typing import Any
 
 from yolo_slim.measure.cost import Cost, LayerCost
 from yolo_slim.measure.latency import Latency
-from yolo_slim.text import giga, mega, ratio, table
+from yolo_slim.text import giga, mega, ratio, shortened, table
 
 RUNTIMES = {"torch": "PyTorch", "onnx": "ONNX RT"}
 
@@ -61,9 +61,9 @@ def bench_tables(models: Sequence[Measured], runtimes: Sequence[str]) -> str:
         figures.append([name, f"{cost.params:,}", giga(cost.macs), mega(cost.bytes or 0), *times])
         shares.append([name, *(ratio(left[c], 1) if c in left else "-" for c in columns)])
     units = ["", *head[:3], *(f"{title}, ms" for title in head[3:])]
-    text = table(units, figures)
+    text = table(units, figures, "Each model: times are medians (distance between the quartiles)")
     if len(models) > 1:
-        text += table(["of the first", *head], shares)
+        text += "\n" + table(["", *head], shares, "As shares of the first model")
     return text
 
 
@@ -85,12 +85,17 @@ def layer_table(model: Measured) -> str:
         ]
         for layer in model.layers
     ]
-    return table(["", "parameters", "MACs, M", "share", "bytes", "type"], rows, str(model.file))
+    head = ["", "parameters", "MACs, M", "share", "bytes", "type"]
+    return table(head, rows, f"Layers of {model.file}")
 
 
-def labels(files: Sequence[Path], width: int = 28) -> list[str]:
-    """The files without the folders that they share, no longer than `width`: the end of each."""
+def labels(files: Sequence[Path], width: int = 22) -> list[str]:
+    """The files without the folders that they share, and no longer than `width`.
+
+    Where two ends would be the same, all names stay whole.
+    """
     paths = [file.resolve() for file in files]
     base = os.path.commonpath([path.parent for path in paths])
-    names = [str(path.relative_to(base)) for path in paths]
-    return [name if len(name) <= width else f"\u2026{name[1 - width :]}" for name in names]
+    names = [path.relative_to(base).as_posix() for path in paths]
+    short = [shortened(name, width) for name in names]
+    return names if len(set(short)) < len(set(names)) else short

@@ -16,6 +16,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.evaluate import Accuracy
 from yolo_slim.pruning.budget.spread import Curve
 from yolo_slim.sensitivity.cuts import layers
+from yolo_slim.text import table
 
 
 @dataclass(frozen=True)
@@ -130,23 +131,29 @@ class Scan:
         return curves
 
     def __str__(self) -> str:
-        return "\n\n".join(self._table(kind) for kind in self.kinds)
+        return "\n".join(self._table(kind) for kind in self.kinds)
 
     def _table(self, kind: str, most: int = 5) -> str:
-        """The layers that lose most and least, on the average over the shares."""
+        """The layers that lose most and least, on the average over the shares that are cut."""
         lost = {
             name: self.dense.map - float(np.mean([row.map for row in rows]))
             for name, rows in self.by_layer(kind).items()
         }
         order = sorted(lost, key=lambda name: -lost[name])
-        head = f"{kind} cut alone: mAP50-95 left (dense {self.dense.map:.3f}) at a share of"
-        lines = [head, f"{'layer':<28}{kind:>10}" + "".join(f"{s:>7g}" for s in self.shares)]
         split = len(order) > 2 * most
-        for name in order[:most] + ["..."] * split + order[-most:] if split else order:
-            rows = self.by_layer(kind).get(name, [])
-            left = "".join(f"{row.map:>7.3f}" for row in rows)
-            lines.append(f"{name:<28}{rows[0].channels if rows else '':>10}{left}")
-        return "\n".join(lines)
+        shown = order[:most] + ["..."] * split + order[-most:] if split else order
+        columns = {share: index for index, share in enumerate(self.shares)}
+        body = []
+        for name in shown:
+            left = ["..."] * len(columns) if name == "..." else [""] * len(columns)
+            for row in self.by_layer(kind).get(name, []):
+                left[columns[row.share]] = f"{row.map:.3f}"
+            body.append([name.removesuffix(".bn").removesuffix(".conv"), *left])
+        title = f"mAP50-95 where this share of one layer's {kind} is cut, and nothing else"
+        title += f" ({self.dense.map:.3f} before)"
+        if split:
+            title += f": the {most} layers that lose most, and the {most} that lose least"
+        return table(["layer", *(f"{share:g}" for share in self.shares)], body, title)
 
 
 def rising(points: Sequence[tuple[float, float]]) -> Curve:
