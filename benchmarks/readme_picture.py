@@ -1,13 +1,15 @@
 """The picture of README.md: one image, and what two models see in it, not cut and cut.
 
-The models are those of the row "24 epochs" in docs/results.md, which `benchmarks/accuracy.py`
-trains and leaves under its --work:
+The models are trained for 24 epochs each, from the COCO weights, at the same learning rate. The one
+that is not cut is the row "24 epochs" of docs/results.md, which `benchmarks/accuracy.py` leaves
+under its --work. The cut one is what slim makes with its defaults:
 
-    python benchmarks/accuracy.py --work W --sets bccd --methods dense slim --epochs 24 --seeds 0
-    python benchmarks/readme_picture.py W/DENSE/weights/best.pt W/SLIM/best.pt
+    python benchmarks/accuracy.py --work W --sets bccd --methods dense --epochs 24 --seeds 0
+    yolo-slim slim --weights yolov5n.pt --data bccd.yaml --img 320 --macs 0.45 --epochs 24 --seed 0
+    python benchmarks/readme_picture.py W/DENSE/weights/best.pt runs/slim/exp/best.pt
 
-Each is validated on all images of BCCD's validation split, and timed in ONNX Runtime, in turns.
-Needs ../shared/data.
+The image is the first of the validation split that has each class. Each model is validated on all
+images of that split, and timed in ONNX Runtime, in turns. Needs ../shared/data.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from yolo_slim.host.checkpoint import Checkpoint
 from yolo_slim.host.data import check_data, general, images
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.image import read_images
+from yolo_slim.host.images import label_files
 from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import onnx_latency
 from yolo_slim.pictures import ACCENT, INK, LEAF, new_figure, write_picture
@@ -54,7 +57,7 @@ def main() -> None:
     args = parser(__doc__)
     args.add_argument("dense", type=Path, help="checkpoint that is not cut")
     args.add_argument("slim", type=Path, help="checkpoint that is cut")
-    args.add_argument("--image", default="", help="name of a validation image (default: the first)")
+    args.add_argument("--image", default="", help="name of another validation image")
     args.add_argument("--imgsz", type=int, default=320, help="px")
     args.add_argument("--threads", type=int, default=2, help="of ONNX Runtime")
     args.add_argument("--out", type=Path, default=Path("docs/img/before-after.png"))
@@ -62,18 +65,26 @@ def main() -> None:
     if not SHARED.is_dir():
         sys.exit(f"skipped: no {SHARED}")
     models = {"not cut": load(opt.dense), "cut": load(opt.slim)}
-    files = {name: to_onnx(each.model, imgsz=opt.imgsz) for name, each in models.items()}
-    times = onnx_latency(files, imgsz=opt.imgsz, threads=opt.threads, repeats=200)
+    exports = {name: to_onnx(each.model, imgsz=opt.imgsz) for name, each in models.items()}
+    times = onnx_latency(exports, imgsz=opt.imgsz, threads=opt.threads, repeats=200)
     with TemporaryDirectory() as folder:
         data = check_data(bccd(Path(folder)))
-        named = [file for file in images(data) if opt.image in file.name]
-        image = read_images(named[:1], opt.imgsz)
+        pairs = zip(images(data), label_files(data, "val"), strict=True)
+        chosen = next(f for f, label in pairs if fits(f, Path(label), opt.image))
+        image = read_images([chosen], opt.imgsz)
         seen = {
             name: look(each, image, data, opt.imgsz, times[name].median)
             for name, each in models.items()
         }
     print(draw(image[0], seen, opt.out))
     print("\n".join(f"{name}: {each.text}" for name, each in seen.items()))
+
+
+def fits(image: Path, label: Path, named: str) -> bool:
+    """True for the image of a name; without a name for one whose labels have each class."""
+    if named:
+        return named in image.name
+    return len({line.split()[0] for line in label.read_text().splitlines()}) == len(BCCD_NAMES)
 
 
 def look(source: Checkpoint, image: np.ndarray, data: dict, imgsz: int, ms: float) -> Seen:
