@@ -66,9 +66,10 @@ def layer_row(
 ) -> list[Any]:
     """The row of one layer: by its spec, else by its class, its arguments and the new sizes."""
     name = f"model.{layer.i}"
+    first = {id(module): full for full, module in model.named_modules()}  # of several names
 
     def kept(bn: str) -> int:
-        return int(keep[graph.norms[f"{name}.{bn}"].ids].sum())
+        return int(keep[graph.norms[first[id(layer.get_submodule(bn))]].ids].sum())
 
     named = spec(layer, activation, kept)
     if named is not None:
@@ -78,8 +79,8 @@ def layer_row(
         skeleton = build_resized(cls, number, args, {})
     sizes: Sizes = {}
     for child, module in sized(layer):
-        full = name if child == SELF else f"{name}.{child}"
-        node = graph.convs.get(f"{full}.conv") or graph.convs.get(full)
+        full = first[id(module)]
+        node = graph.convs.get(first[id(getattr(module, "conv", module))])
         if node is not None:
             sizes[child] = [int(keep[node.inputs].sum()), int(keep[node.outputs].sum())]
         elif isinstance(module, nn.BatchNorm2d):
