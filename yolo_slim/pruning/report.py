@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from yolo_slim.measure.cost import Cost
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.text import giga, mega, ratio, table
 
+FAR = 0.25  # share of the channels that modules without a rule pin, to be spoken of
+SHOWN = 5  # modules without a rule that are listed
 UNITS = {
     "percent": "of the prunable channels",
     "macs": "of the MACs",
@@ -73,6 +76,7 @@ class CutReport:
         criterion, budget, round_to: how the channels were chosen, see `prune`.
         calibration: images that were looked at for it.
         recovered: what was done after the cut.
+        pinned: what pins most channels, where modules without a rule do.
     """
 
     target: Reached
@@ -88,6 +92,7 @@ class CutReport:
     round_to: int = 1
     calibration: int = 0
     recovered: tuple[str, ...] = ()
+    pinned: str = ""
 
     @property
     def percent(self) -> float:
@@ -142,17 +147,32 @@ class CutReport:
         short = self.target.name == "percent" and self.percent - self.achieved
         if short * channels > rounded:
             text += f"{held} layers are at their floor: no more could be cut\n"
-        for module in self.unknown:
+        fixed = sum(c.channels for c in self.layers if c.pinned and "no rule" in c.note)
+        if fixed > FAR * channels:
+            text += f"{fixed} of {channels} channels could not be cut: {self.pinned}\n"
+        for module in self.unknown[:SHOWN]:
             text += f"left as it is, it has no rule: {module}\n"
+        if len(self.unknown) > SHOWN:
+            text += f"and {len(self.unknown) - SHOWN} more without a rule, see report.json\n"
         return text
 
     def how(self) -> str:
         """How the channels were chosen, in a line."""
         text = f"criterion {self.criterion}, budget {self.budget}, "
-        text += f"in multiples of {self.round_to}" if self.round_to > 1 else "not rounded"
+        text += self.rounded()
         if self.calibration:
             text += f", {self.calibration} calibration images"
         return text + "".join(f", + {part}" for part in self.recovered)
+
+    def rounded(self) -> str:
+        """What the layers that were cut keep multiples of: less than asked for in narrow ones."""
+        if self.round_to == 1:
+            return "not rounded"
+        step = gcd(self.round_to, *(c.kept for c in self.layers if c.kept < c.channels))
+        if step == self.round_to:
+            return f"in multiples of {step}"
+        most = f"in multiples of {self.round_to} where a layer is wide enough"
+        return f"{most}, else of {step}" if step > 1 else most
 
     def __str__(self) -> str:
         return self.layer_table() + "\n" + self.summary()

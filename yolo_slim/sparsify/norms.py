@@ -44,7 +44,8 @@ class PrunableNorms:
         first = {id(gamma): index for index, gamma in reversed([*enumerate(gammas)])}
         norms = [norms[index] for index in sorted(first.values())]
         if not norms:
-            what = "left by --keep" if self.excluded else "that may be pruned"
+            pins = self.graph.pins() or "the model has none"
+            what = "left by --keep" if self.excluded else f"that may be pruned ({pins})"
             raise InputError("model", f"no BatchNorm {what}", "at least one")
         self.names = [norm.name for norm in norms]
         self.modules = [model.get_submodule(name) for name in self.names]

@@ -88,15 +88,16 @@ def layer_row(
     dense = build_resized(cls, number, args, sizes)
     if same_structure(dense, skeleton):
         sizes = {}
-    for full, ids in graph.rows.items():
+    for full, rows in graph.rows.items():
         child = SELF if full == name else full.removeprefix(f"{name}.")
-        if not keep[ids].all() and (child == SELF or child != full):
-            sizes[child] = int(keep[ids].sum())
+        if not keep[rows].all() and child != full:
+            sizes[child] = int(keep[rows].sum())
     old = activations(skeleton)
     sizes |= {k: v for k, v in activations(layer).items() if old.get(k) != v}
     for child in filter(sizes.__contains__, activations(layer)):  # slopes a channel
-        if (ids := graph.rows.get(f"{name}.{child}")) is not None:
-            sizes[child] = activation_text(nn.PReLU(int(keep[ids].sum())))
+        if f"{name}.{child}" in graph.rows:
+            kept_rows = int(keep[graph.rows[f"{name}.{child}"]].sum())
+            sizes[child] = activation_text(nn.PReLU(kept_rows))
     out = graph.outputs.get(name)
     count = int(keep[out].sum()) if out is not None else 0
     return [layer.f, number, class_name(cls), [count, args, sizes]]
