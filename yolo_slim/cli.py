@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
-from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.errors import CheckFailed, InputError, as_options
 from yolo_slim.parsing import Parser
 
 COMMANDS = {
@@ -115,7 +115,8 @@ def guarded(work: Callable[[], Any]) -> int:
         The exit code: 0, 2 for bad input, 1 where a result is not what it must be.
     """
     try:
-        work()
+        with as_options():
+            work()
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,11 +1,22 @@
-"""The one error that a user can cause, how a script ends on it, and what is said of odd files."""
+"""The one error that a user can cause, what it calls things, and what is said of odd files.
+
+The same functions serve commands, whose users know options (--min-channels), and programs, whose
+authors know arguments (min_channels). Messages name options; `as_arguments` translates.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
+
+_COMMAND: ContextVar[bool] = ContextVar("command", default=False)
+ARGUMENTS = {"ratio": "ratios", "data": "calibration", "modules": "admit"}  # unlike the options'
 
 
 class InputError(ValueError):
@@ -35,6 +46,31 @@ def note(where: object, text: str) -> None:
         print(" ".join(f"note: {where}: {text}".split()), file=sys.stderr)
 
 
+@contextmanager
+def as_options() -> Iterator[None]:
+    """In the block, a command, errors speak of options throughout."""
+    token = _COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _COMMAND.reset(token)
+
+
+@contextmanager
+def as_arguments() -> Iterator[None]:
+    """In the block, or the function it decorates, errors speak of arguments, but in a command."""
+    try:
+        yield
+    except InputError as error:
+        if _COMMAND.get() or "--" not in str(error):
+            raise
+        where, got, expected = (
+            re.sub(r"--([a-z][a-z-]+)", lambda m: ARGUMENTS.get(m[1], m[1].replace("-", "_")), part)
+            for part in (part.replace("a data yaml with --data", "--data") for part in error.parts)
+        )
+        raise InputError(where, got, expected) from error.__cause__
+
+
 def check_share(
     where: str, value: Any, what: str = "a share", *, zero: bool = True, one: bool = True
 ) -> float:
@@ -57,7 +93,9 @@ def check_share(
     if number and 0 <= value <= 1 and (zero or value > 0) and (one or value < 1):
         return float(value)
     ends = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
-    raise InputError(where, repr(value), f"{what} in {ends}")
+    meant = number and 2 <= value <= 100 and (one or value < 100)
+    text = f" (did you mean {value / 100:g}?)" if meant else ""
+    raise InputError(where, repr(value), f"{what} in {ends}{text}")
 
 
 def check_count(where: str, value: Any, least: int = 1) -> int:
@@ -66,7 +104,9 @@ def check_count(where: str, value: Any, least: int = 1) -> int:
     Raises:
         InputError: it is something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(where, repr(value), f"a whole number, {least} or more")
+    if value < least:
         raise InputError(where, value, f"{least} or more")
     return value
 

@@ -257,3 +257,17 @@ def test_slopes_by_channel_that_a_user_put_into_a_model(tmp_path) -> None:
         k: v.shape for k, v in pruned.model.state_dict().items()
     }
     assert pruned.report.after.params == sum(p.numel() for p in pruned.model.parameters())
+
+
+def test_a_training_begins_with_the_activations_that_a_user_put_in() -> None:
+    """The host builds the model anew from its yaml, which knows nothing of them."""
+    from yolo_slim.models.model import build_heir
+
+    data = yaml.safe_load(CFG)
+    model, shared = build_model(deepcopy(data)), nn.PReLU(init=0.7)
+    for layer, act in zip(model.model[:4], (nn.PReLU(8), shared, shared, nn.Mish()), strict=True):
+        layer.act = act
+    heir = build_heir(model)(deepcopy(data), ch=3, nc=2)
+    assert heir.state_dict().keys() == model.state_dict().keys()
+    assert [type(layer.act) for layer in heir.model[:4]] == [nn.PReLU, nn.PReLU, nn.PReLU, nn.Mish]
+    assert heir.model[1].act is heir.model[2].act is not shared

@@ -176,13 +176,14 @@ def test_resume_of_another_run(tiny_checkpoint, tmp_path, refused, saved, expect
         ({"bias_sr": "auto"}, "bias_sr: auto, expected a finite number, 0 or more"),
         ({"bias_sr": -1.0}, "bias_sr: -1.0, expected"),
         ({"penalty": "l2"}, "penalty: 'l2', expected l1 or prox"),
-        ({"macs": 0}, "--macs: 0, expected"),
-        ({"macs": 0.5, "percent": 0.6}, "--macs: given besides --percent"),
-        ({"macs": 0.5, "sr": 0.1}, "--macs: given with another --sr"),
-        ({"macs": 0.5, "penalty": "l1"}, "--macs: given with another --sr"),
-        ({"macs": 0.001}, "--macs: 0.001, expected"),
-        ({"percent": 1.0}, "--percent: 1.0, expected"),
-        ({"percent": "0.6"}, "--percent: '0.6', expected"),
+        ({"macs": 0}, "macs: 0, expected"),
+        ({"macs": 0.5, "percent": 0.6}, "macs: given besides percent"),
+        ({"macs": 0.5, "sr": 0.1}, "macs: given with another sr"),
+        ({"macs": 0.5, "penalty": "l1"}, "macs: given with another sr"),
+        ({"macs": 0.001}, "macs: 0.001, expected"),
+        ({"percent": 1.0}, "percent: 1.0, expected"),
+        ({"percent": 0}, "percent: 0, expected a share in (0, 1)"),
+        ({"percent": "0.6"}, "percent: '0.6', expected"),
         ({"residual": "all"}, "residual"),
         ({"keep": ["none"]}, "'none', which matches nothing"),
     ],
@@ -199,7 +200,7 @@ def test_python(tiny_model, arguments, message):
 
 @pytest.mark.parametrize("round_to", [0, 2.5, True])
 def test_round_to_of_a_program(tiny_model, round_to):
-    with pytest.raises(InputError, match=f"round_to: {round_to}, expected 1 or more"):
+    with pytest.raises(InputError, match=f"round_to: {round_to}, expected .*1 or more"):
         SparsityPenalty(tiny_model, round_to=round_to)
 
 

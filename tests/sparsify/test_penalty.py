@@ -85,7 +85,7 @@ def test_inner_penalises_the_inside_of_bottlenecks(tiny_model: nn.Module) -> Non
 def test_kept_layers_are_not_penalised(tiny_model: nn.Module) -> None:
     names = SparsityPenalty(tiny_model, keep=["model.11", "model.0.bn"]).names
     assert not {n for n in names if n.startswith(("model.11.", "model.0."))}
-    with pytest.raises(InputError, match="--keep: 'model.77', which matches nothing"):
+    with pytest.raises(InputError, match="keep: 'model.77', which matches nothing"):
         SparsityPenalty(tiny_model, keep=["model.77"])
 
 

@@ -278,7 +278,7 @@ def test_frozen_layers_stay_and_others_go_for_them(tiny_model: nn.Module) -> Non
         optimizer.step()
     assert same(tiny_model.model[:4], start.model[:4])
     assert reached(penalty)
-    with pytest.raises(InputError, match=r"--percent: 0\.9"):
+    with pytest.raises(InputError, match=r"percent: 0\.9"):
         penalty.strategy.masks(0.9 / 0.5)
 
 

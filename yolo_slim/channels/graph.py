@@ -8,6 +8,7 @@ model, by one rule a module type (`rules`), never from a model yaml.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -113,6 +114,22 @@ class ChannelGraph:
     def prunable_channels(self) -> int:
         """Number of channels that may be cut: what a `percent` is a share of."""
         return sum(norm.channels for norm in self.prunable)
+
+    def pins(self) -> str:
+        """What pins most of the channels that are pinned, such as "model.9: Attention has no rule,
+        and 2 more"; empty where nothing is.
+        """
+        channels: dict[str, int] = {}
+        for norm in (norm for norm in self.norms.values() if norm.pinned):
+            why = str(norm.pinned)
+            if read := re.fullmatch(r"(?:read by |inside )([\w.]+).*which has no rule", why):
+                kinds = {module.name: module.type for module in self.unknown}
+                why = f"{read[1]}: {kinds.get(read[1], 'it')} has no rule"
+            channels[why] = channels.get(why, 0) + norm.channels
+        if not channels:
+            return ""
+        first, more = max(channels, key=channels.__getitem__), len(channels) - 1
+        return f"{first}, and {more} more" if more else first
 
     @cached_property
     def parts(self) -> np.ndarray:

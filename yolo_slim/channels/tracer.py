@@ -110,7 +110,7 @@ class Tracer:
     def each(self, name: str, module: nn.Module, x: Ids) -> Ids:
         """The module has one row of its own parameters and buffers a channel, cut with x (C,)."""
         name = self.name_of(name, module)
-        self.rows.setdefault(name, x)
+        self.tie(self.rows.setdefault(name, x), x)
         for values in module.parameters(recurse=False):
             if values.ndim and len(values) == len(x):
                 self._own(values, x)

@@ -200,7 +200,9 @@ def built(
         text = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         got = f"{args!s:.60} on {inputs} channels, which cannot be built ({text})"
         where = f"model yaml, layer {index}, {name}"
-        raise InputError(where, got, f"arguments of {name}{signature_of(cls)}") from error
+        expected = f"arguments of {name}{signature_of(cls)}"
+        expected += "; see docs/own-modules.md" if name in ADMITTED else ""
+        raise InputError(where, got, expected) from error
 
 
 def signature_of(cls: Any) -> str:

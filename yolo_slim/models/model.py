@@ -163,7 +163,7 @@ def copy_activations_(model: nn.Module, source: nn.Module) -> None:
     theirs = dict(source.named_modules(remove_duplicate=False))
     for name, module in model.named_modules():
         act = getattr(theirs.get(name), "act", None)
-        if isinstance(act, nn.Module) and not list(act.parameters()) and hasattr(module, "act"):
+        if isinstance(act, nn.Module) and hasattr(module, "act"):
             same = type(act) is type(module.act) and activation_text(act) == (
                 activation_text(module.act)
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.channels.residual import RESIDUAL, Residual
-from yolo_slim.errors import InputError, check_count, check_seed, option_of
+from yolo_slim.errors import InputError, check_count, check_seed, check_share, option_of
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import BUDGETS, Criterion, find
 from yolo_slim.pruning.recover.table import check_parts
@@ -65,10 +65,17 @@ class CutOptions:
         check_seed("--seed", self.seed)
         check_count("--imgsz", self.imgsz)
         for name in ("keep", "recover"):
-            if isinstance(value := getattr(self, name), str):
-                raise InputError(option_of(name), repr(value), "a list of names")
-        if isinstance(self.budget, str) and self.budget not in BUDGETS:
-            raise InputError("budget", repr(self.budget), f"{', '.join(BUDGETS)} or losses")
+            value = getattr(self, name)
+            listed = isinstance(value, Collection) and all(isinstance(v, str) for v in value)
+            if isinstance(value, str) or not (listed or (name, value) == ("recover", None)):
+                raise InputError(option_of(name), repr(value)[:80], "a list of names")
+        if not isinstance(self.ratios, Mapping) or not all(isinstance(g, str) for g in self.ratios):
+            raise InputError("--ratio", repr(self.ratios)[:80], "a dict of globs and shares")
+        for glob, share in self.ratios.items():
+            check_share(f"--ratio {glob}={share}", share, one=False)
+        losses = hasattr(self.budget, "losses")
+        if self.budget is not None and self.budget not in BUDGETS and not losses:
+            raise InputError("--budget", repr(self.budget)[:80], f"{', '.join(BUDGETS)} or losses")
         if self.residual not in (None, *RESIDUAL):
             raise InputError("--residual", repr(self.residual), ", ".join(RESIDUAL))
         settled: dict[str, Any] = {

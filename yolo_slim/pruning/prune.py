@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +16,18 @@ from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.residual import Residual
 from yolo_slim.channels.rules import channel_graph, from_outside
-from yolo_slim.errors import InputError, ParityError
+from yolo_slim.errors import InputError, ParityError, as_arguments
 from yolo_slim.host import checkpoint
 from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.measure.cost import cost
-from yolo_slim.pruning.budget.choose import Goal, achieved, choose_masks, masks_by_percent
+from yolo_slim.pruning.budget.choose import (
+    Goal,
+    achieved,
+    check_cuttable,
+    check_some_cut,
+    choose_masks,
+    masks_by_percent,
+)
 from yolo_slim.pruning.budget.globs import kept_by, shares
 from yolo_slim.pruning.budget.goals import goal_of, step_goal, what_is_left
 from yolo_slim.pruning.budget.mask_cost import MaskCost
@@ -34,6 +42,8 @@ from yolo_slim.pruning.rebuild.rebuild import rebuild
 from yolo_slim.pruning.recover.recover import Judge, Recovery, recover_
 from yolo_slim.pruning.report import CutReport, Reached, layer_cuts
 from yolo_slim.weight_masks import baked
+
+LOUD = 0.5  # share of the channels that are cut by gammas which say little, for a warning
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Pruned:
     recovery: Recovery = Recovery()
 
 
+@as_arguments()
 def prune(
     model: nn.Module,
     percent: float | None = None,
@@ -90,7 +101,8 @@ def prune(
         macs, params, latency: the share that is left, in (0, 1], in place of a percent; latency is
             measured with ONNX Runtime on this machine.
         size_mb: the size of the checkpoint that is left, 10^6 bytes.
-        criterion: how channels are scored, see `criteria`.
+        criterion: how channels are scored, see `criteria`. "bn" is for models that were trained
+            sparsely; of others it warns.
         calibration: images for a criterion, or a recovery, that needs them (`calibrate`).
         budget: how the cut spreads over the layers: "global", "uniform", "per-mac" (global, by the
             score over the MACs that a channel takes) or by a sensitivity scan. None: what suits the
@@ -125,6 +137,12 @@ def prune(
         >>> round(pruned.report.after.macs / pruned.report.before.macs, 1), pruned.parity.holds
         (0.5, True)
     """
+    check_model(model)
+    if calibration is not None and not isinstance(calibration, Calibration):
+        got = f"a {type(calibration).__name__}"
+        raise InputError("calibration", got, "a Calibration, as calibrate(...) makes it")
+    if judge is not None and not callable(judge):
+        raise InputError("judge", repr(judge)[:80], "a function of a model")
     target = Target.of(percent=percent, macs=macs, params=params, size_mb=size_mb, latency=latency)
     options = CutOptions(
         target,
@@ -141,7 +159,40 @@ def prune(
         threads=threads,
         seed=seed,
     )
-    return prune_by(options, model, calibration, judge)
+    pruned = prune_by(options, model, calibration, judge)
+    if criterion == "bn" and (loud := loud_share(model, pruned.masks)) > LOUD:
+        text = f"{loud:.0%} of the channels that were cut have gammas far from zero: without a "
+        text += "sparse training these say little; criterion='thinet' with calibration images, or "
+        warnings.warn(f"{text}'l2' without, keeps more", stacklevel=3)
+    return pruned
+
+
+def check_model(model: Any) -> None:
+    """See that it is a module.
+
+    Raises:
+        InputError: it is what holds one, or something else.
+    """
+    if isinstance(model, nn.Module):
+        return
+    kind = type(model).__name__
+    if isinstance(getattr(model, "model", None), nn.Module):
+        raise InputError("model", f"a {kind}", f"the model that it holds: {kind.lower()}.model")
+    a_file = isinstance(model, str | Path)
+    expected = f"load({str(model)!r}).model" if a_file else "an nn.Module, such as load(...).model"
+    raise InputError("model", repr(model)[:80], expected)
+
+
+def loud_share(model: nn.Module, masks: Masks) -> float:
+    """Of the channels that masks cut, the share whose |gamma| is no tenth of their layer's largest
+    or less: after a sparse training none is.
+    """
+    loud = gone = 0
+    for name, mask in masks.items():
+        gamma = model.get_submodule(name).weight.detach().abs().cpu()
+        loud += int((gamma[~mask] > 0.1 * gamma.max()).sum())
+        gone += int((~mask).sum())
+    return loud / max(gone, 1)
 
 
 def prune_by(
@@ -157,6 +208,8 @@ def prune_by(
     scores = score(model, graph, options.criterion, calibration, options.seed)
     scores = step_by_step(options, model, chooser, scores, calibration)
     masks, measured = chooser.choose(scores)
+    if not chooser.excluded and not chooser.ratios:
+        check_some_cut(graph, options.target, masks, options.min_channels)
     pruned, parity = cut_and_prove(model, graph, masks, try_own_rules(model, graph))
     recovery = recover_(
         pruned,
@@ -174,6 +227,7 @@ def prune_by(
         achieved=achieved(graph, masks),
         layers=layer_cuts(graph, masks, options.min_channels, chooser.excluded, chooser.ratios),
         unknown=tuple(map(str, graph.unknown)),
+        pinned=graph.pins() if graph.unknown else "",
         residual=graph.residual,
         before=chooser.counted.dense,
         after=cost(pruned, chooser.imgsz),
@@ -208,6 +262,7 @@ class Chooser:
         self.options, self.model = options, model
         self.graph = channel_graph(model, options.residual or options.row.residual)
         self.imgsz = options.imgsz if is_detector(model) else smallest_image(model)[1]
+        check_cuttable(self.graph, options.target)
         self.excluded = kept_by(self.graph, options.keep)
         self.ratios = shares(self.graph, options.ratios)
         budget = options.budget

@@ -15,6 +15,8 @@ from yolo_slim.measure.cost import Cost
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.text import fold, giga, mega, ratio, table, times_fewer
 
+FAR = 0.25  # share of the channels that modules without a rule pin, to be spoken of
+SHOWN = 5  # modules without a rule that are listed
 UNITS = {
     "percent": "of the prunable channels",
     "macs": "of the MACs",
@@ -90,6 +92,7 @@ class CutReport:
         criterion, budget, round_to: how the channels were chosen, see `prune`.
         calibration: images that were looked at for it.
         recovered: what was done after the cut.
+        pinned: what pins most channels, where modules without a rule do.
     """
 
     target: Reached
@@ -105,6 +108,7 @@ class CutReport:
     round_to: int = 1
     calibration: int = 0
     recovered: tuple[str, ...] = ()
+    pinned: str = ""
 
     @property
     def percent(self) -> float:
@@ -197,8 +201,13 @@ class CutReport:
         short = self.target.name == "percent" and self.percent - self.achieved
         if short * channels > rounded:
             text += f"{held} layers are at their floor: no more could be cut\n"
-        for module in self.unknown:
+        fixed = sum(c.channels for c in self.layers if c.pinned and "no rule" in c.note)
+        if fixed > FAR * channels:
+            text += f"{fixed} of {channels} channels could not be cut: {self.pinned}\n"
+        for module in self.unknown[:SHOWN]:
             text += f"left as it is, it has no rule: {module}\n"
+        if len(self.unknown) > SHOWN:
+            text += f"and {len(self.unknown) - SHOWN} more without a rule, see report.json\n"
         return fold(text, indent="  ")
 
     def how(self) -> str:

@@ -27,7 +27,7 @@ class PrunableNorms:
     Attributes:
         graph: of the model.
         excluded: names of the BNs that `keep` leaves out.
-        names, modules: the BNs.
+        names, modules: the BNs; of those that share a gamma the first.
         sizes: channels of each.
         layer: (channels,) index of each channel's BN.
         unit: (channels,) median |gamma| of its BN when this was made: what near zero means.
@@ -40,8 +40,12 @@ class PrunableNorms:
         self.graph = channel_graph(model, residual)
         self.excluded = kept_by(self.graph, keep)
         norms = [norm for norm in self.graph.prunable if norm.name not in self.excluded]
+        gammas = [model.get_submodule(norm.name).weight for norm in norms]  # a shared one is one
+        first = {id(gamma): index for index, gamma in reversed([*enumerate(gammas)])}
+        norms = [norms[index] for index in sorted(first.values())]
         if not norms:
-            what = "left by --keep" if self.excluded else "that may be pruned"
+            pins = self.graph.pins() or "the model has none"
+            what = "left by --keep" if self.excluded else f"that may be pruned ({pins})"
             raise InputError("model", f"no BatchNorm {what}", "at least one")
         self.names = [norm.name for norm in norms]
         self.modules = [model.get_submodule(name) for name in self.names]

@@ -15,7 +15,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.residual import Residual
-from yolo_slim.errors import InputError, check_count
+from yolo_slim.errors import InputError, as_arguments, check_count
 from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
@@ -72,6 +72,7 @@ class SparsityPenalty:
         (True, 0.6)
     """
 
+    @as_arguments()
     def __init__(
         self,
         model: nn.Module,
@@ -91,6 +92,8 @@ class SparsityPenalty:
         check_count("round_to", round_to)
         method: Method = penalty or ("prox" if sr == AUTO else "l1")
         target = Target.of(percent=percent, macs=macs)
+        if sr == AUTO and target.name == "percent" and not target.value:
+            raise InputError(target.option, percent, "a share in (0, 1): 0 brings nothing to zero")
         check_macs(macs, sr, penalty)
         percent = target.value if target.name == "percent" else PERCENT
         self.sr, self.bias_sr = sr, bias_sr

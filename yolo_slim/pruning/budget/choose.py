@@ -255,7 +255,35 @@ def _refuse(
         return
     least = goal.left(cut.keep(graph)) / goal.unit
     expected = f"{math.ceil(1000 * least) / 1000:g} to {most / goal.unit:.3g}, what can be reached"
+    if graph.unknown:  # without them more could be
+        expected += f" ({graph.pins()})"
     raise InputError(goal.name, f"{goal.value / goal.unit:g}", expected)
+
+
+def check_cuttable(graph: ChannelGraph, target: Target) -> None:
+    """See that a model has channels to cut, if any are to go.
+
+    Raises:
+        InputError: all are pinned.
+    """
+    asked = target.value > 0 if target.name == "percent" else target.value < 1
+    if not graph.prunable_channels and (asked or target.name == "size_mb"):
+        got = f"none of its {graph.channels} channels can be cut ({graph.pins() or 'no BatchNorm'})"
+        raise InputError("model", got, "some that can; a rule for a module lets go what it pins")
+
+
+def check_some_cut(
+    graph: ChannelGraph, target: Target, masks: Mapping[str, torch.Tensor], min_channels: int
+) -> None:
+    """See that a share of the channels did not come to nothing.
+
+    Raises:
+        InputError: it did, and not since it is less than a channel of each layer.
+    """
+    wanted = target.value * graph.prunable_channels if target.name == "percent" else 0
+    if wanted > len(graph.prunable) and all(mask.all() for mask in masks.values()):
+        got = f"{target.value:g} of the channels, and none can go: all layers are at their floor"
+        raise InputError(target.option, got, f"--min-channels below {min_channels}")
 
 
 def achieved(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> float:

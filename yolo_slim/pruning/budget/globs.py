@@ -59,7 +59,7 @@ def shares(graph: ChannelGraph, ratios: Mapping[str, float]) -> dict[str, float]
     """
     by_norm: dict[str, float] = {}
     for glob, share in ratios.items():
-        where = f"--ratio {glob}={share:g}"
+        where = f"--ratio {glob}={share}"
         check_share(where, share, one=False)
         names = select(graph, glob, "--ratio")
         free = [name for name in names if graph.norms[name].pinned is None]

@@ -24,8 +24,8 @@ def read_ratios(path: str | Path, where: str) -> dict[str, float]:
         try:
             check_share(where, share if isinstance(glob, str) else None, one=False)
         except InputError as error:
-            got = f"{glob}: {share!r}"[:80]
-            raise InputError(where, got, "a glob and a share in [0, 1)") from error
+            expected = error.parts[2].replace("a share", "a glob and a share")
+            raise InputError(where, f"{glob}: {share!r}"[:80], expected) from error
     return {glob: float(share) for glob, share in ratios.items()}
 
 
@@ -36,9 +36,11 @@ def parse_ratio(text: str) -> tuple[str, float]:
         InputError: there is no "=", or the share is not a number in [0, 1).
     """
     glob, equals, share = text.rpartition("=")
+    expected = "a share in [0, 1)"
     try:
         if not equals or not glob:
             raise ValueError(text)
         return glob, check_share("--ratio", float(share), one=False)
     except ValueError as error:  # an InputError is one
-        raise InputError("--ratio", repr(text), "GLOB=SHARE with a share in [0, 1)") from error
+        expected = error.parts[2] if isinstance(error, InputError) else expected
+        raise InputError("--ratio", repr(text), f"GLOB=SHARE with {expected}") from error

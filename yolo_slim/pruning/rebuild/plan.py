@@ -66,9 +66,10 @@ def layer_row(
 ) -> list[Any]:
     """The row of one layer: by its spec, else by its class, its arguments and the new sizes."""
     name = f"model.{layer.i}"
+    first = {id(module): full for full, module in model.named_modules()}  # of several names
 
     def kept(bn: str) -> int:
-        return int(keep[graph.norms[f"{name}.{bn}"].ids].sum())
+        return int(keep[graph.norms[first[id(layer.get_submodule(bn))]].ids].sum())
 
     named = spec(layer, activation, kept)
     if named is not None:
@@ -78,8 +79,8 @@ def layer_row(
         skeleton = build_resized(cls, number, args, {})
     sizes: Sizes = {}
     for child, module in sized(layer):
-        full = name if child == SELF else f"{name}.{child}"
-        node = graph.convs.get(f"{full}.conv") or graph.convs.get(full)
+        full = first[id(module)]
+        node = graph.convs.get(first[id(getattr(module, "conv", module))])
         if node is not None:
             sizes[child] = [int(keep[node.inputs].sum()), int(keep[node.outputs].sum())]
         elif isinstance(module, nn.BatchNorm2d):
@@ -87,15 +88,16 @@ def layer_row(
     dense = build_resized(cls, number, args, sizes)
     if same_structure(dense, skeleton):
         sizes = {}
-    for full, ids in graph.rows.items():
+    for full, rows in graph.rows.items():
         child = SELF if full == name else full.removeprefix(f"{name}.")
-        if not keep[ids].all() and (child == SELF or child != full):
-            sizes[child] = int(keep[ids].sum())
+        if not keep[rows].all() and child != full:
+            sizes[child] = int(keep[rows].sum())
     old = activations(skeleton)
     sizes |= {k: v for k, v in activations(layer).items() if old.get(k) != v}
     for child in filter(sizes.__contains__, activations(layer)):  # slopes a channel
-        if (ids := graph.rows.get(f"{name}.{child}")) is not None:
-            sizes[child] = activation_text(nn.PReLU(int(keep[ids].sum())))
+        if f"{name}.{child}" in graph.rows:
+            kept_rows = int(keep[graph.rows[f"{name}.{child}"]].sum())
+            sizes[child] = activation_text(nn.PReLU(kept_rows))
     out = graph.outputs.get(name)
     count = int(keep[out].sum()) if out is not None else 0
     return [layer.f, number, class_name(cls), [count, args, sizes]]

@@ -10,7 +10,8 @@ BatchNorm normalises is normal with the running statistics: E act(gamma z + beta
 Gauss-Hermite quadrature. With gamma 0 that is act(beta).
 
 The constants are read off the model as it runs, where each conv reads its input: so they have gone
-through every Concat, pool, upsampling and sum that there is.
+through every Concat, pool, upsampling and sum that there is. A conv that is called several times
+takes their mean: exact where it reads the same constants at each call.
 """
 
 from __future__ import annotations

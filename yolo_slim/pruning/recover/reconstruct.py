@@ -8,6 +8,9 @@ those before it are fitted: so it makes up for the errors that they leave, too.
 What the cut channels sent on average is no matter of weights: a shift of each output is fitted with
 them, and goes where a constant goes (see `shift`).
 
+A conv that the model calls several times, or whose weight another conv has too, keeps the surviving
+weights: what fits one place does not fit the other.
+
 Departure: a ridge holds the weights near the surviving ones, with few images the more: many places
 of one image are no substitute for many images.
 """
@@ -28,6 +31,7 @@ from torch import nn
 from yolo_slim.calibration import Calibration, check_images
 from yolo_slim.channels.graph import ChannelGraph, ConvNode
 from yolo_slim.errors import InputError
+from yolo_slim.models.sharing import shared_in
 from yolo_slim.numerics import survives_half
 from yolo_slim.pruning.activations import evaluation_copy, filters, generator, patches, watch
 from yolo_slim.pruning.masks import keep_vector
@@ -108,6 +112,7 @@ def reconstruct_(
     strength = ridge * max(1.0, ENOUGH / sum(sizes))
     keep, half = keep_vector(graph, masks), survives_half(model)
     nodes = {n: c for n, c in graph.convs.items() if not c.depthwise and not keep[c.inputs].all()}
+    shared = {name.rpartition(".")[0] for names in shared_in(model).parameters for name in names}
     errors: dict[str, tuple[float, float]] = {}
     copy = evaluation_copy(pruned)
     shifts = Shifts(copy, model, graph, masks)
@@ -129,7 +134,8 @@ def reconstruct_(
 
     with tempfile.TemporaryDirectory() as folder:
         aims = dense_outputs(model, nodes, keep, batches, Path(folder), positions, seed)
-        looks = {name: partial(fit, name) for name in nodes}
+        once = [name for name in nodes if len(aims[name]) == len(batches) and name not in shared]
+        looks = {name: partial(fit, name) for name in once}
         watch(copy, looks, [torch.cat(batches)], "least squares", copied=True)
     pruned.load_state_dict(copy.state_dict())
     return Reconstruction(errors, sum(sizes))

@@ -44,7 +44,8 @@ class Shifts:
                 continue
             written[ids] = True
             owners = np.unique(owner[ids])
-            if len(owners) == 1:
+            # A BN without running statistics takes every constant away by itself.
+            if len(owners) == 1 and self.dense[names[owners[0]]].running_mean is not None:
                 self.norm_of[node.name] = names[owners[0]]
 
     def takes(self, name: str) -> bool:

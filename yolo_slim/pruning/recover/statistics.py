@@ -11,7 +11,8 @@ pruned one, and the running statistics are moved by that much:
     variance = dense running variance * variance of the pruned input / variance of the dense input
 
 What is not cut stays as it is. Both models normalise as they run, by their running statistics, and
-each BatchNorm of the pruned one is set before those that come after it are looked at.
+each BatchNorm of the pruned one is set before those that come after it are looked at. One that the
+model calls several times stays as it is: what a cut changed is not the same at each call.
 """
 
 from __future__ import annotations
@@ -57,7 +58,11 @@ def retake_statistics_(
         InputError: no images, or images of several sizes.
     """
     keep = keep_vector(graph, masks)
-    kept = {n.name: torch.from_numpy(np.flatnonzero(keep[n.ids])) for n in graph.norms.values()}
+    kept = {
+        norm.name: torch.from_numpy(np.flatnonzero(keep[norm.ids]))
+        for norm in graph.norms.values()
+        if model.get_submodule(norm.name).running_mean is not None
+    }
     return match_statistics_(pruned, model, kept, calibration)
 
 
@@ -77,6 +82,7 @@ def match_statistics_(
     batches = at_once(pruned, check_images(calibration, "--recover statistics"))
     sums = {name: _Moments() for name in kept}
     watch(model, {name: moments.add for name, moments in sums.items()}, batches, "statistics")
+    once = [name for name, moments in sums.items() if moments.calls == len(batches)]
     moved: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def move(name: str, bn: Any, x: torch.Tensor) -> None:
@@ -90,7 +96,7 @@ def match_statistics_(
         bn.running_var.copy_(old_var.double() * (new_var + bn.eps) / (var + bn.eps))
         moved[name] = bn.running_mean, bn.running_var
 
-    watch(pruned, {n: partial(move, n) for n in kept}, [torch.cat(batches)], "statistics")
+    watch(pruned, {n: partial(move, n) for n in once}, [torch.cat(batches)], "statistics")
     for name, (mean, var) in moved.items():
         bn = pruned.get_submodule(name)
         bn.running_mean.copy_(mean)
@@ -103,8 +109,10 @@ class _Moments:
 
     def __init__(self) -> None:
         self.count, self.sum, self.squares = 0, torch.zeros(()), torch.zeros(())
+        self.calls = 0
 
     def add(self, bn: Any, x: torch.Tensor) -> None:
+        self.calls += 1
         axes = tuple(axis for axis in range(x.ndim) if axis != 1)
         self.count += x.numel() // x.shape[1]
         for image in x.split(1):  # a sum in double precision copies what it adds up
