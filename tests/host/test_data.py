@@ -218,7 +218,8 @@ def test_names_are_the_words_as_written(text: str, here: Path) -> None:
 def test_classes_of_one_name_are_told(here: Path, capsys: pytest.CaptureFixture) -> None:
     Path("same.yaml").write_text("train: .\nval: .\nnames: [cat, dog, cat]\n")
     read_data("same.yaml")
-    assert "same.yaml: classes 0 and 2 have one name, cat; each stays a class" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "same.yaml: classes 0 and 2 have one name, cat; each stays a class" in told
 
 
 WRONG = {

@@ -1,4 +1,4 @@
-"""The pass over label files judges each as the host's own check does, and nothing of it is stale."""
+"""The pass over label files judges each as the host's own check does, and is never stale."""
 
 from __future__ import annotations
 

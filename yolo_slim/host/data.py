@@ -208,8 +208,8 @@ def tell_dropped(split: str, pairs: Sequence[tuple[str, Label]]) -> None:
     mixed = [file for file, label in pairs if label.kind == MIXED]
     if mixed:
         tell(
-            f"{split}: {len(mixed)} label files mix outlines and boxes; YOLOv5 takes such a box for "
-            f"an outline of two points: {mixed[0]}"
+            f"{split}: {len(mixed)} label files mix outlines and boxes; YOLOv5 takes such a box "
+            f"for an outline of two points: {mixed[0]}"
         )
 
 

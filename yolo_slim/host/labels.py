@@ -85,7 +85,7 @@ def read_labels(files: Sequence[str], kept: Path | None = None) -> list[Label]:
 def mark_of(file: str) -> list[int] | None:
     """Size and time of a file, by which a change shows; None where there is none."""
     try:
-        state = os.stat(file)
+        state = os.stat(file)  # noqa: PTH116 (no Path for each of 100,000 files)
     except OSError:
         return None
     return [state.st_size, state.st_mtime_ns] if stat.S_ISREG(state.st_mode) else None
@@ -114,7 +114,7 @@ def read_kept(kept: Path | None) -> dict[str, list]:
 def judge_file(file: str) -> Label:
     """Judge a label file that is there."""
     try:
-        with open(file, "rb", buffering=0) as content:
+        with open(file, "rb", buffering=0) as content:  # noqa: PTH123 (as above)
             read = content.read()
     except OSError:
         return Label(UNREADABLE)
@@ -165,7 +165,7 @@ def judge(rows: list[list[str]]) -> Label:
             number, *values = map(float, row)
             top = max(top, number)
             odd = odd or number < 0 or number // 1 != number
-            clear = clear and number == number and 0 <= min(values) and max(values) <= 1
+            clear = clear and number == number and min(values) >= 0 and max(values) <= 1
             clear = clear and sum(values) >= 0  # a nan: no comparison above is sure to see it
             clear = clear and (len(row) % 2 == 1 if outlines else len(row) == 5)
     except (ValueError, OverflowError):  # no number, or no values
