@@ -17,6 +17,7 @@ from yolo_slim.host.loading import decodes, read_image
 mend()
 
 from yolov5.utils.augmentations import letterbox  # noqa: E402
+from yolov5.utils.dataloaders import LoadImages  # noqa: E402
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -70,6 +71,30 @@ def readable(files: Iterable[Path], count: int, where: str) -> list[Path]:
         more = f" and {len(bad) - 1} more" * (len(bad) > 1)
         tell(f"{bad[0]}{more}: not an image that OpenCV reads, skipped")
     return chosen
+
+
+def check_source(source: str) -> None:
+    """See that a --source of detect is there, and that some image of it can be read.
+
+    Streams, addresses and screens are left to the host.
+
+    Raises:
+        InputError: it is not there, has neither images nor videos, or no image can be read.
+    """
+    place = str(source)
+    if place.isnumeric() or place.endswith(".streams") or place.lower().startswith("screen"):
+        return
+    if place.lower().startswith(("rtsp://", "rtmp://", "http://", "https://")):
+        return
+    where, expected = f"--source {place}", "images or videos"
+    try:
+        loader = LoadImages(place)
+    except FileNotFoundError as error:
+        raise InputError(where, "no such file or folder", expected) from error
+    except (AssertionError, OSError) as error:
+        raise InputError(where, "no images or videos in it", expected) from error
+    if not any(loader.video_flag) and not any(decodes(file) for file in loader.files):
+        raise InputError(where, f"none of {loader.nf} images can be read", "images")
 
 
 def read_images(files: Sequence[Path], height: int, width: int | None = None) -> np.ndarray:

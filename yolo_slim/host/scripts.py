@@ -16,6 +16,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.files import shipped
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.compat import mend, replaced
+from yolo_slim.host.image import check_source
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
 
 mend()
@@ -56,6 +57,8 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
                 if Path(file).suffix == ".pt":
                     nc = checkpoint.load(file).model.nc
             opt.weights = [str(Path(file).absolute()) for file in weights]
+            if name == "detect":
+                check_source(opt.source)
             if name == "val":
                 data.check_val(opt, nc, outlines=task is SEGMENTATION)
             return opt
