@@ -138,7 +138,8 @@ def test_a_class_that_has_no_name_is_named(wrong: str, image: Path) -> None:
         sets.check_labels(data, ("val",))
     text = f"{file}: class {wrong}, expected 0 to 2 (line 3; the data yaml has 3 names)"
     assert str(error.value) == text
-    sets.check_labels(data, ("val",), single_cls=True)  # all are class 0 to the host then
+    if wrong != "-1":  # which YOLOv5 drops
+        sets.check_labels(data, ("val",), single_cls=True)  # all are class 0 to the host then
 
 
 def test_what_is_dropped_is_told(image: Path, capsys: pytest.CaptureFixture) -> None:
@@ -170,7 +171,7 @@ def test_a_split_needs_an_image_that_can_be_read(image: Path) -> None:
     image.write_bytes(b"no image")
     with pytest.raises(InputError, match="no image with a label can be read"):
         sets.check_labels(data, ("train",), needed=("train",))
-    with pytest.raises(InputError, match="train: .*: no image can be read .a.*not an image"):
+    with pytest.raises(InputError, match="train: .*: no image can be read .a.png: not an image"):
         sets.check_labels(data, ("train",))
 
 

@@ -20,7 +20,7 @@ from yolo_slim.host.labels import (
     Label,
     read_labels,
 )
-from yolo_slim.host.loading import verify_image_label
+from yolo_slim.host.loading import reason, verify_image_label
 
 WITH_ROWS = (BOXES, OUTLINES, MIXED)
 EXAMPLES = 3  # of what is wrong, in a line
@@ -181,7 +181,7 @@ def check_readable(
             taken, *_, text = verify_image_label((str(image), file, ""))
             if taken is not None:
                 return
-            message = message or text.split(": ", 1)[-1][:120]
+            message = message or f"{image.name}: {reason(text)}"
     if pairs:
         got = f"no image{' with a label' * some} can be read ({message})"
         raise InputError(f"{split}: {data.get(split)}", got, "an image to read")

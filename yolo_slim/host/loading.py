@@ -131,9 +131,14 @@ def with_images(cache_labels: Callable[..., dict]) -> Callable[..., dict]:
 
 def no_image(files: Sequence[str], messages: Sequence[str]) -> str:
     """That none of some images can be used, and why the first one cannot."""
-    why = messages[0].split(files[0])[-1].strip(": ") if messages else ""
-    why = why.removeprefix("ignoring corrupt image/label: ")[:120]
-    return f"none of {len(files)} images can be used ({Path(files[0]).name}: {why})"
+    why = f"{Path(files[0]).name}: {reason(messages[0])}" if messages else "no reason known"
+    return f"none of {len(files)} images can be used ({why})"
+
+
+def reason(message: str) -> str:
+    """Why an image is left out, of what the host's check says of it."""
+    text = " ".join(message.split(": ", 1)[-1].split())
+    return text.removeprefix("ignoring corrupt image/label: ").removesuffix(", skipped")[:120]
 
 
 def skipping(following: Callable[..., tuple]) -> Callable[..., tuple]:
