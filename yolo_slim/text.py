@@ -87,7 +87,7 @@ def shortened(name: str, width: int) -> str:
     while cells(name) > width - 3:
         name = name[1:]
     start = name.find("/")
-    return f"...{name[start:] if 0 <= start else name}"
+    return f"...{name[start:] if start >= 0 else name}"
 
 
 def cells(text: str) -> int:

@@ -218,7 +218,8 @@ def test_names_are_the_words_as_written(text: str, here: Path) -> None:
 def test_classes_of_one_name_are_told(here: Path, capsys: pytest.CaptureFixture) -> None:
     Path("same.yaml").write_text("train: .\nval: .\nnames: [cat, dog, cat]\n")
     read_data("same.yaml")
-    assert "same.yaml: classes 0 and 2 have one name, cat; each stays a class" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "same.yaml: classes 0 and 2 have one name, cat; each stays a class" in told
 
 
 WRONG = {
@@ -373,3 +374,15 @@ def test_splits(here) -> None:
     with pytest.raises(InputError, match="split: 'foo', expected one of train, val, test"):
         images(read_data(file), "foo")
     check_nc(read_data_yaml(file), 1, file)
+
+
+def test_lines_that_name_no_file(here, capsys) -> None:
+    """YOLOv5 takes `a.png` from where the user stands, and `./a.png` from the text file."""
+    picture("sets/images/a.png")
+    Path("sets/val.txt").write_text("images/a.png\n")
+    file = yaml_of(train="sets/val.txt", val="sets/val.txt")
+    with pytest.raises(InputError, match="val: none of 1 images is there, such as images/a.png"):
+        check_data(file)
+    Path("sets/val.txt").write_text("./images/a.png\nimages/a.png\n")
+    check_data(file)
+    assert "val: 1 images are not there, such as images/a.png" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The pass over label files judges each as the host's own check does, and nothing of it is stale."""
+"""The pass over label files judges each as the host's own check does, and is never stale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from yolo_slim import InputError
 from yolo_slim.host import data as sets
 from yolo_slim.host import labels
-from yolo_slim.host.labels import BOXES, EMPTY, MISSING, MIXED, OUTLINES, UNREADABLE, faults
+from yolo_slim.host.label_faults import faults
+from yolo_slim.host.labels import BOXES, EMPTY, MISSING, MIXED, OUTLINES, UNREADABLE
 from yolo_slim.host.loading import open_text, verify_image_label
 
 BOX = "0 0.5 0.5 0.2 0.2"
@@ -137,15 +138,17 @@ def test_a_class_that_has_no_name_is_named(wrong: str, image: Path) -> None:
         sets.check_labels(data, ("val",))
     text = f"{file}: class {wrong}, expected 0 to 2 (line 3; the data yaml has 3 names)"
     assert str(error.value) == text
-    sets.check_labels(data, ("val",), single_cls=True)  # all are class 0 to the host then
+    if wrong != "-1":  # which YOLOv5 drops
+        sets.check_labels(data, ("val",), single_cls=True)  # all are class 0 to the host then
 
 
 def test_what_is_dropped_is_told(image: Path, capsys: pytest.CaptureFixture) -> None:
     file = write(image, f"{BOX}\n{BOX} 0.9\n")
     data = {"nc": 1, "val": str(image.parent)}
+    cv2.imwrite(str(image.with_name("b.png")), np.full((20, 20, 3), 99, np.uint8))
     sets.check_labels(data, ("val",))
     told = capsys.readouterr().out
-    assert told.startswith("val: 1 of 1 label files cannot be read, their images are left out: ")
+    assert told.startswith("val: 1 of 2 label files cannot be read, their images are left out: ")
     assert f"{file}, line 2: 6 columns, not 5 (class x y w h)" in told
     with pytest.raises(InputError, match="no label file of 1 can be read; .*line 2: 6 columns"):
         sets.check_labels(data, ("val",), needed=("val",))
@@ -168,6 +171,8 @@ def test_a_split_needs_an_image_that_can_be_read(image: Path) -> None:
     image.write_bytes(b"no image")
     with pytest.raises(InputError, match="no image with a label can be read"):
         sets.check_labels(data, ("train",), needed=("train",))
+    with pytest.raises(InputError, match="train: .*: no image can be read .a.png: not an image"):
+        sets.check_labels(data, ("train",))
 
 
 def test_a_folder_is_no_label(image: Path, capsys: pytest.CaptureFixture) -> None:
@@ -251,3 +256,14 @@ def test_the_same_from_several_processes(many, monkeypatch) -> None:
     one = labels.read_labels(many)
     monkeypatch.setattr(labels, "SHARED_FROM", 2)
     assert labels.read_labels(many) == one
+
+
+def test_a_label_in_another_case_is_told(image: Path, capsys: pytest.CaptureFixture) -> None:
+    write(image, BOX).rename(image.parents[1] / "labels" / "a.TXT")
+    data = {"nc": 1, "val": str(image.parent)}
+    sets.check_labels(data, ("val",))
+    told = capsys.readouterr().out
+    assert "val: 1 label files end in another case, such as " in told
+    assert "a.txt: mAP will be 0" in told
+    with pytest.raises(InputError, match=r"no labels of 1 images, .*a.txt \(a.TXT is there\)"):
+        sets.check_labels(data, ("val",), needed=("val",))

@@ -21,6 +21,7 @@ from yolo_slim.files import read_mapping
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_labels, read_data
 from yolo_slim.host.data import images as image_files
+from yolo_slim.host.data_yaml import tell
 from yolo_slim.host.evaluate import is_single
 from yolo_slim.host.loading import verify_image_label
 from yolo_slim.host.options import HYP
@@ -129,19 +130,23 @@ def _readable(files: list[Path], count: int, seed: int, where: str) -> list[Path
     Raises:
         InputError: there is none.
     """
-    readable, why = [], ""
+    readable: list[int] = []
+    unreadable: list[str] = []
     labels = img2label_paths([str(file) for file in files])
     with replaced(general.LOGGER, disabled=True):
         for index in np.random.default_rng(seed).permutation(len(files)):
             file, *_, message = verify_image_label((str(files[index]), labels[index], ""))
             if file is None:
-                why = why or " ".join(message.split())[-160:]
+                unreadable.append(" ".join(message.split())[-160:])
                 continue
             readable.append(index)
             if len(readable) == count:
                 break
     if not readable:
-        raise InputError(where, f"cannot be read ({why})", "images with labels")
+        raise InputError(where, f"cannot be read ({unreadable[0]})", "images with labels")
+    if unreadable:
+        more = f" and {len(unreadable) - 1} more" * (len(unreadable) > 1)
+        tell(f"calibration: left out {unreadable[0]}{more}")
     return [files[index] for index in sorted(readable)]
 
 

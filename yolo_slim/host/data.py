@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,23 @@ from yolo_slim.host.data_yaml import (
     resolved,
     tell,
 )
-from yolo_slim.host.images import images, label_files, listed
-from yolo_slim.host.labels import (
-    BOXES,
-    EMPTY,
-    MISSING,
-    MIXED,
-    OUTLINES,
-    UNREADABLE,
-    Fault,
-    Label,
-    faults,
-    read_labels,
-)
-from yolo_slim.host.loading import verify_image_label
+from yolo_slim.host.images import images, listed
+from yolo_slim.host.label_checks import check_labels, labelled
 
 mend()
 
 from yolov5.utils import general  # noqa: E402
 
-__all__ = ["check_data", "check_labels", "check_nc", "images", "labelled", "listed", "read_data"]
-
-EXAMPLES = 3  # of what is wrong, in a line
+__all__ = [
+    "check_data",
+    "check_labels",
+    "check_nc",
+    "check_val",
+    "images",
+    "labelled",
+    "listed",
+    "read_data",
+]
 
 
 def read_data(path: str | Path | dict, download: bool = True, nc: int | None = None) -> dict:
@@ -102,44 +96,17 @@ def check_data(path: str | Path, nc: int | None = None, splits: tuple[str, ...] 
     data = read_data(path, nc=nc)
     check_places(data, Path(path), splits)
     for split in splits:
-        if not images(data, split):
+        files = listed(data, split)
+        missing = [file for file in files if not Path(file).is_file()]
+        if not files:
             raise InputError(path, f"{split}: no images in {data.get(split)}", "at least one image")
+        if len(missing) == len(files):
+            got = f"{split}: none of {len(files)} images is there, such as {missing[0]}"
+            expected = "lines from where you stand, or with ./ from the folder of the text file"
+            raise InputError(path, got, expected)
+        if missing:
+            tell(f"{split}: {len(missing)} images are not there, such as {missing[0]}")
     return data
-
-
-def check_labels(
-    data: dict[str, Any],
-    splits: tuple[str, ...],
-    *,
-    single_cls: bool = False,
-    outlines: bool = False,
-    needed: tuple[str, ...] = (),
-) -> None:
-    """Judge all label files of some splits, see `labels`: nothing of them may end a run later.
-
-    What the host drops with a warning is told in a line.
-
-    Args:
-        data: from `read_data`.
-        splits: of train, val and test.
-        single_cls: all classes are one to the host, whatever their numbers.
-        outlines: the model is for segmentation, and the loader makes masks of outlines.
-        needed: of the splits, those in which some image must have a label and be readable.
-
-    Raises:
-        InputError: a class that the data yaml has no name for; a box in place of an outline; no
-            labelled image in a split that needs some, or none that can be read.
-    """
-    for split in splits:
-        files = label_files(data, split)
-        labels = read_labels(files, kept_at(data, split, files))
-        pairs = list(zip(files, labels, strict=True))
-        check_classes(pairs, None if single_cls else data["nc"])
-        if outlines:
-            check_outlines(pairs)
-        tell_dropped(split, pairs)
-        if split in needed:
-            check_usable(data, split, pairs)
 
 
 def check_val(opt: argparse.Namespace, nc: int | None, *, outlines: bool) -> None:
@@ -156,100 +123,3 @@ def check_val(opt: argparse.Namespace, nc: int | None, *, outlines: bool) -> Non
     split = opt.task if opt.task in SPLITS else "val"  # speed and study take val, as the host
     sets = check_data(opt.data, None if opt.single_cls else nc, (split,))
     check_labels(sets, (split,), single_cls=opt.single_cls, outlines=outlines)
-
-
-def kept_at(data: dict[str, Any], split: str, files: Sequence[str]) -> Path | None:
-    """Where the results of the pass over a split are kept: beside the host's label cache."""
-    entry = data.get(split)
-    place = Path(entry[-1] if isinstance(entry, list) else entry or "")
-    if not files:
-        return None
-    return (place if place.is_file() else Path(files[0]).parent).with_suffix(".checked.json")
-
-
-def check_classes(pairs: Sequence[tuple[str, Label]], nc: int | None) -> None:
-    """The labels name classes of the data yaml. The host finds out late, or not at all.
-
-    Raises:
-        InputError: a label names another class.
-    """
-    for file, label in pairs:
-        if label.kind != UNREADABLE and nc is not None and (label.odd or label.top >= nc):
-            fault = next(faults(file, nc))
-            expected = f"0 to {nc - 1} (line {fault.line}; the data yaml has {nc} names)"
-            raise InputError(file, fault.text, expected)
-
-
-def check_outlines(pairs: Sequence[tuple[str, Label]]) -> None:
-    """The labels are outlines. The host reads a box in their place, and fails or learns nothing.
-
-    Raises:
-        InputError: a label is a box.
-    """
-    for file, label in pairs:
-        if label.kind in (BOXES, MIXED):
-            expected = "an outline (class x1 y1 x2 y2 x3 y3 ...): the model is for segmentation"
-            raise InputError(file, "a box (class x y w h)", expected)
-
-
-def tell_dropped(split: str, pairs: Sequence[tuple[str, Label]]) -> None:
-    """Tell what the host leaves out, and what it reads as something else: a line for each."""
-    dropped = [file for file, label in pairs if label.kind == UNREADABLE]
-    if dropped:
-        examples = "; ".join(str(fault_in(file)) for file in dropped[:EXAMPLES])
-        more = "; ..." * (len(dropped) > EXAMPLES)
-        tell(
-            f"{split}: {len(dropped)} of {len(pairs)} label files cannot be read, their images are "
-            f"left out: {examples}{more}"
-        )
-    folders = [f for f, label in pairs if label.kind == MISSING and Path(f).is_dir()]
-    if folders:
-        tell(f"{split}: {folders[0]} is a folder, no label file: its image counts as empty")
-    mixed = [file for file, label in pairs if label.kind == MIXED]
-    if mixed:
-        tell(
-            f"{split}: {len(mixed)} label files mix outlines and boxes; YOLOv5 takes such a box for "
-            f"an outline of two points: {mixed[0]}"
-        )
-
-
-def fault_in(file: str) -> Fault:
-    """Why the host drops a label file."""
-    return next(faults(file, None), Fault(file, 0, "cannot be read"))
-
-
-def check_usable(
-    data: dict[str, Any], split: str, pairs: Sequence[tuple[str, Label]]
-) -> None:
-    """See that some image of a split has a label and can be read.
-
-    Raises:
-        InputError: none has, or can.
-    """
-    where = f"{split}: {data.get(split)}"
-    with_rows = [label.kind in (BOXES, OUTLINES, MIXED) for _, label in pairs]
-    if not any(with_rows):
-        dropped = [file for file, label in pairs if label.kind == UNREADABLE]
-        if dropped:
-            fault = fault_in(dropped[0])
-            got = f"no label file of {len(dropped)} can be read; {fault}"
-        elif any(label.kind == EMPTY for _, label in pairs):
-            got = f"all labels of {len(pairs)} images are empty or missing"
-        else:
-            got = f"no labels of {len(pairs)} images, such as {pairs[0][0]}"
-        raise InputError(where, got, "an image with a label (class x y w h)")
-    message = ""
-    for image, (file, _), useful in zip(images(data, split), pairs, with_rows, strict=True):
-        if useful:
-            image_file, *_, message = verify_image_label((str(image), file, ""))
-            if image_file is not None:
-                return
-    text = message.split(": ", 1)[-1][:120]
-    raise InputError(where, f"no image with a label can be read ({text})", "an image to read")
-
-
-def labelled(data: dict[str, Any], split: str = "train") -> bool:
-    """Whether some image of a split has a label that the host takes."""
-    files = label_files(data, split)
-    labels = read_labels(files, kept_at(data, split, files))
-    return any(label.kind in (BOXES, OUTLINES, MIXED) for label in labels)

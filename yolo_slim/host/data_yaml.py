@@ -1,4 +1,4 @@
-"""Data yamls: what they say, and where their images lie; without YOLOv5, whose import takes seconds.
+"""Data yamls: what they say, and where their images lie; YOLOv5 is not imported, which takes time.
 
 YOLOv5 takes `train: ../train/images` relative to `path`, and that relative to the folder of its own
 package. Here a relative `path` is looked for where the user stands, then beside the yaml.

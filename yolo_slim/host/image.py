@@ -64,7 +64,8 @@ def readable(files: Iterable[Path], count: int, where: str) -> list[Path]:
             break
         (chosen if decodes(file) else bad).append(file)
     if bad and not chosen:
-        raise InputError(where, f"none of {len(bad)} images can be read, such as {bad[0]}", "images")
+        got = f"none of {len(bad)} images can be read, such as {bad[0]}"
+        raise InputError(where, got, "images that OpenCV reads")
     if bad:
         more = f" and {len(bad) - 1} more" * (len(bad) > 1)
         tell(f"{bad[0]}{more}: not an image that OpenCV reads, skipped")

@@ -45,7 +45,7 @@ def listed(data: dict[str, Any], split: str) -> list[str]:
 
 def images(data: dict[str, Any], split: str = "val") -> list[Path]:
     """The image files of a split that are there, see `listed`."""
-    return [Path(file) for file in listed(data, split) if os.path.isfile(file)]
+    return [Path(file) for file in listed(data, split) if Path(file).is_file()]
 
 
 def label_files(data: dict[str, Any], split: str) -> list[str]:
@@ -53,4 +53,4 @@ def label_files(data: dict[str, Any], split: str) -> list[str]:
 
     That is in the folder `labels` in the place of the last `images` of the path.
     """
-    return img2label_paths([file for file in listed(data, split) if os.path.isfile(file)])
+    return img2label_paths([file for file in listed(data, split) if Path(file).is_file()])

@@ -7,7 +7,6 @@ that this holds where they start anew, too.
 
 from __future__ import annotations
 
-import builtins
 import glob
 import hashlib
 import os
@@ -47,16 +46,17 @@ def open_text(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
     """`open` for the host: text comes from `text_of`, whatever the locale."""
     if mode == "r" and not (args or kwargs):
         return StringIO(text_of(Path(file).read_bytes()))
-    return builtins.open(file, mode, *args, **kwargs)
+    return Path(file).open(mode, *args, **kwargs)
 
 
 def glob_below(pattern: str, **kwargs: Any) -> list[str]:
     """`glob.glob` for the host, to which `[` in the name of a folder is a bracket."""
-    for end in (os.path.join("", "**", "*.*"), "*.*"):
-        folder = pattern.removesuffix(os.sep + end)
+    for end in (f"{os.sep}**{os.sep}*.*", f"{os.sep}*.*"):
+        folder = pattern.removesuffix(end)
         if folder != pattern and Path(folder).is_dir():
-            return glob.glob(glob.escape(folder) + os.sep + end, **kwargs)
-    return glob.glob(pattern, **kwargs)
+            pattern = glob.escape(folder) + end
+            break
+    return glob.glob(pattern, **kwargs)  # noqa: PTH207 (Path.glob has other rules)
 
 
 def get_hash(paths: Sequence[str]) -> str:
@@ -68,7 +68,7 @@ def get_hash(paths: Sequence[str]) -> str:
     digest = hashlib.sha256(b"yolo_slim, size and time")
     for path in paths:
         try:
-            state = os.stat(path)
+            state = Path(path).stat()
         except OSError:
             continue
         digest.update(f"{path}\0{state.st_size} {state.st_mtime_ns}\0".encode(errors="replace"))
@@ -91,7 +91,7 @@ def verify_image_label(args: tuple[str, str, str]) -> Any:
 def looked_into(file: str) -> bool:
     """Whether the host's check sees if an image is whole."""
     try:
-        with builtins.open(file, "rb") as content:
+        with Path(file).open("rb") as content:
             return content.read(2) in (JPEG, PNG)
     except OSError:  # not there, a folder
         return False
@@ -131,9 +131,14 @@ def with_images(cache_labels: Callable[..., dict]) -> Callable[..., dict]:
 
 def no_image(files: Sequence[str], messages: Sequence[str]) -> str:
     """That none of some images can be used, and why the first one cannot."""
-    why = messages[0].split(files[0])[-1].strip(": ") if messages else ""
-    why = why.removeprefix("ignoring corrupt image/label: ")[:120]
-    return f"none of {len(files)} images can be used ({Path(files[0]).name}: {why})"
+    why = f"{Path(files[0]).name}: {reason(messages[0])}" if messages else "no reason known"
+    return f"none of {len(files)} images can be used ({why})"
+
+
+def reason(message: str) -> str:
+    """Why an image is left out, of what the host's check says of it."""
+    text = " ".join(message.split(": ", 1)[-1].split())
+    return text.removeprefix("ignoring corrupt image/label: ").removesuffix(", skipped")[:120]
 
 
 def skipping(following: Callable[..., tuple]) -> Callable[..., tuple]:

@@ -49,7 +49,8 @@ def declared_options(script: str) -> Mapping[str, Arguments]:
             raise StopIteration
 
     file = root() / script
-    functions = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if is_parse_opt(node)]
+    source = ast.parse(file.read_text(encoding="utf-8"))
+    functions = [node for node in source.body if is_parse_opt(node)]
     module = ast.Module(functions, type_ignores=[])
     names = {"argparse": SimpleNamespace(ArgumentParser=Recorder), "ROOT": root()}
     exec(compile(module, str(file), "exec"), names)  # the host's own code, as an import runs it

@@ -131,14 +131,11 @@ def check_hyp(path: str) -> None:
         InputError: it is no yaml, or an entry is missing.
     """
     hyp, least = read_mapping(path, "hyperparameters"), read_mapping(default_hyp(), "")
-    odd = {key: hyp[key] for key in hyp.keys() & least.keys() if not is_number(hyp[key])}
-    for key, value in odd.items():
-        raise InputError(f"--hyp {path}", f"{key}: {value!r}"[:80], "a number")
-    missing = [key for key in least if key not in hyp]
+    missing = [key for key in least if not is_number(hyp.get(key))]
     if missing:
-        raise InputError(
-            f"--hyp {path}", f"no number {', '.join(missing)}", f"all of {default_hyp().name}"
-        )
+        odd = "".join(f" ({k}: {str(hyp[k])[:40]})" for k in missing if hyp.get(k) is not None)
+        got = f"no number {', '.join(missing)}{odd}"
+        raise InputError(f"--hyp {path}", got, f"all of {default_hyp().name}")
 
 
 def is_number(value: Any) -> bool:

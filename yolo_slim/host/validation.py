@@ -62,7 +62,7 @@ class Validation:
         files = spread(image_files(data, split), images)
         with tempfile.TemporaryDirectory() as folder, quiet(task_of_model(model).script("val")):
             listed = Path(folder) / "images.txt"  # the host puts its label cache beside this
-            listed.write_text("\n".join(map(str, files)))
+            listed.write_text("\n".join(map(str, files)), encoding="utf-8")
             chosen = {**data, split: str(listed)}
             loader = val_loader(model, chosen, imgsz=imgsz, workers=0, split=split)
             if not any(map(len, loader.dataset.labels)):

@@ -1,0 +1,194 @@
+"""What is wrong with the labels of a data set is told, or refused, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.errors import InputError
+from yolo_slim.host.data_yaml import tell
+from yolo_slim.host.images import images, label_files
+from yolo_slim.host.label_faults import Fault, faults
+from yolo_slim.host.labels import (
+    BOXES,
+    EMPTY,
+    MISSING,
+    MIXED,
+    OUTLINES,
+    UNREADABLE,
+    Label,
+    read_labels,
+)
+from yolo_slim.host.loading import reason, verify_image_label
+
+WITH_ROWS = (BOXES, OUTLINES, MIXED)
+EXAMPLES = 3  # of what is wrong, in a line
+
+
+def check_labels(
+    data: dict[str, Any],
+    splits: tuple[str, ...],
+    *,
+    single_cls: bool = False,
+    outlines: bool = False,
+    needed: tuple[str, ...] = (),
+) -> None:
+    """Judge all label files of some splits, see `labels`: nothing of them may end a run later.
+
+    What the host drops with a warning is told in a line.
+
+    Args:
+        data: from `read_data`.
+        splits: of train, val and test.
+        single_cls: all classes are one to the host, whatever their numbers.
+        outlines: the model is for segmentation, and the loader makes masks of outlines.
+        needed: of the splits, those in which some image must have a label and be readable.
+
+    Raises:
+        InputError: a class that the data yaml has no name for; a box in place of an outline; no
+            labelled image in a split that needs some, or none that can be read.
+    """
+    for split in splits:
+        files = label_files(data, split)
+        labels = read_labels(files, kept_at(data, split, files))
+        pairs = list(zip(files, labels, strict=True))
+        check_classes(pairs, None if single_cls else data["nc"])
+        if outlines:
+            check_outlines(pairs)
+        tell_dropped(split, pairs)
+        if split == "val" and not any(label.kind in WITH_ROWS for label in labels):
+            tell(f"val: no labels of {len(files)} images, such as {files[0]}: mAP will be 0")
+        if split in needed:
+            check_labelled(data, split, pairs)
+        check_readable(data, split, pairs, some=split in needed)
+
+
+def kept_at(data: dict[str, Any], split: str, files: Sequence[str]) -> Path | None:
+    """Where the results of the pass over a split are kept: beside the host's label cache."""
+    entry = data.get(split)
+    place = Path(entry[-1] if isinstance(entry, list) else entry or "")
+    if not files:
+        return None
+    return (place if place.is_file() else Path(files[0]).parent).with_suffix(".checked.json")
+
+
+def check_classes(pairs: Sequence[tuple[str, Label]], nc: int | None) -> None:
+    """The labels name classes of the data yaml. The host finds out late, or not at all.
+
+    Raises:
+        InputError: a label names another class.
+    """
+    for file, label in pairs:
+        if label.kind != UNREADABLE and nc is not None and (label.odd or label.top >= nc):
+            fault = next(faults(file, nc))
+            expected = f"0 to {nc - 1} (line {fault.line}; the data yaml has {nc} names)"
+            raise InputError(file, fault.text, expected)
+
+
+def check_outlines(pairs: Sequence[tuple[str, Label]]) -> None:
+    """The labels are outlines. The host reads a box in their place, and fails or learns nothing.
+
+    Raises:
+        InputError: a label is a box.
+    """
+    for file, label in pairs:
+        if label.kind in (BOXES, MIXED):
+            expected = "an outline (class x1 y1 x2 y2 x3 y3 ...): the model is for segmentation"
+            raise InputError(file, "a box (class x y w h)", expected)
+
+
+def tell_dropped(split: str, pairs: Sequence[tuple[str, Label]]) -> None:
+    """Tell what the host leaves out, and what it reads as something else: a line for each."""
+    dropped = [file for file, label in pairs if label.kind == UNREADABLE]
+    if dropped:
+        examples = "; ".join(str(fault_in(file)) for file in dropped[:EXAMPLES])
+        more = "; ..." * (len(dropped) > EXAMPLES)
+        tell(
+            f"{split}: {len(dropped)} of {len(pairs)} label files cannot be read, their images are "
+            f"left out: {examples}{more}"
+        )
+    missing = [Path(file) for file, label in pairs if label.kind == MISSING]
+    folders = [file for file in missing if file.is_dir()]
+    if folders:
+        tell(f"{split}: {folders[0]} is a folder, no label file: its image counts as empty")
+    other = in_other_case(missing)
+    if other:
+        tell(
+            f"{split}: {len(other)} label files end in another case, such as {other[0]}; YOLOv5 "
+            "looks for .txt, and takes their images for empty ones"
+        )
+    mixed = [file for file, label in pairs if label.kind == MIXED]
+    if mixed:
+        tell(
+            f"{split}: {len(mixed)} label files mix outlines and boxes; YOLOv5 takes such a box "
+            f"for an outline of two points: {mixed[0]}"
+        )
+
+
+def in_other_case(missing: Sequence[Path]) -> list[Path]:
+    """The files that are there under the same name but for upper and lower case."""
+    names: dict[Path, dict[str, Path]] = {}
+    for folder in {file.parent for file in missing if file.parent.is_dir()}:
+        names[folder] = {file.name.lower(): file for file in folder.iterdir() if file.is_file()}
+    others = (names.get(file.parent, {}).get(file.name.lower()) for file in missing)
+    return [file for file in others if file is not None]
+
+
+def fault_in(file: str) -> Fault:
+    """Why the host drops a label file."""
+    return next(faults(file, None), Fault(file, 0, "cannot be read"))
+
+
+def check_labelled(data: dict[str, Any], split: str, pairs: Sequence[tuple[str, Label]]) -> None:
+    """See that some image of a split has a label.
+
+    Raises:
+        InputError: none has.
+    """
+    where = f"{split}: {data.get(split)}"
+    with_rows = [label.kind in WITH_ROWS for _, label in pairs]
+    if not any(with_rows):
+        dropped = [file for file, label in pairs if label.kind == UNREADABLE]
+        if dropped:
+            fault = fault_in(dropped[0])
+            got = f"no label file of {len(dropped)} can be read; {fault}"
+        elif any(label.kind == EMPTY for _, label in pairs):
+            got = f"all labels of {len(pairs)} images are empty or missing"
+        else:
+            got = f"no labels of {len(pairs)} images, such as {pairs[0][0]}"
+            other = in_other_case([Path(file) for file, _ in pairs])
+            got += f" ({other[0].name} is there)" if other else ""
+        raise InputError(where, got, "an image with a label (class x y w h)")
+
+
+def check_readable(
+    data: dict[str, Any], split: str, pairs: Sequence[tuple[str, Label]], *, some: bool
+) -> None:
+    """See that the host takes some image of a split; mostly the first one.
+
+    Args:
+        data, split: see `check_labels`.
+        pairs: label file, and what it is, of each image.
+        some: it must have a label.
+
+    Raises:
+        InputError: it takes none.
+    """
+    message = ""
+    for image, (file, label) in zip(images(data, split), pairs, strict=True):
+        if not some or label.kind in WITH_ROWS:
+            taken, *_, text = verify_image_label((str(image), file, ""))
+            if taken is not None:
+                return
+            message = message or f"{image.name}: {reason(text)}"
+    if pairs:
+        got = f"no image{' with a label' * some} can be read ({message})"
+        raise InputError(f"{split}: {data.get(split)}", got, "an image to read")
+
+
+def labelled(data: dict[str, Any], split: str = "train") -> bool:
+    """Whether some image of a split has a label that the host takes."""
+    files = label_files(data, split)
+    labels = read_labels(files, kept_at(data, split, files))
+    return any(label.kind in WITH_ROWS for label in labels)
