@@ -20,7 +20,10 @@ COMMANDS = ["sparse", "finetune", "slim"]
 def test_options_of_the_host(command: str, given: str, refused: Any) -> None:
     """Also with the value that is the default."""
     flag = "--imgsz" if given.startswith("--img") else given.split()[0]
-    line = refused(command, "--resume", "x.pt", *given.split())
+    Path("run/weights").mkdir(parents=True)
+    for name in ("opt.yaml", "slim.json", "weights/last.pt"):
+        (Path("run") / name).touch()
+    line = refused(command, "--resume", "run", *given.split())
     assert f"{flag}: given with --resume, expected the options of the run that goes on" in line
 
 
@@ -31,7 +34,7 @@ def test_every_option() -> None:
             continue
         value = action.choices[0] if action.choices else "1"  # type: ignore[index]
         argv = [action.option_strings[-1], *([] if action.nargs == 0 else [str(value)])]
-        given = names_given(["--resume", *argv], slim_options.add_options)
+        given = [*sum(names_given(["--resume", *argv], slim_options.add_options), [])]
         assert [name for name in given if name not in BESIDE_RESUME] == action.option_strings[:1]
 
 
