@@ -20,6 +20,8 @@ from yolo_slim.text import table
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP = ("prune.py", "train_sparse.py")
+HOSTS = ("val", "detect")  # YOLOv5's scripts, which are started by the console command alone
+CONSOLE = "import sys; from yolo_slim.cli import run; sys.exit(run(sys.argv[1], sys.argv[2:]))"
 MISTAKES = (
     "prune.py --weights nope.pt",
     "prune.py --criterion foo",
@@ -51,6 +53,8 @@ def main() -> None:
         calls[line] = process(ROOT, *line.split())
         if opt.clone:
             calls[f"{line}, there"] = process(opt.clone.resolve(), *line.split())
+    for name in HOSTS:
+        calls[f"yolo-slim {name} --help"] = process(ROOT, "-c", CONSOLE, name, "--help")
     times = interleaved(calls, repeats=opt.repeats, warmup=1)
     rows = [[name, f"{t.median:.0f}", f"{t.spread:.0f}"] for name, t in times.items()]
     title = f"{opt.repeats} runs each, in turns"

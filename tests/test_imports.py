@@ -56,6 +56,14 @@ refused("slim", "--resume", "nowhere")
 for option in ("--lr-times 0", "--teacher nope.pt", "--hints nope.pt", "--workers -1", "",
                "--resume nope.pt", "--resume --lr-times 1"):
     refused("finetune", *option.split())
+refused("sparse", "--resume")
+refused("sparse", "--resume", "")
+refused("slim", "--resume", "--epochs", "9")
+for command in ("val", "detect"):
+    for option in ("--weights a.pt b.pt", "--weights nope.onnx", "--workers -1", "--source nope"):
+        refused(command, *option.split())
+for option in ("--half", "--include engine", "--imgsz 96 128"):
+    refused("export", *option.split())
 for option in ("--repeats -1", "--opset 8", "--dense nope.pt", "--dynamic --include stock"):
     refused("export", *option.split())
 refused("sensitivity", __file__, "--data", "shapes.yaml", "--imgsz", "33")
@@ -71,6 +79,16 @@ def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> 
     argv = [sys.executable, "mistakes.py"]
     run = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    text = "import sys\nfrom yolo_slim.cli import COMMANDS, run\nfor command in COMMANDS:\n"
+    text += "    try:\n        run(command, ['--help'])\n    except SystemExit as error:\n"
+    text += "        assert error.code == 0\n"
+    text += "    heavy = {'torch', 'yolov5', 'numpy', 'cv2'} & sys.modules.keys()\n"
+    text += "    assert not heavy, (command, heavy)\n"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_checkpoints_are_opened_where_pruned_models_are_known() -> None:

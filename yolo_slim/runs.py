@@ -153,6 +153,11 @@ def training_to_resume(place: str | bool, *, made_by: str) -> Path:
     raise InputError(f"--resume {path}", got, "the folder of a training, or its last.pt")
 
 
+def run_to_resume(place: str | bool, made_by: str) -> Path:
+    """The folder of `training_to_resume`."""
+    return training_to_resume(place, made_by=made_by).absolute().parents[1]
+
+
 @contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
     """A run's folder in which a failure has left nothing goes, too."""

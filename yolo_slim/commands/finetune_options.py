@@ -11,7 +11,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
-from yolo_slim.runs import newest, training_to_resume
+from yolo_slim.runs import newest, run_to_resume
 
 LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
 NONE = "none"  # of --hints
@@ -36,8 +36,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         project="runs/finetune",
     )
     if opt.resume is not False:
-        refuse_beside_resume(argv, add_options)
-        training_to_resume(opt.resume, made_by="finetune")
+        refuse_beside_resume(argv, add_options, lambda: run_to_resume(opt.resume, "finetune"))
     else:
         check_first(opt)
     return opt

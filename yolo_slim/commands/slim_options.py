@@ -41,8 +41,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         project="runs/slim",
     )
     if opt.resume is not False:
-        refuse_beside_resume(argv, add_options)
-        resumed(opt.resume)
+        refuse_beside_resume(argv, add_options, lambda: resumed(opt.resume))
     check_first(opt)
     return opt
 

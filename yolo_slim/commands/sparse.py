@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     opt = parse(argv)
     if opt.resume:
         resolve_resume_(opt, beside="opt.yaml", made_by="sparse")
-        opt.st = was_sparse(opt.resume)
+        asked, opt.st = opt.st, was_sparse(opt.resume)
+        if asked and not opt.st:
+            raise InputError("--st", "given for a run that began without it", "--resume alone")
     else:
         resolve_defaults_(opt)
         check_options_(opt)

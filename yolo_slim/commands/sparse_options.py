@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count
 from yolo_slim.host.command_line import names_given, parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
 from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
-from yolo_slim.runs import training_to_resume
+from yolo_slim.runs import run_to_resume
 from yolo_slim.sparsify.strengths import AUTO, METHODS, check_macs, check_strengths
 
 
@@ -30,8 +31,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         imgsz=None,
     )
     if opt.resume is not False:
-        refuse_beside_resume(argv, add_options)
-        training_to_resume(opt.resume, made_by="sparse")
+        folder = partial(run_to_resume, opt.resume, "sparse")
+        refuse_beside_resume(argv, add_options, folder, allowed=["--st"])
     else:
         check_first(opt, ours_in(argv))
     return opt
@@ -101,7 +102,4 @@ def strength(text: str) -> float | str:
 
 def ours_in(argv: Sequence[str] | None) -> list[str]:
     """Those of our options that a command line has, but for --st, which turns them on."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add_options(parser)
-    ours = {flag for action in parser._actions for flag in action.option_strings} - {"--st"}
-    return [name for name in names_given(argv, add_options) if name in ours]
+    return [name for name in names_given(argv, add_options)[0] if name != "--st"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.sources import declared_options, root
 from yolo_slim.parsing import OneLineParser
+from yolo_slim.runs import STATE
 
 BESIDE_RESUME = ("--resume", "--modules", "--clone", "--local_rank")
 SCRIPTS = {"detection": "train.py", "segmentation": "segment/train.py"}  # by the kind of model
@@ -63,29 +64,52 @@ def training_parser(
 
 
 def refuse_beside_resume(
-    argv: Sequence[str] | None, add: Callable[[argparse.ArgumentParser], None]
+    argv: Sequence[str] | None,
+    add: Callable[[argparse.ArgumentParser], None],
+    run_folder: Callable[[], Path],
+    allowed: Sequence[str] = (),
 ) -> None:
     """Refuse all that a run which goes on would not listen to: it has options of its own.
 
     Args:
         argv: the command line, None for sys.argv.
         add: adds our options to a parser.
+        run_folder: gives the folder of the run, or raises where there is none.
+        allowed: of ours that may stand there.
 
     Raises:
-        InputError: it has such an option.
+        InputError: it has such an option; what `run_folder` raises.
     """
-    for name in names_given(argv, add):
-        if name not in BESIDE_RESUME:
-            raise InputError(name, "given with --resume", "the options of the run that goes on")
+    ours, hosts = names_given(argv, add)
+    refuse(name for name in ours if name not in allowed)
+    if any((run_folder() / name).is_file() for name in ("opt.yaml", STATE)):
+        refuse(name for name in hosts if name not in BESIDE_RESUME)
+
+
+def refuse(names: Iterable[str]) -> None:
+    """Refuse options beside --resume.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in names:
+        raise InputError(name, "given with --resume", "the options of the run that goes on")
 
 
 def names_given(
     argv: Sequence[str] | None, add: Callable[[argparse.ArgumentParser], None]
-) -> list[str]:
-    """The options that a command line has, by their first names; those with a default as well."""
+) -> tuple[list[str], list[str]]:
+    """The options that a command line has, by their first names; those with a default as well.
+
+    Returns:
+        Ours, and YOLOv5's with those of all commands.
+    """
     parser = training_parser(add, prog="")
     for action in parser._actions:
         action.default = argparse.SUPPRESS
     given = parser.parse_args(argv)
     flags = {action.dest: action.option_strings[0] for action in parser._actions}
-    return [flags[name] for name in vars(given)]
+    own = argparse.ArgumentParser(add_help=False)
+    add(own)
+    ours = [flags[name] for name in vars(given) if name in vars(own.parse_args([]))]
+    return ours, [flags[name] for name in vars(given) if flags[name] not in ours]
