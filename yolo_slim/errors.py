@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+OPTION = re.compile(r"(?<!\S)--([a-z][a-z-]*)")
 
 
 class InputError(ValueError):
@@ -42,7 +47,8 @@ def check_share(
     if number and 0 <= value <= 1 and (zero or value > 0) and (one or value < 1):
         return float(value)
     ends = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
-    raise InputError(where, repr(value), f"{what} in {ends}")
+    meant = f" ({value / 100:g}?)" if number and 1 < value <= 100 else ""
+    raise InputError(where, repr(value), f"{what} in {ends}{meant}")
 
 
 def check_count(where: str, value: Any, least: int = 1) -> int:
@@ -65,6 +71,20 @@ def check_seed(where: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise InputError(where, value, f"a whole number from 0 to {2**32 - 1}")
     return value
+
+
+@contextmanager
+def named_as_arguments() -> Iterator[None]:
+    """Errors in the block are told to a program: they speak of `round_to`, not of --round-to.
+
+    Raises:
+        InputError: one that was raised in the block, with arguments in place of options.
+    """
+    try:
+        yield
+    except InputError as error:
+        parts = (OPTION.sub(lambda m: m[1].replace("-", "_"), part) for part in error.parts)
+        raise InputError(*parts) from error.__cause__
 
 
 class CheckFailed(RuntimeError):

@@ -1,22 +1,105 @@
-"""The parsers of all commands: what is wrong is said in one line."""
+"""The parsers of all commands: what is wrong is told in one line, with what was probably meant."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
+
+PAGE = "Which option for which wish: docs/options.md"  # the last line of each help
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2212"  # texts from the web have others than "-"
+BY_SUFFIX = {".pt": "--weights", ".yaml": "--data", ".yml": "--data"}  # of a file without option
+NEAR = 0.6  # of difflib: how alike a word and its correction are, at least
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
+    """A parser that tells a mistake in one line, with the option or value that comes nearest.
+
+    Args:
+        instead: what to do in place of an option or a value that does not exist: its name (with
+            dashes for an option) to a text.
+    """
+
+    def __init__(self, *args: Any, instead: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.instead = dict(instead or {})
+        self._words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        advice = self._advice(message)
+        self.exit(2, f"{self.prog}: {message}{f'; {advice}' if advice else ''} (see --help)\n")
+
+    def _advice(self, message: str) -> str:
+        """What was probably meant; "" if nothing comes near."""
+        if unknown := re.match(r"unrecognized arguments: (.*)", message):
+            return self._about_words(unknown[1].split(" "))
+        if message.startswith("the following arguments are required"):  # a misspelt one, perhaps
+            known = tuple(name for a in self._actions for name in a.option_strings)
+            options = [word for word in self._words if word[:2] == "--"]
+            return self._about_words([w for w in options if w.partition("=")[0] not in known])
+        if wrong := re.match(r"argument (.+?): invalid choice: '?(.*?)'? \(", message):
+            return self._about_value(wrong[1], wrong[2])
+        return ""
+
+    def _about_words(self, words: Sequence[str]) -> str:
+        """About words that are no options, and values of none."""
+        known = {name.lstrip("-"): name for a in self._actions for name in a.option_strings}
+        for word in words:
+            bare = word.partition("=")[0]
+            if bare in self.instead:
+                return self.instead[bare]
+            if bare[:1] and bare[0] in DASHES:
+                return did_you_mean(bare.lstrip(DASHES).lower().replace("_", "-"), known)
+            for suffix, option in BY_SUFFIX.items():
+                if bare.endswith(suffix) and option in known.values():
+                    return f"did you mean {option} {bare}?"
+        if not words:
+            return ""
+        before = self._words[: self._words.index(words[0])] if words[0] in self._words else []
+        options = [word for word in before if word[:1] == "-"]
+        if options and words[0].isdigit() and options[-1] in ("--imgsz", "--img", "--img-size"):
+            return f"{options[-1]} takes one number: images are letterboxed into a square"
+        return ""
+
+    def _about_value(self, name: str, value: str) -> str:
+        """About a value of an option that has another set of values."""
+        if value in self.instead:
+            return self.instead[value]
+        for action in self._actions:
+            if action.choices and name in ("/".join(action.option_strings), action.metavar):
+                return did_you_mean(value.lower(), {str(c): str(c) for c in action.choices})
+        return ""
+
+
+def did_you_mean(word: str, known: Mapping[str, str] | Iterable[str]) -> str:
+    """A question with what is nearest to a word; "" if nothing is near.
+
+    Args:
+        word: as it was typed.
+        known: what it may be; of a mapping the key is compared and the value is told.
+
+    Example:
+        >>> did_you_mean("perzent", {"percent": "--percent", "params": "--params"})
+        'did you mean --percent?'
+        >>> did_you_mean("gamma", ["taylor"])
+        ''
+    """
+    names = known if isinstance(known, Mapping) else {name: name for name in known}
+    near = get_close_matches(word, names, n=1, cutoff=NEAR)
+    return f"did you mean {names[near[0]]}?" if near else ""
 
 
 class OneLineParser(Parser):
     """The parser of a command: one line on an error, and --modules."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"epilog": PAGE, **kwargs})
         text = "Python file with module classes of your own, and rules for them (repeatable)"
         self.add_argument("--modules", action="append", metavar="FILE", help=text)

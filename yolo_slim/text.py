@@ -85,8 +85,7 @@ def shortened(name: str, width: int) -> str:
         return name
     while cells(name) > width - 3:
         name = name[1:]
-    start = name.find("/")
-    return f"...{name[start:] if 0 <= start else name}"
+    return f"...{name[max(name.find('/'), 0) :]}"
 
 
 def cells(text: str) -> int:
@@ -109,10 +108,11 @@ def _blocks(columns: list[list[str]], width: int) -> list[list[list[str]]]:
 def _lines(columns: list[list[str]], width: int) -> str:
     """A block, with a line of dashes below its headings."""
     wide = [max(map(cells, column)) for column in columns]
-    for index in sorted(range(len(columns)), key=lambda i: (_is_words(columns[i]), -i)):
-        over = _span(wide) - width
-        if over > 0:
-            wide[index] = max(wide[index] - over, _least(columns[index]))
+    least = [_least(column) for column in columns]
+    for words in (False, True):  # headings of figures give way before words do
+        some = [i for i, column in enumerate(columns) if _is_words(column) == words]
+        while _span(wide) > width and any(wide[i] > least[i] for i in some):
+            wide[max(some, key=lambda i: (wide[i] > least[i], wide[i], i))] -= 1
     left = [index == 0 or _is_words(column) for index, column in enumerate(columns)]
     texts = []
     for number, row in enumerate(zip(*columns, strict=True)):

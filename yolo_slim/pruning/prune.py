@@ -15,7 +15,7 @@ from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.residual import Residual
 from yolo_slim.channels.rules import channel_graph, from_outside
-from yolo_slim.errors import InputError, ParityError
+from yolo_slim.errors import InputError, ParityError, named_as_arguments
 from yolo_slim.host import checkpoint
 from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.measure.cost import cost
@@ -57,6 +57,7 @@ class Pruned:
     recovery: Recovery = Recovery()
 
 
+@named_as_arguments()
 def prune(
     model: nn.Module,
     percent: float | None = None,
