@@ -16,17 +16,9 @@ NEAR = 0.6  # of difflib: how alike a word and its correction are, at least
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells a mistake in one line, with the option or value that comes nearest.
+    """A parser that tells a mistake in one line, with the option or value that comes nearest."""
 
-    Args:
-        instead: what to do in place of an option or a value that does not exist: its name (with
-            dashes for an option) to a text.
-    """
-
-    def __init__(self, *args: Any, instead: Mapping[str, str] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.instead = dict(instead or {})
-        self._words: Sequence[str] = ()
+    _words: Sequence[str] = ()  # what is parsed
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = list(sys.argv[1:] if args is None else args)
@@ -44,17 +36,19 @@ class Parser(argparse.ArgumentParser):
             known = tuple(name for a in self._actions for name in a.option_strings)
             options = [word for word in self._words if word[:2] == "--"]
             return self._about_words([w for w in options if w.partition("=")[0] not in known])
-        if wrong := re.match(r"argument (.+?): invalid choice: '?(.*?)'? \(", message):
-            return self._about_value(wrong[1], wrong[2])
+        if wrong := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+            return did_you_mean(wrong[1].lower(), re.findall(r"[^\s,']+", wrong[2]))
         return ""
+
+    def _shown(self) -> list[argparse.Action]:
+        """The options that --help shows."""
+        return [action for action in self._actions if action.help != argparse.SUPPRESS]
 
     def _about_words(self, words: Sequence[str]) -> str:
         """About words that are no options, and values of none."""
-        known = {name.lstrip("-"): name for a in self._actions for name in a.option_strings}
+        known = {name.lstrip("-"): name for a in self._shown() for name in a.option_strings}
         for word in words:
             bare = word.partition("=")[0]
-            if bare in self.instead:
-                return self.instead[bare]
             if bare[:1] and bare[0] in DASHES:
                 return did_you_mean(bare.lstrip(DASHES).lower().replace("_", "-"), known)
             for suffix, option in BY_SUFFIX.items():
@@ -66,15 +60,6 @@ class Parser(argparse.ArgumentParser):
         options = [word for word in before if word[:1] == "-"]
         if options and words[0].isdigit() and options[-1] in ("--imgsz", "--img", "--img-size"):
             return f"{options[-1]} takes one number: images are letterboxed into a square"
-        return ""
-
-    def _about_value(self, name: str, value: str) -> str:
-        """About a value of an option that has another set of values."""
-        if value in self.instead:
-            return self.instead[value]
-        for action in self._actions:
-            if action.choices and name in ("/".join(action.option_strings), action.metavar):
-                return did_you_mean(value.lower(), {str(c): str(c) for c in action.choices})
         return ""
 
 

@@ -27,18 +27,6 @@ if TYPE_CHECKING:
     from yolo_slim.measure.latency import Latency
 
 DEFAULT = ("onnx", "torchscript")
-FROM_STOCK = "written by YOLOv5's export.py, from the file of --include stock"
-INSTEAD = {  # formats and options of YOLOv5's export.py: what does the same
-    **dict.fromkeys(("engine", "tensorrt"), "trtexec --onnx=best.onnx makes one of the .onnx file"),
-    "openvino": "OpenVINO opens the .onnx file as it is (ov.Core().read_model)",
-    **dict.fromkeys(("coreml", "saved_model", "pb", "tflite"), f"it is {FROM_STOCK}"),
-    **dict.fromkeys(("edgetpu", "tfjs", "paddle"), f"it is {FROM_STOCK}"),
-    "--half": "the files are float32; a runtime with float16 converts the .onnx file",
-    "--int8": "the files are float32; onnxruntime.quantization.quantize_static makes int8 of it",
-    "--simplify": "the graph is simplified unless --no-simplify is given",
-    "--device": "a model is exported on the CPU, the file runs anywhere",
-    "--nms": "the file gives all boxes; docs/use-onnx.md shows NMS in three lines",
-}
 OTHER_SIZES = 2  # batches that --dynamic adds
 
 
@@ -46,7 +34,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
         prog="export.py",
-        instead=INSTEAD,
         description="Write ONNX, TorchScript and a checkpoint that plain YOLOv5 opens (stock), "
         "compare them with PyTorch on real images, time the ONNX file against the dense model.",
     )

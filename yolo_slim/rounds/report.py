@@ -17,7 +17,7 @@ from yolo_slim.host.training import RESULTS
 from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import onnx_latency
 from yolo_slim.models import load
-from yolo_slim.pictures import ACCENT, GREY, INK, new_figure, write_picture
+from yolo_slim.pictures import ACCENT, GREY, INK, new_figure, own_style, write_picture
 from yolo_slim.rounds.plan import REPORT
 from yolo_slim.text import giga, mega, ratio, table
 
@@ -114,6 +114,7 @@ def course(results: Path) -> list[tuple[float, float]]:
     return points
 
 
+@own_style()
 def plot_rounds(epochs: Sequence[tuple[float, float]], rounds: Rounds, file: Path) -> Path:
     """Draw mAP over the epochs, and where the model was cut.
 
