@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -81,10 +82,42 @@ def did_you_mean(word: str, known: Mapping[str, str] | Iterable[str]) -> str:
     return f"did you mean {names[near[0]]}?" if near else ""
 
 
+class Formatter(argparse.HelpFormatter):
+    """Help whose values are called N and X, where they are numbers; no word is broken."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = self._split_lines(text, width - len(indent))
+        return "\n".join(indent + line for line in lines)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        names = {int: "N", float: "X"}
+        return names.get(action.type, "") or super()._get_default_metavar_for_optional(action)
+
+
 class OneLineParser(Parser):
-    """The parser of a command: one line on an error, and --modules."""
+    """The parser of a command: one line on an error, --modules, and a --help in groups.
+
+    Its usage names what must be given; options that all commands have come last.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"epilog": PAGE, **kwargs})
+        super().__init__(*args, **{"epilog": PAGE, "formatter_class": Formatter, **kwargs})
+        self._optionals.title = "as in every command"
         text = "Python file with module classes of your own, and rules for them (repeatable)"
         self.add_argument("--modules", action="append", metavar="FILE", help=text)
+
+    def format_help(self) -> str:
+        words = []
+        for action in self._actions:
+            value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+            if not action.option_strings:
+                words.append(value)
+            elif action.required:
+                words.append(f"{action.option_strings[0]} {value}")
+        if self.usage is None:
+            self.usage = " ".join(["%(prog)s", *words, "[options]"])
+        self._action_groups.sort(key=lambda group: group is self._optionals)
+        return super().format_help()

@@ -37,26 +37,30 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Write ONNX, TorchScript and a checkpoint that plain YOLOv5 opens (stock), "
         "compare them with PyTorch on real images, time the ONNX file against the dense model.",
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("what is exported").add_argument
     add("--weights", help="checkpoint (default: best.pt of the newest finetuning in runs/)")
     rows = [f"{row.name} ({row.help})" for row in FORMATS.values()]
     text = f"what to write: {', '.join(rows)}; default {' '.join(DEFAULT)}"
     add("--include", nargs="+", choices=FORMATS, default=list(DEFAULT), help=text)
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=1, help="images a call")
-    add("--dynamic", action="store_true", help="ONNX: batch and image size may change")
-    add("--no-simplify", action="store_true", help="ONNX: leave the graph as torch writes it")
-    add("--opset", type=int, default=17, help="ONNX: operator set")
+    add("--batch-size", type=int, default=1, help="images a call (1)")
+    add = parser.add_argument_group("the ONNX file").add_argument
+    add("--dynamic", action="store_true", help="batch and image size may change")
+    add("--no-simplify", action="store_true", help="leave the graph as torch writes it")
+    add("--opset", type=int, default=17, help="operator set (17)")
+    add = parser.add_argument_group("compared with PyTorch").add_argument
     add("--data", help="data yaml whose val images to compare on (default: that of the training)")
-    add("--images", type=int, default=8, help="number of images to compare on")
+    add("--images", type=int, default=8, help="number of images to compare on (8)")
+    add = parser.add_argument_group("timed in ONNX Runtime").add_argument
     add(
         "--dense",
         help="dense checkpoint to time against (default: the architecture before pruning)",
     )
-    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing")
-    add("--repeats", type=int, default=60, help="timed rounds; 0: no timing")
-    add("--project", default="runs/export", help="save to project/name")
-    add("--name", default="exp", help="save to project/name")
+    add("--threads", type=int, default=2, help="of ONNX Runtime (2)")
+    add("--repeats", type=int, default=60, help="rounds (60); 0: no timing")
+    add = parser.add_argument_group("where it is written").add_argument
+    add("--project", default="runs/export", help="save to project/name (runs/export)")
+    add("--name", default="exp", help="save to project/name (exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 

@@ -39,18 +39,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Set single weights of convs to zero (torch.nn.utils.prune) and write a "
         "checkpoint with the masks, which finetune_pruned.py holds. The shapes stay as they are.",
     )
-    add = parser.add_argument
-    add("weights", help="checkpoint (.pt); masks that it has stay, and count")
+    text = "checkpoint (.pt); masks that it has stay, and count"
+    parser.add_argument("weights", help=text)
+    add = parser.add_argument_group("how much").add_argument
     text = "share of the weights to be zero, [0, 1) (default 0.5, or 0 with ratios)"
     add("--sparsity", type=float, help=text)
     add("--ratios", metavar="FILE", help="yaml: shares by layer, such as model.2: 0.3")
     text = "this share of these layers, after --ratios; the last that matches decides (repeatable)"
     add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
+    add = parser.add_argument_group("how weights are chosen").add_argument
     text = "global (default): the smallest |w| of all layers that have no ratio; l1: of each "
     text += "layer; l2: whole filters by their norm; random"
     add("--method", choices=["l1", "l2", "random", "global"], default="global", help=text)
-    add("--seed", type=int, default=0, help="of the random method")
-    add("--layers", action="store_true", help="print each layer")
+    add("--seed", type=int, default=0, help="of the random method (0)")
+    add = parser.add_argument_group("measured on").add_argument
     add("--data", help="data yaml: validate before and after")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     add("--batch-size", type=int, default=32, help="of the validation")
@@ -58,8 +60,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="", help="of the validation: 0, cpu")
     add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing")
     add("--repeats", type=int, default=60, help="timed rounds, 2 or more; 0: no timing")
-    add("--project", default="runs/finegrained", help="save to project/name")
-    add("--name", default="exp", help="save to project/name")
+    add = parser.add_argument_group("shown and written").add_argument
+    add("--layers", action="store_true", help="print each layer (they are in report.json too)")
+    add("--project", default="runs/finegrained", help="save to project/name (runs/finegrained)")
+    add("--name", default="exp", help="save to project/name (exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
+from yolo_slim.host.option_groups import adder
 from yolo_slim.host.sources import check_data_file, declared_options, root
 from yolo_slim.parsing import OneLineParser
 
@@ -39,13 +40,14 @@ def parse_options(
         defaults: defaults that differ from the host's.
     """
     parser = OneLineParser(prog=prog, description=description)
+    add(parser)  # ours come first in --help
+    add_host = adder(parser)
     detection, segmentation = (declared_options(script) for script in SCRIPTS.values())
     for name, (flags, kwargs) in {**segmentation, **detection}.items():
         only = "detection" if name not in segmentation else "segmentation"
         if name not in detection or name not in segmentation:
             kwargs = {**kwargs, "help": f"{kwargs.get('help', '')} ({only} models)"}
-        parser.add_argument(*flags, **kwargs)
-    add(parser)
+        add_host(name, *flags, **kwargs)
     parser.set_defaults(hyp=str(default_hyp()), **defaults)
     opt = parser.parse_args(argv)
     opt.modules = [str(Path(file).absolute()) for file in opt.modules or []]
