@@ -15,23 +15,32 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from yolo_slim.errors import CheckFailed, InputError, as_options
-from yolo_slim.parsing import Parser
+from yolo_slim.parsing import PAGE, Parser
 
-COMMANDS = {
-    "slim": "the whole road in one command: cut, recover, train on; in rounds; a report",
-    "sparse": "YOLOv5's training; with --st a penalty on BatchNorm makes channels sparse",
-    "inspect": "show the channel graph: what may be cut, what is tied or pinned and why",
-    "sensitivity": "measure mAP with each layer cut alone",
-    "prune": "cut the channels that matter least and rebuild the detector",
-    "finegrained": "set single weights to zero (torch.nn.utils.prune) and keep the masks",
-    "finetune": "train the pruned model (YOLOv5's training)",
-    "export": "write ONNX and TorchScript, checked against PyTorch and measured",
-    "bench": "compare models: parameters, MACs, file size, latency in PyTorch and ONNX Runtime",
-    "val": "YOLOv5's val.py, on pruned models too",
-    "detect": "YOLOv5's detect.py, on pruned models too",
-    "demo": "all four steps on a small data set of shapes",
+GROUPS = {  # in the order of use
+    "all in one": {
+        "slim": "cut, recover and train on, in one command",
+        "demo": "the four steps on a small data set of shapes",
+    },
+    "step by step": {
+        "sparse": "before the cut: train until many channels are zero",
+        "prune": "cut the channels that matter least",
+        "finetune": "train the pruned model on",
+        "export": "write ONNX and TorchScript, checked and timed",
+    },
+    "look before you cut": {
+        "inspect": "what may be cut, what is tied or pinned, and why",
+        "sensitivity": "mAP with each layer cut alone",
+    },
+    "compare": {
+        "bench": "parameters, MACs, file size and latency, side by side",
+        "val": "YOLOv5's val.py, for pruned models too",
+        "detect": "YOLOv5's detect.py, for pruned models too",
+    },
+    "besides": {"finegrained": "set single weights to zero, and keep them there"},
 }
-
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+USUAL = "yolo-slim slim --weights best.pt --data mydata.yaml --macs 0.5 --epochs 100"
 TRAININGS = ("slim", "sparse", "finetune")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
@@ -138,16 +147,25 @@ def guarded(work: Callable[[], Any]) -> int:
     return 0
 
 
+def overview() -> str:
+    """The commands in groups, for --help."""
+    parts = []
+    for title, group in GROUPS.items():
+        lines = [f"{title}:", *(f"  {name:<13}{text}" for name, text in group.items())]
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, f"for most people:\n  {USUAL}", PAGE])
+
+
 def main() -> NoReturn:
     """Entry point of the console command `yolo-slim`."""
     restart_in_utf8()
     parser = Parser(
         prog="yolo-slim",
         description="Make a YOLOv5 detector smaller and faster.",
-        epilog="\n".join(f"  {name:<13}{text}" for name, text in COMMANDS.items()),
+        epilog=overview(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of those below")
     parser.add_argument(
         "options", nargs=argparse.REMAINDER, help="see `yolo-slim <command> --help`"
     )

@@ -1,24 +1,105 @@
-"""The parsers of all commands: what is wrong is said in one line."""
+"""The parsers of all commands: what is wrong is told in one line, with what was probably meant."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+PAGE = "Which option for which wish: docs/options.md"  # the last line of each help
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2212"  # texts from the web have others than "-"
+BY_SUFFIX = {".pt": "--weights", ".yaml": "--data", ".yml": "--data"}  # of a file without option
+NEAR = 0.6  # of difflib: how alike a word and its correction are, at least
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
+    """A parser that tells a mistake in one line, with the option or value that comes nearest."""
 
-    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
-        options, rest = super().parse_known_args(*args, **kwargs)
+    _words: Sequence[str] = ()  # what is parsed
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
+        options, rest = super().parse_known_args(self._words, namespace)
         for name, value in vars(options).items():
             setattr(options, name, at_home(value))
         return options, rest
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        advice = self._advice(message)
+        self.exit(2, f"{self.prog}: {message}{f'; {advice}' if advice else ''} (see --help)\n")
+
+    def _advice(self, message: str) -> str:
+        """What was probably meant; "" if nothing comes near."""
+        if unknown := re.match(r"unrecognized arguments: (.*)", message):
+            return self._about_words(unknown[1].split(" "))
+        if message.startswith("the following arguments are required"):  # a misspelt one, perhaps
+            known = tuple(name for a in self._actions for name in a.option_strings)
+            options = [word for word in self._words if word[:2] == "--"]
+            return self._about_words([w for w in options if w.partition("=")[0] not in known])
+        if wrong := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+            return did_you_mean(wrong[1].lower(), re.findall(r"[^\s,']+", wrong[2]))
+        return ""
+
+    def _shown(self) -> list[argparse.Action]:
+        """The options that --help shows."""
+        return [action for action in self._actions if action.help != argparse.SUPPRESS]
+
+    def _about_words(self, words: Sequence[str]) -> str:
+        """About words that are no options, and values of none."""
+        known = {name.lstrip("-"): name for a in self._shown() for name in a.option_strings}
+        for word in words:
+            bare = word.partition("=")[0]
+            if bare[:1] and bare[0] in DASHES:
+                return did_you_mean(bare.lstrip(DASHES).lower().replace("_", "-"), known)
+            for suffix, option in BY_SUFFIX.items():
+                if bare.endswith(suffix) and option in known.values():
+                    return f"did you mean {option} {bare}?"
+        if not words:
+            return ""
+        before = self._words[: self._words.index(words[0])] if words[0] in self._words else []
+        options = [word for word in before if word[:1] == "-"]
+        if options and words[0].isdigit() and options[-1] in ("--imgsz", "--img", "--img-size"):
+            return f"{options[-1]} takes one number: images are letterboxed into a square"
+        return ""
+
+
+def did_you_mean(word: str, known: Mapping[str, str] | Iterable[str]) -> str:
+    """A question with what is nearest to a word; "" if nothing is near.
+
+    Args:
+        word: as it was typed.
+        known: what it may be; of a mapping the key is compared and the value is told.
+
+    Example:
+        >>> did_you_mean("perzent", {"percent": "--percent", "params": "--params"})
+        'did you mean --percent?'
+        >>> did_you_mean("gamma", ["taylor"])
+        ''
+    """
+    names = known if isinstance(known, Mapping) else {name: name for name in known}
+    near = get_close_matches(word, names, n=1, cutoff=NEAR)
+    return f"did you mean {names[near[0]]}?" if near else ""
+
+
+class Formatter(argparse.HelpFormatter):
+    """Help whose values are called N and X, where they are numbers; no word is broken."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = self._split_lines(text, width - len(indent))
+        return "\n".join(indent + line for line in lines)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        names = {int: "N", float: "X"}
+        return names.get(action.type, "") or super()._get_default_metavar_for_optional(action)
 
 
 def at_home(value: Any) -> Any:
@@ -38,14 +119,17 @@ def at_home(value: Any) -> Any:
 
 
 class OneLineParser(Parser):
-    """The parser of a command: one line on an error, and how its checkpoints are opened.
+    """The parser of a command: one line on an error, and a --help in groups.
+
+    Its usage names what must be given; options that all commands have come last.
 
     Args:
         cfg: whether it has a --cfg for bare weights; YOLOv5's trainings have one of their own.
     """
 
     def __init__(self, *args: Any, cfg: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"epilog": PAGE, "formatter_class": Formatter, **kwargs})
+        self._optionals.title = "as in every command"
         text = "Python file with module classes of your own, and rules for them (repeatable)"
         self.add_argument("--modules", action="append", metavar="FILE", help=text)
         text = "folder of a modified YOLOv5 clone, whose module classes the checkpoint names"
@@ -53,3 +137,16 @@ class OneLineParser(Parser):
         if cfg:
             text = "model yaml, by path or name (yolov5n.yaml), for weights without a model in them"
             self.add_argument("--cfg", metavar="YAML", help=text)
+
+    def format_help(self) -> str:
+        words = []
+        for action in self._actions:
+            value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+            if not action.option_strings:
+                words.append(value)
+            elif action.required:
+                words.append(f"{action.option_strings[0]} {value}")
+        if self.usage is None:
+            self.usage = " ".join(["%(prog)s", *words, "[options]"])
+        self._action_groups.sort(key=lambda group: group is self._optionals)
+        return super().format_help()

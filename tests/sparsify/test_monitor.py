@@ -405,7 +405,7 @@ def test_lines() -> None:
     )
     late = [*history, replace(row(23, 0.0, 0.6), aim=Kept(0.6, 1.02))]
     assert line(late, 0.6, 30, 1.0) == (
-        "sparsity 24/30: 60% of channels at zero, aim 60%: ready. Cut now: 60% keeps 102% of mAP50."
+        "sparsity 24/30: 60% of channels at zero, aim 60%: ready. Cut now: 60% keeps all of mAP50."
     )
 
 

@@ -30,15 +30,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Compare models on the CPU: parameters, MACs, file size, and latency in "
         "PyTorch and ONNX Runtime, measured in turns. Shares are of the first file.",
     )
-    add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="checkpoints (.pt) and ONNX files (.onnx)")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="checkpoints (.pt) and ONNX files (.onnx)")
+    add = parser.add_argument_group("what is timed").add_argument
     text = "image size, px (default: that of the ONNX files, or 640)"
     add("--imgsz", "--img", type=int, help=text)
     add("--batch-size", type=int, help="images a call (default: that of the ONNX files, or 1)")
-    add("--threads", type=int, default=2, help="of each runtime")
-    add("--repeats", type=int, default=60, help="timed rounds")
+    add("--threads", type=int, default=2, help="of each runtime (2)")
+    add("--repeats", type=int, default=60, help="rounds (60)")
     text = "what to time (default: both); for ONNX Runtime a .pt is exported in memory"
     add("--runtime", nargs="+", choices=("torch", "onnx"), default=["torch", "onnx"], help=text)
+    add = parser.add_argument_group("shown and written").add_argument
     add("--layers", action="store_true", help="print each checkpoint layer by layer too")
     add("--json", type=Path, metavar="FILE", help="write the figures to a file")
     return parser.parse_args(argv)

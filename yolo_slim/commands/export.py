@@ -18,6 +18,7 @@ from yolo_slim.files import CHECKPOINT, check_file, write_aside
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run, newest, removed_if_empty
+from yolo_slim.text import mega, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from yolo_slim.deploy.check import Agreement
     from yolo_slim.host.checkpoint import Checkpoint
+    from yolo_slim.measure.latency import Latency
 
 DEFAULT = ("onnx", "torchscript")
 OTHER_SIZES = 2  # batches that --dynamic adds
@@ -37,7 +39,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Write ONNX, TorchScript and a checkpoint that plain YOLOv5 opens (stock), "
         "compare them with PyTorch on real images, time the ONNX file against the dense model.",
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("what is exported").add_argument
     add("--weights", help="checkpoint (default: best.pt of the newest finetuning in runs/)")
     rows = [f"{row.name} ({row.help})" for row in FORMATS.values()]
     text = f"what to write: {', '.join(rows)}; default {' '.join(DEFAULT)}"
@@ -45,20 +47,24 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--include", nargs="+", type=format_name, metavar="FORMAT", default=usual, help=text)
     text = "image size, px (default: that of the training, or 640)"
     add("--imgsz", "--img", "--img-size", type=int, nargs="+", metavar="N", help=text)
-    add("--batch-size", type=int, default=1, help="images a call")
-    add("--dynamic", action="store_true", help="ONNX: batch and image size may change")
-    add("--no-simplify", action="store_true", help="ONNX: leave the graph as torch writes it")
-    add("--opset", type=int, default=17, help="ONNX: operator set")
+    add("--batch-size", type=int, default=1, help="images a call (1)")
+    add = parser.add_argument_group("the ONNX file").add_argument
+    add("--dynamic", action="store_true", help="batch and image size may change")
+    add("--no-simplify", action="store_true", help="leave the graph as torch writes it")
+    add("--opset", type=int, default=17, help="operator set (17)")
+    add = parser.add_argument_group("compared with PyTorch").add_argument
     add("--data", help="data yaml whose val images to compare on (default: that of the training)")
-    add("--images", type=int, default=8, help="number of images to compare on")
+    add("--images", type=int, default=8, help="number of images to compare on (8)")
+    add = parser.add_argument_group("timed in ONNX Runtime").add_argument
     add(
         "--dense",
         help="dense checkpoint to time against (default: the architecture before pruning)",
     )
-    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing")
-    add("--repeats", type=int, default=60, help="timed rounds; 0: no timing")
-    add("--project", default="runs/export", help="save to project/name")
-    add("--name", default="exp", help="save to project/name")
+    add("--threads", type=int, default=2, help="of ONNX Runtime (2)")
+    add("--repeats", type=int, default=60, help="rounds (60); 0: no timing")
+    add = parser.add_argument_group("where it is written").add_argument
+    add("--project", default="runs/export", help="save to project/name (runs/export)")
+    add("--name", default="exp", help="save to project/name (exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     add_refused(parser)
     opt = parser.parse_args(argv)
@@ -72,22 +78,25 @@ def main(argv: Sequence[str] | None = None) -> Path:
     check(opt)
     weights = Path(opt.weights) if opt.weights else newest_finetuning()
 
+    from tqdm import tqdm
+
     from yolo_slim.host.trained_with import imgsz_of, stride_of
     from yolo_slim.models import load
 
     source = load(weights)
     stride, imgsz = stride_of(source.model), imgsz_of(source, opt.imgsz)
     batches = image_batches(source, opt, imgsz, stride)
-    timed = "onnx" in opt.include and opt.repeats >= 2
-    dense = dense_model(source, opt.dense) if timed or opt.dense else None
+    timed = "onnx" in opt.include and opt.repeats > 0
+    dense = dense_model(source, opt.dense, imgsz) if timed else None
     options = ExportOptions(
         imgsz, opt.batch_size, opt.dynamic, not opt.no_simplify, opt.opset, opt.threads
     )
     folder = new_run(opt.project, opt.name, opt.exist_ok)
-    print(f"Exporting {source} at {imgsz} px{', dynamic' if opt.dynamic else ''}")
+    say(f"Exporting {source}, at {imgsz} px{', dynamic' if opt.dynamic else ''}")
     with removed_if_empty(folder):
         rows = [FORMATS[name] for name in opt.include]
-        exported = {row: row.write(source.model, options) for row in rows}
+        bar = tqdm(rows, desc="exporting", unit="file", leave=False)
+        exported = {row: row.write(source.model, options) for row in bar}
         agreement = {
             row: compared(row, source.model, content, batches, options)
             for row, content in exported.items()
@@ -97,11 +106,16 @@ def main(argv: Sequence[str] | None = None) -> Path:
             for row, content in exported.items()
         }
     onnx = exported.get(FORMATS["onnx"])
-    timing = time_against(dense, onnx, options, opt.repeats) if onnx and timed else {}
-    write_report(folder, weights, files, agreement, timing, imgsz)
+    times = time_against(dense, onnx, options, opt.repeats) if onnx and timed else {}
+    write_report(folder, weights, files, agreement, times, imgsz)
     for row, file in files.items():
-        print(f"{file} ({file.stat().st_size / 1e6:.3g} MB): {agreement[row]}")
-    print(timing_text(timing, opt, imgsz))
+        say(f"{file} ({mega(file.stat().st_size)}), compared with PyTorch: {agreement[row]}")
+    print()
+    if times:
+        tell_times(times, files[FORMATS["onnx"]], opt, imgsz)
+    for name in opt.include:
+        if FORMATS[name].use:
+            say(f"{files[FORMATS[name]].name}: {FORMATS[name].use}")
     return folder
 
 
@@ -117,6 +131,12 @@ def check(opt: argparse.Namespace) -> None:
         raise InputError("--opset", opt.opset, "9 to 21")
     if opt.imgsz is not None:
         check_imgsz(opt.imgsz)
+    if opt.repeats == 1:
+        raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
+    if opt.dense and "onnx" not in opt.include:
+        raise InputError("--dense", f"given for {' '.join(opt.include)}", "--include onnx")
+    if opt.dense and opt.repeats == 0:
+        raise InputError("--dense", "given with --repeats 0", "--repeats 2 or more, to time it")
     if opt.dynamic and not any(FORMATS[name].sizes for name in opt.include):
         raise InputError("--dynamic", f"given for {' '.join(opt.include)}", "--include onnx")
     for file in (opt.weights, opt.dense):
@@ -136,16 +156,24 @@ def newest_finetuning() -> Path:
     return newest("**/weights/best.pt", where="--weights", made_by=made_by, beside="pruned.yaml")
 
 
-def dense_model(source: Checkpoint, path: str | None) -> nn.Module | None:
+def dense_model(source: Checkpoint, path: str | None, imgsz: int) -> nn.Module | None:
     """The model before pruning: from a file, or its architecture from the checkpoint's ancestry.
 
     Latency does not depend on the weights, so that the architecture will do.
+
+    Raises:
+        InputError: the model of the file does not take images of this size.
     """
     from yolo_slim.host.classes import yolo
     from yolo_slim.models import load
 
     if path:
-        return load(path).model
+        model = load(path).model
+        stride = max(int(model.stride.max()), 32)
+        if imgsz % stride:
+            got = f"a model of stride {stride}, which images of {imgsz} px do not fit"
+            raise InputError(f"--dense {path}", got, f"a stride that divides {imgsz}")
+        return model
     ancestry = getattr(source.model, "ancestry", None)
     if not ancestry:
         return None
@@ -231,24 +259,18 @@ def compared(
 
 def time_against(
     dense: nn.Module | None, content: bytes, options: ExportOptions, repeats: int
-) -> dict[str, Any]:
-    """Median latency of the ONNX file, and of the dense model's beside it."""
+) -> dict[str, Latency]:
+    """Latency of the ONNX file, and before it of the dense model's, if there is one."""
     from yolo_slim.measure.latency import onnx_latency
 
-    models = {"slim": content}
-    if dense is not None:
-        models["dense"] = FORMATS["onnx"].write(dense, options)
-    times = onnx_latency(
-        models,
+    models = {"dense": FORMATS["onnx"].write(dense, options)} if dense is not None else {}
+    return onnx_latency(
+        models | {"exported": content},
         imgsz=options.imgsz,
         batch=options.batch,
         threads=options.threads,
         repeats=repeats,
     )
-    timing: dict[str, Any] = {name: asdict(value) for name, value in times.items()}
-    if dense is not None:
-        timing["ratio"] = times["slim"].median / times["dense"].median
-    return timing
 
 
 def write_report(
@@ -256,34 +278,37 @@ def write_report(
     weights: Path,
     files: Mapping[Format, Path],
     agreement: Mapping[Format, Agreement],
-    timing: dict[str, Any],
+    times: Mapping[str, Latency],
     imgsz: int,
 ) -> None:
     """Write report.json."""
+    latency: dict[str, Any] = {name: asdict(value) for name, value in times.items()}
+    if "dense" in times:
+        latency["ratio"] = times["exported"].median / times["dense"].median
     report = {
         "weights": str(weights.absolute()),
         "imgsz": imgsz,
         "files": {row.name: str(file) for row, file in files.items()},
         "bytes": {row.name: file.stat().st_size for row, file in files.items()},
         "agreement": {row.name: asdict(value) for row, value in agreement.items()},
-        "latency": timing,
+        "latency": latency,
     }
     write_aside(folder / "report.json", json.dumps(report, indent=2).encode())
 
 
-def timing_text(timing: dict[str, Any], opt: argparse.Namespace, imgsz: int) -> str:
-    """The timing as a table, with what it was taken under."""
-    from yolo_slim.text import table
+def tell_times(
+    times: Mapping[str, Latency], file: Path, opt: argparse.Namespace, imgsz: int
+) -> None:
+    """Print the timing of the ONNX file, and what it says in words."""
+    from yolo_slim.report.timing import timing_text
 
-    if not timing:
-        return "latency: not measured"
-    rows = [
-        [name, f"{timing[name]['median']:.2f}", f"{timing[name]['spread']:.2f}"]
-        for name in ("dense", "slim")
-        if name in timing
-    ]
-    text = table(["ONNX Runtime", "median ms", "quartile distance ms"], rows)
-    under = f"{opt.threads} threads, {opt.batch_size} x {imgsz} px, {opt.repeats} rounds in turns"
-    if "ratio" not in timing:
-        return text + f"{under}; no dense model to compare with (--dense)"
-    return text + f"slim takes {timing['ratio']:.2f} of the dense model's time ({under})"
+    dense = opt.dense or "the dense model (its architecture)"
+    names = {"dense": str(dense), "exported": file.name}
+    named = {names[name]: value for name, value in times.items()}
+    sizes = {"threads": opt.threads, "batch": opt.batch_size, "imgsz": imgsz}
+    print(timing_text(named, **sizes, repeats=opt.repeats))
+    if "dense" not in times:
+        say("No model to compare it with: --dense names one.")
+        return
+    share = times["exported"].median / times["dense"].median
+    say(f"{file.name} takes {share:.2f} of the time of {names['dense']}.")

@@ -24,11 +24,13 @@ from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.runs import new_run, removed_if_empty
+from yolo_slim.text import say
 
 if TYPE_CHECKING:
     from torch import nn
 
     from yolo_slim.host.evaluate import Accuracy
+    from yolo_slim.measure.latency import Latency
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -38,17 +40,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Set single weights of convs to zero (torch.nn.utils.prune) and write a "
         "checkpoint with the masks, which finetune_pruned.py holds. The shapes stay as they are.",
     )
-    add = parser.add_argument
-    add("weights", help="checkpoint (.pt); masks that it has stay, and count")
+    text = "checkpoint (.pt); masks that it has stay, and count"
+    parser.add_argument("weights", help=text)
+    add = parser.add_argument_group("how much").add_argument
     text = "share of the weights to be zero, [0, 1) (default 0.5, or 0 with ratios)"
     add("--sparsity", type=float, help=text)
     add("--ratios", metavar="FILE", help="yaml: shares by layer, such as model.2: 0.3")
     text = "this share of these layers, after --ratios; the last that matches decides (repeatable)"
     add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
+    add = parser.add_argument_group("how weights are chosen").add_argument
     text = "global (default): the smallest |w| of all layers that have no ratio; l1: of each "
     text += "layer; l2: whole filters by their norm; random"
     add("--method", choices=["l1", "l2", "random", "global"], default="global", help=text)
-    add("--seed", type=int, default=0, help="of the random method")
+    add("--seed", type=int, default=0, help="of the random method (0)")
+    add = parser.add_argument_group("measured on").add_argument
     add("--data", help="data yaml: validate before and after")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     add("--batch-size", type=int, default=32, help="of the validation")
@@ -56,8 +61,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="", help="of the validation: 0, cpu")
     add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing")
     add("--repeats", type=int, default=60, help="timed rounds, 2 or more; 0: no timing")
-    add("--project", default="runs/finegrained", help="save to project/name")
-    add("--name", default="exp", help="save to project/name")
+    add = parser.add_argument_group("shown and written").add_argument
+    add("--layers", action="store_true", help="print each layer (they are in report.json too)")
+    add("--project", default="runs/finegrained", help="save to project/name (runs/finegrained)")
+    add("--name", default="exp", help="save to project/name (exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 
@@ -87,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
     from yolo_slim.report.tables import accuracy_table
+    from yolo_slim.report.timing import timing_text
 
     check_device(opt.device)
     source = load(opt.weights)
@@ -98,8 +106,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     with removed_if_empty(folder):
         accuracy = validate(models, data, opt, imgsz) if data else {}
-        latency = time_both(models, opt, imgsz) if opt.repeats else {}
+        times = time_both(models, opt, imgsz) if opt.repeats else {}
         file = save_model(sparse, folder / "sparse.pt", opt=source.train or None)
+    latency: dict[str, Any] = {name: asdict(value) for name, value in times.items()}
+    if times:
+        latency["ratio"] = times["after"].median / times["before"].median
     content = {
         "weights": str(source.path.absolute()),
         "options": {k: v for k, v in vars(opt).items() if v is not None},
@@ -109,12 +120,20 @@ def main(argv: Sequence[str] | None = None) -> Path:
         "bytes": file.stat().st_size,
     }
     write_aside(folder / "report.json", json.dumps(content, indent=2).encode())
-    print(report)
+    if opt.layers:
+        print(report)
     if accuracy:
-        print(accuracy_table(accuracy))
-    print(f"{report.sparsity:.1%} of the weights of {len(report.layers)} layers are zero.")
-    print(latency_text(latency, opt, imgsz))
-    print(f"{file}, report.json")
+        print(accuracy_table(accuracy, "mAP on the validation images"))
+    if times:
+        sizes = {"threads": opt.threads, "batch": 1, "imgsz": imgsz, "repeats": opt.repeats}
+        print(timing_text(times, **sizes))
+    text = f"{report.sparsity:.1%} of the weights of {len(report.layers)} layers are zero"
+    say(text + ("." if opt.layers else " (each layer: --layers, report.json)."))
+    say(
+        "Zeros alone do not make a dense runtime faster: it multiplies by them as by any other "
+        "number. prune.py, which cuts whole channels, does."
+    )
+    say(f"{file}, report.json")
     print(f"Next: {as_called('finetune', '--weights', file, opt=opt)}")
     return folder
 
@@ -143,45 +162,28 @@ def validate(
     models: dict[str, nn.Module], data: dict[str, Any], opt: argparse.Namespace, imgsz: int
 ) -> dict[str, Accuracy]:
     """mAP before and after."""
-    from yolo_slim.host.evaluate import evaluate
+    from yolo_slim.host.evaluate import evaluate, titled
 
     accuracy = {}
     for name, model in models.items():
-        print(f"Validating the model {name}")
-        accuracy[name] = evaluate(
-            model,
-            data,
-            imgsz=imgsz,
-            batch_size=opt.batch_size,
-            workers=opt.workers,
-            device=opt.device,
-        )
+        with titled(f"validating, {name}"):
+            accuracy[name] = evaluate(
+                model,
+                data,
+                imgsz=imgsz,
+                batch_size=opt.batch_size,
+                workers=opt.workers,
+                device=opt.device,
+            )
     return accuracy
 
 
-def time_both(models: dict[str, nn.Module], opt: argparse.Namespace, imgsz: int) -> dict[str, Any]:
-    """Median latency of both in ONNX Runtime, in turns."""
+def time_both(
+    models: dict[str, nn.Module], opt: argparse.Namespace, imgsz: int
+) -> dict[str, Latency]:
+    """Latency of both in ONNX Runtime, in turns."""
     from yolo_slim.deploy.export import to_onnx
     from yolo_slim.measure.latency import onnx_latency
 
     files = {name: to_onnx(model, imgsz=imgsz) for name, model in models.items()}
-    times = onnx_latency(files, imgsz=imgsz, threads=opt.threads, repeats=opt.repeats)
-    ratio = times["after"].median / times["before"].median
-    return {**{name: asdict(value) for name, value in times.items()}, "ratio": ratio}
-
-
-def latency_text(latency: dict[str, Any], opt: argparse.Namespace, imgsz: int) -> str:
-    """What the zeros do for the speed: nothing, and the figures that show it."""
-    from yolo_slim.text import table
-
-    text = "Zeros alone do not make a dense runtime faster: it multiplies by them like by any other"
-    text += " number.\nprune.py, which cuts whole channels, does."
-    if not latency:
-        return f"{text} Latency: not measured."
-    rows = [
-        [name, f"{latency[name]['median']:.2f}", f"{latency[name]['spread']:.2f}"]
-        for name in ("before", "after")
-    ]
-    grid = table(["ONNX Runtime", "median ms", "quartile distance ms"], rows)
-    under = f"{opt.threads} threads, {imgsz} px, {opt.repeats} rounds in turns"
-    return f"{text}\n{grid}with the zeros {latency['ratio']:.2f} of the time before ({under})"
+    return onnx_latency(files, imgsz=imgsz, threads=opt.threads, repeats=opt.repeats)

@@ -68,6 +68,7 @@ def check_teachers(opt: argparse.Namespace) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What finetune_pruned adds to YOLOv5's options."""
+    parser = parser.add_argument_group("how a cut model is trained")  # type: ignore[assignment]
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
     text += "learns to say what it says (distillation; off without it)"
     parser.add_argument("--teacher", metavar="DENSE", help=text)

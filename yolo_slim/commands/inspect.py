@@ -21,8 +21,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Print and draw the channel graph of a checkpoint: its BatchNorms, which convs "
         "read them, which are tied or pinned and why, and how |gamma| is distributed.",
     )
-    add = parser.add_argument
-    add("weights", help="checkpoint (.pt)")
+    parser.add_argument("weights", help="checkpoint (.pt)")
+    add = parser.add_argument_group("how it is read").add_argument
     add(
         "--residual",
         choices=RESIDUAL,
@@ -30,9 +30,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="what may be cut around a residual add: nothing, the inner channels of the "
         "Bottleneck, or all, tied together",
     )
+    add = parser.add_argument_group("shown and written").add_argument
     add("--json", action="store_true", help="print one JSON object; draw and write nothing")
-    add("--project", default="runs/inspect", help="save the picture to project/name")
-    add("--name", default="exp", help="save the picture to project/name")
+    add("--project", default="runs/inspect", help="save to project/name (runs/inspect)")
+    add("--name", default="exp", help="save to project/name (exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 

@@ -62,9 +62,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "training those that it brought to zero, of any other model those that its next layers "
         "miss least. A model of other classes than the data's gets a new head for them.",
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("what is cut").add_argument
     add("--weights", help="checkpoint (default: of the newest sparse training in runs/)")
-    group = parser.add_argument_group("how much (one of them)").add_mutually_exclusive_group()
+    text = 'layers never to cut, such as "model.2" or "model.*.cv1.bn" (repeatable)'
+    add("--keep", action="append", default=[], metavar="GLOB", help=text)
+    text = "cut this share of these layers; the others make up the rest (repeatable)"
+    add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
+    text = "what may be cut around residual adds: nothing, inner channels, all tied together"
+    text += f" (default: as in the sparse training; else skip, inner {rows_with(residual='inner')})"
+    add("--residual", choices=RESIDUAL, help=text)
+    add("--min-channels", type=int, default=1, help="each layer keeps at least so many (1)")
+    text = "kept channels are multiples of N where a layer is wide enough; 1: any (default: as in "
+    add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
+    amount = parser.add_argument_group("how much (one of the first five)")
+    group = amount.add_mutually_exclusive_group()
     text = "share of the prunable channels to cut, [0, 1) (default after a sparse training: what "
     text += f"that aimed at, or {PERCENT:g})"
     group.add_argument("--percent", type=float, help=text)
@@ -74,14 +85,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--size-mb", type=float, help="size of pruned.pt, 10^6 bytes")
     text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
     group.add_argument("--latency", type=float, help=text)
-    text = "how channels are scored: auto (default: bn after train_sparse.py --st; of any other "
+    amount.add_argument("--threads", type=int, default=2, help="of ONNX Runtime, for --latency (2)")
+    add = parser.add_argument_group("how channels are chosen").add_argument
+    text = "how they are scored: auto (default: bn after train_sparse.py --st; of any other "
     text += "model thinet with data, for a small cut obs, without data l2), "
-    add(
-        "--criterion",
-        type=name_given,
-        default=AUTO,
-        help=f"{text}{', '.join(map(told, CRITERIA.values()))}, or one of --modules",
-    )
+    text += f"{', '.join(map(told, CRITERIA.values()))}, or one of --modules"
+    add("--criterion", type=name_given, default=AUTO, metavar="NAME", help=text)
     text = "how the cut spreads over the layers: global (default), uniform "
     text += f"({rows_with(spread='uniform')}), per-mac (most MACs for the least score; "
     text += f"{rows_with(spread='per-mac')}), a yaml of shares by layer, or the "
@@ -89,36 +98,30 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--budget", metavar="NAME|FILE", help=text)
     text = "cut little by little: recover after each of N steps, and score anew (default 1)"
     add("--steps", type=int, metavar="N", default=1, help=text)
-    text = "kept channels are multiples of N where a layer is wide enough (1: any; default: as in "
-    add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
-    text = "what is done after the cut, with commas: "
+    text = "images of the training split to look at (128)"
+    add("--calib-images", type=int, default=128, help=text)
+    text = "of the calibration images, and of --criterion random (0)"
+    add("--seed", type=int, default=0, help=text)
+    add = parser.add_argument_group("after the cut").add_argument
+    text = "what is done, with commas: "
     text += ", ".join(f"{part.name} ({part.help})" for part in PARTS.values())
     text += f", all ({', '.join(ALL)}), none; default constants, {rows_with(recover=FITTED)} "
     text += f"{','.join(FITTED)}, with auto and data of the model's classes all"
     add("--recover", metavar="PARTS", help=text)
-    add("--calib-images", type=int, default=128, help="images of the training split to look at")
-    add("--seed", type=int, default=0, help="of the calibration images, and of --criterion random")
-    add("--threads", type=int, default=2, help="of ONNX Runtime, for --latency")
-    add("--min-channels", type=int, default=1, help="each layer keeps at least so many")
-    text = "what may be cut around residual adds: nothing, inner channels, all tied together"
-    text += f" (default: as in the sparse training; else skip, inner {rows_with(residual='inner')})"
-    add("--residual", choices=RESIDUAL, help=text)
-    text = 'layers never to cut, such as "model.2" or "model.*.cv1.bn" (repeatable)'
-    add("--keep", action="append", default=[], metavar="GLOB", help=text)
-    text = "cut this share of these layers; the others make up the rest of --percent (repeatable)"
-    add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
-    add("--dry-run", action="store_true", help="print the plan, write nothing")
-    text = "print each BatchNorm (they are in report.json and channels.png too)"
-    add("--layers", action="store_true", help=text)
+    add = parser.add_argument_group("measured on").add_argument
     text = "data yaml: validate the model before, after the cut and as recovered (default, for a "
     text += "model that was not trained with --st: that of its training, where it is here)"
     add("--data", help=text)
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=32, help="of the validation")
-    add("--workers", type=int, default=2, help="data loaders of the validation")
+    add("--batch-size", type=int, default=32, help="of the validation (32)")
+    add("--workers", type=int, default=2, help="data loaders of the validation (2)")
     add("--device", default="", help="of the validation: 0, cpu")
-    add("--project", default="runs/prune", help="save to project/name")
-    add("--name", default="exp", help="save to project/name")
+    add = parser.add_argument_group("shown and written").add_argument
+    add("--dry-run", action="store_true", help="print the plan, write nothing")
+    text = "print each BatchNorm (they are in report.json and channels.png too)"
+    add("--layers", action="store_true", help=text)
+    add("--project", default="runs/prune", help="save to project/name (runs/prune)")
+    add("--name", default="exp", help="save to project/name (exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 

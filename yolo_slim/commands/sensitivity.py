@@ -31,9 +31,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Measure mAP with each layer cut alone, at several shares: which layers can "
         "lose much, which little. Results are written as they come.",
     )
-    add = parser.add_argument
-    add("weights", help="checkpoint (.pt)")
-    add("--data", required=True, help="data yaml, for validation")
+    parser.add_argument("weights", help="checkpoint (.pt)")
+    add = parser.add_argument_group("what is cut").add_argument
     text = "what to cut: channels of BatchNorms, single weights of convs (default: both)"
     kinds = ["channels", "weights"]
     add("--kind", nargs="+", choices=kinds, default=kinds, help=text)
@@ -43,6 +42,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += " (default: as in the sparse training, or that of the criterion)"
     add("--residual", choices=RESIDUAL, help=text)
+    add = parser.add_argument_group("measured on").add_argument
+    add("--data", required=True, help="data yaml, for validation")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
     text = "validate on so many images, evenly spread over the split (default 500; they stay in "
     add("--images", type=int, default=500, help=text + "memory, about 1.2 MB each at 640 px)")
@@ -50,10 +51,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="", help="0, cpu")
     text = "processes that measure side by side; several have one thread each (default 1)"
     add("--processes", type=int, default=1, help=text)
+    add = parser.add_argument_group("where it is written").add_argument
     text = "go on with the interrupted scan in this folder; the other options as they were"
     add("--resume", metavar="FOLDER", help=text)
-    add("--project", default="runs/sensitivity", help="save to project/name")
-    add("--name", default="exp", help="save to project/name")
+    add("--project", default="runs/sensitivity", help="save to project/name (runs/sensitivity)")
+    add("--name", default="exp", help="save to project/name (exp)")
     return parser.parse_args(argv)
 
 

@@ -120,23 +120,25 @@ def resumed(place: Any) -> Path:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What slim adds to YOLOv5's options."""
-    add = parser.add_argument_group("slimming").add_argument
+    add = parser.add_argument_group("how much is cut").add_argument
     text = f"share of the MACs that is left in the end, (0, 1] (default {MACS:g})"
     add("--macs", type=float, default=MACS, help=text)
     text = "cuts; the first one comes at once, unless the weights are random or it is --st; a "
-    text += "training comes between two and after the last one"
+    text += "training comes between two and after the last one (1)"
     add("--rounds", type=int, default=1, help=text)
     text = "trainings before the cuts are sparse (see train_sparse.py --help): what they bring to "
     text += "zero is cut; they get half of the epochs"
     add("--st", action="store_true", help=text)
+    add = parser.add_argument_group("how channels are chosen").add_argument
     text = f"how channels are scored (see prune.py --help; default auto, with --st {SPARSE})"
     add("--criterion", type=name_given, default=AUTO, help=text)
     text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
     text = "what may be cut around residual adds (default: as suits the criterion)"
     add("--residual", choices=RESIDUAL, help=text)
-    text = "images of the training split that a cut looks at"
+    text = "images of the training split that a cut looks at (128)"
     add("--calib-images", type=int, default=128, help=text)
+    add = parser.add_argument_group("the trainings after a cut").add_argument
     text = "trainings after a cut begin with lr0 of --hyp times this (default "
     text += f"{LR_TIMES:g} with SGD, else 1)"
     add("--lr-times", type=float, metavar="N", help=text)

@@ -33,6 +33,7 @@ from yolo_slim.sparsify.strategy import Fixed
 from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.thinning import Thinning
 from yolo_slim.sparsify.verdict import share_worth_cutting
+from yolo_slim.text import fold, say
 from yolo_slim.weight_masks import hold_masks
 
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
@@ -186,8 +187,8 @@ def sparse_session(
 
 def tell_verdict(folder: Path, verdict: str) -> None:
     """Say how sparse the model of a run has become, and where its picture is."""
-    print(f"\n{verdict}")
-    print(f"The distribution of |gamma| over the epochs: {folder / PICTURE}")
+    say(f"\n{verdict}")
+    say(f"The distribution of |gamma| over the epochs: {folder / PICTURE}")
 
 
 def conclude(run: training.Run, session: SparseSession, verdict: str) -> None:
@@ -234,7 +235,7 @@ def announce(run: training.Run, penalty: SparsityPenalty) -> None:
     else:
         text += f"{penalty.target:.0%} of them at zero"
     text += f" by epoch {math.ceil(REACHED * run.epochs)} of {run.epochs}, then held"
-    training.LOGGER.info(f"{text} (sr auto, {strategy.method})")
+    training.LOGGER.info(fold(f"{text} (sr auto, {strategy.method})"))
 
 
 def announce_fixed(run: training.Run, penalty: SparsityPenalty, strategy: Fixed, text: str) -> None:
@@ -242,18 +243,14 @@ def announce_fixed(run: training.Run, penalty: SparsityPenalty, strategy: Fixed,
     factor = gain(run.opt.optimizer, run.hyp["momentum"])
     distance = limits.reach_of(strategy, rates_of(run), factor)
     quantile = penalty.norms.flat("weight").abs().quantile(strategy.percent).item()
-    training.LOGGER.info(
-        f"{text}sr {strategy.sr:g} ({strategy.method}). In this run it alone moves a gamma by "
-        f"about {distance:.2g}; the {strategy.percent:.0%} quantile of |gamma| is {quantile:.2g}."
-    )
+    text += f"sr {strategy.sr:g} ({strategy.method}). In this run it alone moves a gamma by about "
+    text += f"{distance:.2g}; the {strategy.percent:.0%} quantile of |gamma| is {quantile:.2g}."
+    training.LOGGER.info(fold(text))
     if distance < quantile:
-        training.LOGGER.warning(
-            f"sparsity: too little to make {strategy.percent:.0%} of the channels sparse; "
-            f"--sr auto finds a strength that does"
-        )
+        text = f"sparsity: too little to make {strategy.percent:.0%} of the channels sparse; "
+        training.LOGGER.warning(fold(f"{text}--sr auto finds a strength that does"))
     step = limits.beta_step(strategy, run.hyp)
     if step > limits.BETA_STEP:
-        training.LOGGER.warning(
-            f"sparsity: a step of the warm-up moves beta by up to {step:.2g}, which may break the "
-            f"model; --bias-sr sets the strength on beta, 0 leaves it alone"
-        )
+        text = f"sparsity: a step of the warm-up moves beta by up to {step:.2g}, which may break "
+        text += "the model; --bias-sr sets the strength on beta, 0 leaves it alone"
+        training.LOGGER.warning(fold(text))

@@ -68,26 +68,27 @@ def check_first(opt: argparse.Namespace, given: Sequence[str]) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What train_sparse adds to YOLOv5's options."""
-    add = parser.add_argument_group("sparse training").add_argument
+    add = parser.add_argument_group("sparsity: how much").add_argument
     add("--st", action="store_true", help="train with sparsity: a penalty on BatchNorm")
-    text = "auto (default): as strong as it takes to have --percent of the channels at zero by "
-    text += "three quarters of the run; or a number: strength of the L1 on gamma"
-    add("--sr", type=strength, metavar="SR", help=text)
     add("--percent", type=float, help=f"share that is to be cut (default {PERCENT:g})")
     text = "share of the MACs that is to be left, in place of a percent; for --sr auto with prox"
     add("--macs", type=float, help=text)
+    text = "layers that are not penalised, such as model.2 (repeatable)"
+    add("--keep", action="append", default=[], metavar="GLOB", help=text)
+    text = "what may be cut around residual adds (group: a group penalty on what is tied); default "
+    text += "as in the last cut of a pruned model, or skip"
+    add("--residual", choices=RESIDUAL, help=text)
+    text = f"as of prune.py, for --sr auto with prox (default {ROUND_TO})"
+    add("--round-to", type=int, metavar="N", help=text)
+    add = parser.add_argument_group("sparsity: how it comes about").add_argument
+    text = "auto (default): as strong as it takes to have --percent of the channels at zero by "
+    text += "three quarters of the run; or a number: strength of the L1 on gamma"
+    add("--sr", type=strength, metavar="SR", help=text)
     text = "prox: soft thresholding after the step (default with --sr auto); l1: its gradient "
     text += "before the step, decaying (default with a number)"
     add("--penalty", choices=METHODS, help=text)
     text = "strength on beta; 0: beta is left alone (default: l1 10 * sr, prox falls with gamma)"
     add("--bias-sr", type=float, help=text)
-    text = "what may be cut around residual adds (group: a group penalty on what is tied); default "
-    text += "as in the last cut of a pruned model, or skip"
-    add("--residual", choices=RESIDUAL, help=text)
-    text = "layers that are not penalised, such as model.2 (repeatable)"
-    add("--keep", action="append", default=[], metavar="GLOB", help=text)
-    text = f"as of prune.py, for --sr auto with prox (default {ROUND_TO})"
-    add("--round-to", type=int, metavar="N", help=text)
     text = "no quick cuts on validation images (they take up to 3%% of the time)"
     add("--no-probe", action="store_true", help=text)
 

@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import mend
@@ -70,7 +71,7 @@ def compare(
     outputs = 2 if isinstance(model, yolo.SegmentationModel) else 1
     end = 5 + model.model[-1].nc
     worst = np.zeros(3)
-    for batch in batches:
+    for batch in tqdm(batches, desc="comparing", unit="batch", leave=False):
         expected = [out.numpy() for out in model(torch.from_numpy(batch))[:outputs]]
         actual = list(exported(batch))
         shapes = [[out.shape for out in outs] for outs in (expected, actual)]

@@ -28,6 +28,7 @@ class Format:
             [0, 1], to outputs as numpy arrays.
         sizes: it takes images of other sizes where it was exported as dynamic.
         exact: its outputs are those of the model, to the last bit.
+        use: how it is used, a sentence for who has just written it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Format:
     runner: str
     sizes: bool = False
     exact: bool = False
+    use: str = ""
 
     def write(self, model: Any, options: ExportOptions) -> bytes:
         """The content of the file."""
@@ -50,7 +52,15 @@ class Format:
 
 
 _ROWS = (
-    Format("onnx", ".onnx", "ONNX", "export.write_onnx", "runners.run_onnx", sizes=True),
+    Format(
+        "onnx",
+        ".onnx",
+        "ONNX",
+        "export.write_onnx",
+        "runners.run_onnx",
+        sizes=True,
+        use="25 lines of Python that run it are in docs/use-onnx.md.",
+    ),
     Format(
         "torchscript",
         ".torchscript",
@@ -65,6 +75,8 @@ _ROWS = (
         "stock.write_stock",
         "runners.run_stock",
         exact=True,
+        use="plain YOLOv5 opens it; with torch 2.6 or newer set "
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 (docs/troubleshooting.md).",
     ),
 )
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

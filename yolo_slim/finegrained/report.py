@@ -43,4 +43,4 @@ class SparsityReport:
         total = sum(c.weights for c in self.layers), sum(c.zeros for c in self.layers)
         rows = [(c.name, c.weights, c.zeros) for c in self.layers] + [("all", *total)]
         cells = [[n, f"{w:,}", f"{w - zeros:,}", f"{zeros / w:.1%}"] for n, w, zeros in rows]
-        return table(["layer", "weights", "kept", "zeros"], cells)
+        return table(["layer", "weights", "kept", "zeros"], cells, "Weights of each layer")

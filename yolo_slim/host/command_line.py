@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
+from yolo_slim.host.option_groups import adder
 from yolo_slim.host.sources import declared_options, root
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import STATE
@@ -53,13 +54,14 @@ def training_parser(
 ) -> argparse.ArgumentParser:
     """A parser of YOLOv5's training options, those of both loops, and of ours."""
     parser = OneLineParser(**texts, cfg=False)
+    add(parser)  # ours come first in --help
+    add_host = adder(parser)
     detection, segmentation = (declared_options(script) for script in SCRIPTS.values())
     for name, (flags, kwargs) in {**segmentation, **detection}.items():
         only = "detection" if name not in segmentation else "segmentation"
         if name not in detection or name not in segmentation:
             kwargs = {**kwargs, "help": f"{kwargs.get('help', '')} ({only} models)"}
-        parser.add_argument(*flags, **kwargs)
-    add(parser)
+        add_host(name, *flags, **kwargs)
     return parser
 
 

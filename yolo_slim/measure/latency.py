@@ -51,9 +51,10 @@ def warning_of(times: Mapping[Any, Latency]) -> str:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if worst <= NOISY and load <= cores:
         return ""
-    text = f"These times are rough: the quartiles lie up to {worst:.0%} of a median apart"
-    text += f", and {load:.1f} programs run on {cores} cores" if load > cores else ""
-    return f"{text}. Measure again on an idle machine, or with more --repeats."
+    why = [f"the quartiles lie up to {worst:.0%} of a median apart"] * (worst > NOISY)
+    why += [f"{load:.1f} programs run on {cores} cores"] * (load > cores)
+    text = f"These times are rough: {', and '.join(why)}."
+    return f"{text} Measure again on an idle machine, or with more --repeats."
 
 
 def interleaved(

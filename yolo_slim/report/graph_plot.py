@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.pictures import ACCENT, INK, write_picture
+from yolo_slim.pictures import ACCENT, INK, own_style, write_picture
 from yolo_slim.report.graph_layout import (
     BOX_HEIGHT,
     LABEL,
@@ -28,13 +28,15 @@ from yolo_slim.report.graph_layout import (
     lay_out,
 )
 from yolo_slim.report.inspection import Inspection
+from yolo_slim.text import shortened
 
 TEXT, QUIET, BAND = "#17202a", "#616a6b", "#f4f6f7"
-PRUNABLE, PINNED = "#d6eaf8", "#d5d8dc"
+PRUNABLE, PINNED = "#d6eaf8", "#bfc5ca"
 HUES = ["#d35400", "#1e8449", "#7d3c98", "#b7950b", "#c2185b", "#00838f", "#6d4c41", "#3949ab"]
 TOP = 0.95  # inches of the legend
 
 
+@own_style()
 def plot_graph(view: Inspection, file: Path) -> Path:
     """Draw the graph of a model.
 
@@ -180,7 +182,7 @@ def legend(axes: Any, view: Inspection, scale: float) -> None:
     from matplotlib.patches import Rectangle
 
     title = {"size": 10, "weight": "bold", "color": TEXT, "va": "top", "parse_math": False}
-    axes.text(MARGIN, 0.12, view.weights[-90:], **title)
+    axes.text(MARGIN, 0.12, f"Channel graph of {shortened(view.weights, 80)}", **title)
     axes.text(MARGIN, 0.34, view.totals, size=8.5, color=TEXT, va="top")
     x, y = MARGIN, 0.72
     kinds: list[Any] = [(PRUNABLE, INK, "", "prunable"), (PINNED, QUIET, "", "pinned: keeps all")]

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.pictures import ACCENT, GREY, INK, new_figure, write_picture
+from yolo_slim.pictures import ACCENT, GREY, INK, new_figure, own_style, write_picture
 
 PICTURE = "slim.png"
 
 
+@own_style()
 def plot_rounds(
     trainings: Sequence[Sequence[tuple[float, float]]],
     rounds: Sequence[Mapping[str, Any]],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.pictures import ACCENT, GREY, INK, LEAF, new_figure, write_picture
+from yolo_slim.pictures import ACCENT, GREY, INK, LEAF, new_figure, own_style, write_picture
 
 if TYPE_CHECKING:
     from yolo_slim.sparsify.readiness import Sparsity
@@ -28,6 +28,7 @@ def plot_sparsity(
     return write_picture(draw_sparsity(history, aim=aim, held_from=held_from, backs=backs), file)
 
 
+@own_style()
 def draw_sparsity(
     history: Sequence[Sparsity],
     *,
@@ -51,6 +52,8 @@ def draw_sparsity(
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(8, 6.5)
+    title = "Sparse training: how small |gamma| became, and what became of mAP"
+    figure.suptitle(title, size=11, weight="bold")
     top, low = figure.subplots(2, 1, sharex=True)
     epochs = [row.epoch + 1 for row in history]
     dots = {"marker": "o", "ms": 3} if len(epochs) <= 40 else {}
@@ -58,7 +61,7 @@ def draw_sparsity(
     right = _shares(low, epochs, history, aim, dots)
     for axes in (top, low):
         _moments(axes, held_from, backs, named=axes is top)
-    low.set_xlabel("epochs done")
+    low.set_xlabel("epoch")
     low.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     low.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     for axes, other in ((top, None), (low, right)):
@@ -89,7 +92,7 @@ def _gammas(axes: Any, epochs: list[int], history: Sequence[Sparsity], dots: dic
             )
     axes.plot(epochs, q[3], color=INK, lw=2, label="median", **dots)
     axes.set(
-        ylabel="|gamma| / its layer's median\nat the start",
+        ylabel="|gamma| in units of its\nlayer's median at the start",
         ylim=(0, 1.15 * max([*q[6], 0.1])),
     )
 
@@ -99,9 +102,9 @@ def _shares(
 ) -> Any:
     """The share near zero on the left, mAP on the right, whose axes are returned."""
     near = [100 * row.near_zero for row in history]
-    axes.plot(epochs, near, color=ACCENT, lw=2, label="near zero", **dots)
+    axes.plot(epochs, near, color=ACCENT, lw=2, label="near zero", **{**dots, "marker": "D"} if dots else {})
     axes.axhline(100 * aim, color="black", lw=1, ls="--", label="aim")
-    axes.set(ylim=(0, 100), ylabel="% of prunable channels")
+    axes.set(ylim=(0, 100), ylabel="prunable channels with\n|gamma| near zero, %")
     axes.yaxis.label.set_color(ACCENT)
     right = axes.twinx()
     map50 = [row.map50 for row in history]

@@ -16,6 +16,7 @@ from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.probe import Probe
 from yolo_slim.sparsify.readiness import start_medians
 from yolo_slim.sparsify.schedule import descent, learning_rates, warmup
+from yolo_slim.text import fold
 from yolo_slim.weight_masks import hold_masks
 
 
@@ -128,13 +129,14 @@ class SparseSession(Hooks):
             fell = self.guard.accuracy(run.epoch, run.map50, acts)
         if fell and self.guard.goes_on(run.epoch, self.backs):
             text = "a weaker penalty does not prevent it, so the run goes on"
-            LOGGER.warning(f"sparsity: {fell}; {text}. Look whether it comes back.")
+            LOGGER.warning(fold(f"sparsity: {fell}; {text}. Look whether it comes back."))
             self.guard.borne, fell = True, ""
         self._back_if(run, why or fell)
         if run.going_back:  # of several processes, which go together
             return
         run.doubtful = self.guard.doubts
-        LOGGER.info(self.monitor.record(run, sr=self.penalty.strength, due=self.penalty.due))
+        text = self.monitor.record(run, sr=self.penalty.strength, due=self.penalty.due)
+        LOGGER.info(fold(text, indent="  "))
 
     def on_back(self, run: Run, why: str) -> None:
         assert self.penalty is not None
@@ -149,10 +151,8 @@ class SparseSession(Hooks):
         self.backs.append(run.saved)
         self.held_from = None
         place = "the start" if run.saved < 0 else f"epoch {run.saved + 1}"
-        LOGGER.warning(
-            f"sparsity: {why}. Back to {place}, "
-            f"{self.penalty.weaken_(self.weakened)} ({self.weakened} of {TRIES} times)"
-        )
+        text = f"sparsity: {why}. Back to {place}, {self.penalty.weaken_(self.weakened)} "
+        LOGGER.warning(fold(f"{text}({self.weakened} of {TRIES} times)"))
 
     def state(self) -> dict[str, Any]:
         assert self.penalty is not None and self.monitor is not None

@@ -85,9 +85,7 @@ def line(history: Sequence[Sparsity], percent: float, epochs: int, due: float | 
     measured = [row for row in history if row.now or row.aim]
     if measured:
         row = measured[-1]
-        cuts = [
-            f"{cut.share:.0%} keeps {min(cut.kept, 1):.0%}" for cut in (row.now, row.aim) if cut
-        ]
+        cuts = [f"{cut.share:.0%} keeps {part(cut.kept)}" for cut in (row.now, row.aim) if cut]
         when = "now" if row is last else f"at epoch {row.epoch + 1}"
         text += f" Cut {when}: {', '.join([f'{cuts[0]} of mAP50', *cuts[1:]])}."
     return text
@@ -146,10 +144,14 @@ def cheap(cut: Kept | None) -> bool:
     return cut is None or cut.kept >= HOLDS
 
 
+def part(kept: float) -> str:
+    """A part of mAP50 in words; on a few images a cut may measure better than none, by chance."""
+    return "all" if kept >= 0.995 else f"{kept:.0%}"
+
+
 def probed(cut: Kept | None) -> str:
     """What a quick cut says of the real one; nothing where it was not measured."""
     if cut is None:
         return ""
-    text = f" Before finetuning {cut.share:.0%} keeps {min(cut.kept, 1):.0%} of mAP50"
-    text += " on a few images"
+    text = f" Before finetuning {cut.share:.0%} keeps {part(cut.kept)} of mAP50 on a few images"
     return f"{text}." if cheap(cut) else f"{text}: finetuning has to win the rest back."

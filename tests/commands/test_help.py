@@ -1,0 +1,90 @@
+"""--help: groups in the order of use, 80 columns, and a page that says which option to take."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from places import ROOT
+
+from yolo_slim.cli import COMMANDS, run
+from yolo_slim.parsing import PAGE
+
+PAGES = ROOT / "docs" / "options.md"
+ORDER = {
+    "prune": ["what is cut", "how much", "how channels", "after", "measured", "shown", "as in"],
+    "slim": ["how much is cut", "how channels", "the trainings", "YOLOv5, model", "as in"],
+    "sparse": ["sparsity: how much", "sparsity: how it", "YOLOv5, model", "as in"],
+    "finetune": ["how a cut model", "YOLOv5, model", "YOLOv5, length", "as in"],
+    "export": ["what is exported", "the ONNX", "compared", "timed", "where it is", "as in"],
+}
+SCRIPTS = {
+    "train_sparse.py": "sparse",
+    "prune.py": "prune",
+    "finetune_pruned.py": "finetune",
+    "export.py": "export",
+}
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
+    with pytest.raises(SystemExit) as end:
+        run(command, ["--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_it_fits_and_ends_with_the_page(command: str, capsys: pytest.CaptureFixture) -> None:
+    text = help_of(command, capsys)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.splitlines()[-1] == PAGE
+    assert len(text.split("\n\n")[0].splitlines()) <= 2  # the usage
+    assert (ROOT / PAGE.split(": ")[1]).is_file()
+
+
+@pytest.mark.parametrize("command", ORDER)
+def test_groups_in_the_order_of_use(command: str, capsys: pytest.CaptureFixture) -> None:
+    titles = re.findall(r"^(\S.*):$", help_of(command, capsys), re.MULTILINE)
+    places = [next(i for i, t in enumerate(titles) if t.startswith(s)) for s in ORDER[command]]
+    assert places == sorted(places)
+
+
+def test_all_options_of_yolov5_are_in_the_groups(capsys: pytest.CaptureFixture) -> None:
+    from yolo_slim.host.command_line import SCRIPTS as LOOPS
+    from yolo_slim.host.sources import declared_options
+
+    shown = set(re.findall(r"--[\w-]+", help_of("finetune", capsys)))
+    for script in LOOPS.values():
+        for flags, _ in declared_options(script).values():
+            assert set(flags) <= shown
+
+
+def commands_in(text: str) -> list[tuple[str, list[str]]]:
+    """The command lines of the page, and the options that its tables name for a command."""
+    lines, section = [], ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            section = re.findall(r"`([\w-]+)`", line)[0] if "`" in line else ""
+        spans = [line.strip()] if line.startswith("    ") else re.findall(r"`([^`]+)`", line)
+        for span in spans:
+            words = shlex.split(span.removeprefix("python "))
+            if words[0] == "yolo-slim":
+                lines.append((words[1], words[2:]))
+            elif words[0] in SCRIPTS:
+                lines.append((SCRIPTS[words[0]], words[1:]))
+            elif words[0].startswith("--") and section:
+                lines.append((section, words))
+    return lines
+
+
+def test_the_page_names_options_that_exist(capsys: pytest.CaptureFixture) -> None:
+    named = commands_in(PAGES.read_text(encoding="utf-8"))
+    known = {command: set() for command in COMMANDS}
+    for command in known:
+        known[command] = set(re.findall(r"--[a-zA-Z][\w-]*", help_of(command, capsys)))
+    for command, words in named:
+        for option in (word for word in words if word.startswith("--")):
+            assert option in known[command], f"{command} has no {option}"
+    steps = {"slim", "sparse", "prune", "finetune", "export"}
+    assert steps | {"sensitivity", "inspect", "bench", "finegrained"} <= {c for c, _ in named}
