@@ -7,12 +7,13 @@ before it gets there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.admitted import ADMITTED
+from yolo_slim.host.admitted import ADMITTED, CLONES
 from yolo_slim.host.compat import mend
 from yolo_slim.host.factories import with_factories
 from yolo_slim.host.yamls import check_model_yaml
@@ -45,6 +46,15 @@ def class_names(model: nn.Module) -> dict[int, str]:
     return {int(index): str(name) for index, name in pairs}
 
 
+def parser_of(yaml: dict) -> Callable[[dict, list[int]], Any] | None:
+    """What builds the layers of a model yaml that names classes of a clone: the clone's parser."""
+    named = {row[2] for row in [*yaml["backbone"], *yaml["head"]]}
+    for clone in CLONES:
+        if named & (clone.of_yamls().keys() | clone.kept.keys()):
+            return clone.parse_model
+    return None
+
+
 def _guard_parse_model() -> None:
     parse_model = yolo.parse_model
 
@@ -53,7 +63,8 @@ def _guard_parse_model() -> None:
         missing = [key for key in ("depth_multiple", "width_multiple") if key not in d]
         if missing:
             raise InputError("model yaml", f"no entry {', '.join(missing)}", "a YOLOv5 model yaml")
-        return parse_model(with_factories(d), ch)
+        own = parser_of(d)
+        return own(d, ch) if own else parse_model(with_factories(d), ch)
 
     yolo.parse_model = guarded_parse_model
 
