@@ -21,6 +21,7 @@ from yolo_slim.channels.rules import RULES
 from yolo_slim.errors import InputError
 from yolo_slim.host.admitted import ADMITTED
 from yolo_slim.host.classes import yolo
+from yolo_slim.host.clone import HOST, Clone, admit_clone, clone_around
 from yolo_slim.pruning.criteria.table import CRITERIA
 
 
@@ -31,7 +32,8 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
     of the pip package.
 
     Args:
-        path: a Python file.
+        path: a Python file; or the folder of a YOLOv5 clone, whose classes are taken with its own
+            utils, as they are for a file that lies in a clone.
 
     Returns:
         The nn.Module classes that it defines.
@@ -41,9 +43,14 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
             criterion, or a class has the name of one of YOLOv5's.
     """
     path = Path(path)
+    if path.is_dir():
+        return list(admit_clone(path).of_yamls().values())
     if not path.is_file() or path.suffix != ".py":
         got = "no such file" if not path.exists() else "not a Python file"
         raise InputError(f"--modules {path}", got, "a Python file with module classes")
+    clone = clone_around(path)
+    if clone:
+        return _admit_of_clone(path, admit_clone(clone))
     known = sys.modules.get(path.stem)
     if known is not None and Path(getattr(known, "__file__", None) or "").resolve() != (
         path.resolve()
@@ -59,13 +66,7 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
         RULES.update(made[0])
         CRITERIA.update(made[1])
         raise
-    own = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, nn.Module)
-        and value.__module__ == module.__name__
-    ]
+    own = _defined(module)
     if not own and made == (RULES, CRITERIA) and known is None:
         del sys.modules[path.stem]
         got = "no nn.Module class in it, no rule and no criterion"
@@ -76,6 +77,34 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
             raise InputError(f"--modules {path}", got, "another name")
     ADMITTED.update({cls.__name__: cls for cls in own})
     return own
+
+
+def _admit_of_clone(path: Path, clone: Clone) -> list[type[nn.Module]]:
+    """The classes of a file of a clone, besides those that its model yamls may name."""
+    made = dict(RULES), dict(CRITERIA)
+    try:
+        name = ".".join(path.resolve().relative_to(clone.root).with_suffix("").parts)
+        module = clone.module(name)
+    except InputError:
+        RULES.clear()
+        CRITERIA.clear()
+        RULES.update(made[0])
+        CRITERIA.update(made[1])
+        raise
+    own = [cls for cls in _defined(module) if cls.__name__ not in HOST]
+    ADMITTED.update({cls.__name__: cls for cls in own})
+    return own
+
+
+def _defined(module: Any) -> list[type[nn.Module]]:
+    """The module classes that a file defines."""
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and value.__module__ == module.__name__
+    ]
 
 
 def _import(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""A user's module classes, by name: what --modules admitted, and torchvision's."""
+"""A user's module classes, by name: what --modules and --clone admitted, and torchvision's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 ADMITTED: dict[str, type[nn.Module]] = {}  # class name -> class
-
+CLONES: list[Any] = []  # of `clone.Clone`
 
 _TORCHVISION = re.compile(r"torchvision\.(models|ops)(\.\w+)+")
 
@@ -21,6 +21,8 @@ def admitted(name: str) -> type[nn.Module] | None:
         name: such as "models.common.CBAM", or the name of a module class of torchvision.
     """
     cls: Any = ADMITTED.get(name.rpartition(".")[2])
+    for clone in CLONES if cls is None else ():
+        cls = cls or clone.find(name)
     if cls is None and _TORCHVISION.fullmatch(name):
         try:
             module, _, title = name.rpartition(".")

@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch import save as torch_save
 
@@ -26,6 +25,7 @@ from yolo_slim.files import CHECKPOINT, write_aside
 from yolo_slim.host.architecture import Cfg, architecture, unused
 from yolo_slim.host.bare import advice, state_in
 from yolo_slim.host.classes import class_names, common, experimental, known_modules, yolo
+from yolo_slim.host.modernise import modernise_
 from yolo_slim.host.reading import CFG, allow_list, allowed_in, read, refused_name, safe_loading
 from yolo_slim.host.soundness import check_finite
 from yolo_slim.host.yamls import check_model_yaml
@@ -169,35 +169,6 @@ def complete_names(names: Mapping[int, str], nc: int, where: object) -> dict[int
         text = f"the others are called {filled}" if missing else f"the first {nc} are taken"
         note(where, f"{len(names)} names for {nc} classes; {text}")
     return {index: names.get(index, f"class{index}") for index in range(nc)}
-
-
-def modernise_(model: nn.Module) -> None:
-    """Bring a model of an older YOLOv5 to the form that 7.0 expects; fp32 and eval, in place.
-
-    Mends: Detect.anchor_grid as a buffer (before 6.1), a grid cached for
-    another image size, Upsample without recompute_scale_factor (torch < 1.11), no `inplace`; and
-    the SyncBatchNorm of a training on several GPUs.
-    """
-    detect = model.model[-1]
-    if "anchor_grid" in detect._buffers:
-        del detect._buffers["anchor_grid"]
-    detect.grid = [torch.empty(0) for _ in range(detect.nl)]
-    detect.anchor_grid = [torch.empty(0) for _ in range(detect.nl)]
-    if not isinstance(getattr(model, "stride", None), torch.Tensor):
-        model.stride = detect.stride
-    detect.export = detect.dynamic = False  # as AutoShape and exports leave them
-    model.nc = int(detect.nc)
-    model.inplace = getattr(model, "inplace", True)
-    for module in model.modules():
-        if type(module) is nn.SyncBatchNorm:  # --sync-bn: it needs GPUs, its numbers do not
-            module.__class__ = nn.BatchNorm2d
-        if isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
-            module.recompute_scale_factor = None
-        if isinstance(
-            module, yolo.Detect | nn.SiLU | nn.Hardswish | nn.LeakyReLU | nn.ReLU | nn.ReLU6
-        ):
-            module.inplace = getattr(module, "inplace", True)
-    model.float().eval()
 
 
 def attempt_load(

@@ -6,13 +6,15 @@ also puts our parse_model in the place of the host's, which evaluates strings.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
-from yolo_slim.host.admitted import ADMITTED
+from yolo_slim.host.admitted import ADMITTED, CLONES
 from yolo_slim.host.compat import mend
 from yolo_slim.host.parse import parse_model
+from yolo_slim.host.yamls import check_model_yaml
 
 mend()
 
@@ -42,4 +44,21 @@ def class_names(model: nn.Module) -> dict[int, str]:
     return {int(index): str(name) for index, name in pairs}
 
 
-yolo.parse_model = parse_model
+def parser_of(yaml: dict) -> Callable[[dict, list[int]], Any] | None:
+    """What builds the layers of a model yaml that names classes of a clone: the clone's parser."""
+    for clone in CLONES:
+        named = {row[2] for row in [*yaml["backbone"], *yaml["head"]]}
+        if named & (clone.of_yamls().keys() | clone.kept.keys()):
+            return clone.parse_model
+    return None
+
+
+def parse_yaml(yaml: dict, ch: list[int]) -> Any:
+    """The layers of a model yaml: by our parser, or by that of a clone whose classes it names."""
+    if CLONES:
+        check_model_yaml(yaml, namespace={**vars(yolo), **ADMITTED})
+    own = parser_of(yaml)
+    return own(yaml, ch) if own else parse_model(yaml, ch)
+
+
+yolo.parse_model = parse_yaml

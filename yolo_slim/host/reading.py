@@ -33,6 +33,7 @@ from yolo_slim.host.architecture import given
 from yolo_slim.host.archive import check_archive
 from yolo_slim.host.bare import build_bare, state_in
 from yolo_slim.host.classes import OURS, common, experimental, yolo
+from yolo_slim.host.clone_classes import settle_, with_clones
 from yolo_slim.host.compat import replaced
 
 WRAPPERS = ("AutoShape", "autoShape", "DetectMultiBackend")  # what they hold is taken
@@ -96,7 +97,7 @@ def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
 
 
 def _built(file: Any, map_location: Any) -> Any:
-    allowed = allowed_in(file)
+    allowed = with_clones(allowed_in(file))
     while True:
         try:
             with torch.serialization.safe_globals(allowed):
@@ -178,7 +179,7 @@ def plain(loaded: Any, where: object = "checkpoint") -> Any:
         value = value[0] if isinstance(value, tuple) and value else value
         value = value.module if isinstance(value, nn.DataParallel) else value
         if isinstance(value, nn.Module):
-            found[key] = weight_masks.bake_(value)
+            found[key] = weight_masks.bake_(settle_(value))
     modules = [found[key] for key in ("model", "ema") if isinstance(found.get(key), nn.Module)]
     if modules:
         found["model"] = modules[0]  # the EMA, where there is no other

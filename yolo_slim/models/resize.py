@@ -16,6 +16,7 @@ from torch import nn
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.classes import common
+from yolo_slim.host.clone_classes import take_hosts_
 from yolo_slim.host.yamls import activation_text, is_activation, parse_activation
 from yolo_slim.models.sharing import share_, shared_in
 
@@ -39,7 +40,7 @@ def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str
     Raises:
         InputError: there is no such child.
     """
-    built = [cls(*args) for _ in range(number)]
+    built = [take_hosts_(cls(*args)) for _ in range(number)]
     return resize_(nn.Sequential(*built) if number > 1 else built[0], sizes, cls.__name__)
 
 
