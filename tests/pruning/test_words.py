@@ -159,6 +159,16 @@ def test_far_from_the_target_because_of_pins(tiny_model: nn.Module) -> None:
         prune(tiny_model, macs=0.05, imgsz=64)
 
 
+def test_far_because_of_what_mixes_channels(tiny_model: nn.Module) -> None:
+    """A rule may pin, too."""
+    for layer in tiny_model.model[:12]:
+        for module in layer.modules():
+            if isinstance(getattr(module, "act", None), nn.SiLU):
+                module.act = nn.Softmax(dim=1)
+    with pytest.raises(InputError, match="Softmax, which normalises over channels, and"):
+        prune(tiny_model, 0.5, imgsz=64)
+
+
 def test_multiples_are_those_that_were_kept(tiny_model: nn.Module) -> None:
     """No layer of the tiny model has twice 64 channels."""
     how = prune(tiny_model, 0.5, round_to=64, imgsz=64).report

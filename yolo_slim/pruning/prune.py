@@ -227,7 +227,7 @@ def prune_by(
         achieved=achieved(graph, masks),
         layers=layer_cuts(graph, masks, options.min_channels, chooser.excluded, chooser.ratios),
         unknown=tuple(map(str, graph.unknown)),
-        pinned=graph.pins() if graph.unknown else "",
+        pinned=graph.pins(),
         residual=graph.residual,
         before=chooser.counted.dense,
         after=cost(pruned, chooser.imgsz),
