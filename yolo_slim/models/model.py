@@ -185,24 +185,15 @@ def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, li
         for i, (f, number, name, args) in enumerate(data["backbone"] + data["head"]):
             sources = [f] if isinstance(f, int) else list(f)
             inputs = [(counts[s] if counts else ch[0]) for s in sources]
-            if args and isinstance(args[-1], dict):
-                out, values, sizes = args
-                cls = getattr(nn, name[3:]) if name.startswith("nn.") else known_modules()[name]
-                module = build_resized(cls, number, values, sizes)
-            elif name in BUILT:
-                module, out = BUILT[name](inputs[0], *args), args[0]
-            elif name in PASSING:
-                module, out = PASSING[name](*args), inputs[0]
-            elif name == "Concat":
-                module, out = common.Concat(*args), sum(inputs)
-            elif name in HEADS:
-                anchors = data["anchors"]
-                if isinstance(anchors, int):
-                    anchors = [list(range(anchors * 2))] * len(sources)
-                module, out = HEADS[name](data["nc"], anchors, *args[2:], inputs), 0
-            else:
-                known = ", ".join([*BUILT, *PASSING, "Concat", *HEADS])
-                raise InputError(f"pruned yaml, layer {i}", name, f"one of {known}")
+            try:
+                module, out = build_layer(data, number, name, args, inputs)
+            except Exception as error:  # a yaml that was changed by hand
+                if isinstance(error, InputError):
+                    raise
+                text = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+                got = f"{args!s:.60} on {inputs} channels, which cannot be built ({text})"
+                where = f"pruned yaml, layer {i}, {name}"
+                raise InputError(where, got, "a row as prune.py writes it") from error
             module.i, module.f = i, f
             module.type = str(type(module))[8:-2]
             module.np = sum(p.numel() for p in module.parameters())
@@ -210,6 +201,29 @@ def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, li
             layers.append(module)
             counts.append(out)
     return nn.Sequential(*layers), sorted(save)
+
+
+def build_layer(
+    data: Mapping[str, Any], number: int, name: str, args: Any, inputs: list[int]
+) -> tuple[nn.Module, int]:
+    """One layer of a pruned yaml, and the channels that it hands on."""
+    if args and isinstance(args[-1], dict):
+        out, values, sizes = args
+        cls = getattr(nn, name[3:]) if name.startswith("nn.") else known_modules()[name]
+        return build_resized(cls, number, values, sizes), out
+    if name in BUILT:
+        return BUILT[name](inputs[0], *args), args[0]
+    if name in PASSING:
+        return PASSING[name](*args), inputs[0]
+    if name == "Concat":
+        return common.Concat(*args), sum(inputs)
+    if name in HEADS:
+        anchors = data["anchors"]
+        if isinstance(anchors, int):
+            anchors = [list(range(anchors * 2))] * len(inputs)
+        return HEADS[name](data["nc"], anchors, *args[2:], inputs), 0
+    known = ", ".join([*BUILT, *PASSING, "Concat", *HEADS])
+    raise InputError(f"pruned yaml, {name}", "a module without sizes", f"one of {known}")
 
 
 @contextmanager
