@@ -143,6 +143,7 @@ def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[...
         model = build_model(cfg, **kwargs)
         if source is not None and isinstance(cfg, Mapping):
             copy_activations_(model, source)
+            copy_bare_norms_(model, source)
             share_(model, shared_in(source))
         if isinstance(model, ModelPruned) and isinstance(source, ModelPruned):
             model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)
@@ -165,3 +166,17 @@ def copy_activations_(model: nn.Module, source: nn.Module) -> None:
                 activation_text(module.act)
             )
             module.act = module.act if same else deepcopy(act)
+
+
+def copy_bare_norms_(model: nn.Module, source: nn.Module) -> None:
+    """Give a model the BatchNorms of another one that have no gamma or no running statistics.
+
+    No yaml names them. They are not cut: the sizes are the same.
+    """
+    ours = dict(model.named_modules())
+    for name, norm in source.named_modules():
+        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(ours.get(name), nn.BatchNorm2d):
+            continue
+        if norm.weight is None or norm.running_mean is None:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, deepcopy(norm))
