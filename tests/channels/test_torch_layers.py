@@ -11,10 +11,10 @@ import yaml
 from _common import randomise_norms_
 from torch import nn
 
-from yolo_slim import channel_graph, load, prune, save
+from yolo_slim import Calibration, channel_graph, load, prune, save
 from yolo_slim.channels.rules import RULES
 from yolo_slim.host.yamls import activation_text, parse_activation
-from yolo_slim.models.model import build_model
+from yolo_slim.models.model import build_heir, build_model
 
 ACTIVATIONS = {
     "CELU": [0.7],
@@ -261,8 +261,6 @@ def test_slopes_by_channel_that_a_user_put_into_a_model(tmp_path) -> None:
 
 def test_a_training_begins_with_the_activations_that_a_user_put_in() -> None:
     """The host builds the model anew from its yaml, which knows nothing of them."""
-    from yolo_slim.models.model import build_heir
-
     data = yaml.safe_load(CFG)
     model, shared = build_model(deepcopy(data)), nn.PReLU(init=0.7)
     for layer, act in zip(model.model[:4], (nn.PReLU(8), shared, shared, nn.Mish()), strict=True):
@@ -271,3 +269,26 @@ def test_a_training_begins_with_the_activations_that_a_user_put_in() -> None:
     assert heir.state_dict().keys() == model.state_dict().keys()
     assert [type(layer.act) for layer in heir.model[:4]] == [nn.PReLU, nn.PReLU, nn.PReLU, nn.Mish]
     assert heir.model[1].act is heir.model[2].act is not shared
+
+
+@pytest.mark.parametrize("how", [{"affine": False}, {"track_running_stats": False}])
+def test_a_batchnorm_without_gamma_or_statistics_stays(how: dict, tmp_path) -> None:
+    model = build_model(yaml.safe_load(CFG))
+    model.model[1].bn = nn.BatchNorm2d(16, **how)
+    model.eval()
+    assert "has no" in str(channel_graph(model).norms["model.1.bn"].pinned)
+    images = Calibration((((torch.rand(4, 3, 64, 64)), None),))
+    pruned = prune(
+        model,
+        0.5,
+        round_to=1,
+        recover=("constants", "weights", "statistics"),
+        calibration=images,
+        imgsz=64,
+    )
+    assert pruned.parity.holds and pruned.report.achieved > 0.4
+    assert pruned.model.model[1].bn.extra_repr() == model.model[1].bn.extra_repr()
+    found = load(save(pruned, tmp_path / "p.pt")).model
+    assert prune(found, 0.3, round_to=1, imgsz=64).parity.holds
+    heir = build_heir(found)(deepcopy(found.yaml), ch=3, nc=2)
+    assert heir.state_dict().keys() == found.state_dict().keys()

@@ -171,7 +171,7 @@ def test_bad_arguments(data, _tiny) -> None:
     for name, value in wrong.items():
         with pytest.raises(InputError, match=f"calibration, {name}: {value}, expected"):
             calibrate(data, _tiny, **{"imgsz": 64, name: value})
-    with pytest.raises(InputError, match="--imgsz: 65, expected a multiple of the stride, 32"):
+    with pytest.raises(InputError, match="^imgsz: 65, expected a multiple of the stride, 32"):
         calibrate(data, _tiny, imgsz=65)
     with pytest.raises(InputError, match="train: .*: 3 classes, expected the 4 of the model"):
         calibrate({**data, "nc": 3}, _tiny, imgsz=64)

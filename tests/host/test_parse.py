@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import nn
 
+from yolo_slim import prune
 from yolo_slim.errors import InputError
 from yolo_slim.host.admitted import ADMITTED
 from yolo_slim.host.classes import common, yolo
@@ -146,3 +147,23 @@ def test_a_command_names_the_file(tiny_yaml, tmp_path, refused, shapes_yaml) -> 
     file.write_text(yaml.safe_dump(tiny_yaml))
     line = refused("sparse", "--st", "--cfg", file, "--weights", "", "--data", shapes_yaml)
     assert "mine.yaml, layer 3, Conv: from -9" in line
+
+
+PRUNED: dict[str, tuple[Callable[[dict], Any], str]] = {
+    "no arguments": (lambda d: d["backbone"][3].__setitem__(3, []), "layer 3, Conv: .*cannot be"),
+    "no channels": (lambda d: d["backbone"][3][3].__setitem__(0, 0), "layer 3, Conv|layer 4"),
+    "text": (lambda d: d["backbone"][4][3].__setitem__(1, "x"), "layer 4, C3Pruned: .*cannot be b"),
+    "from 99": (lambda d: d["head"][0].__setitem__(0, 99), "layer 8, Conv: from 99"),
+    "dense": (lambda d: d["backbone"][4].__setitem__(2, "C3"), "C3: a module without sizes"),
+    "no head": (lambda d: d["head"].pop(), "0 layers that detect"),
+}
+
+
+@pytest.mark.parametrize("kind", PRUNED)
+def test_a_pruned_yaml_that_was_changed(kind: str, tiny_model: nn.Module) -> None:
+    data = deepcopy(prune(tiny_model, 0.3, imgsz=64).yaml)
+    change, message = PRUNED[kind]
+    change(data)
+    with pytest.raises(InputError, match=message) as error:
+        build_model(data)
+    assert "\n" not in str(error.value)

@@ -159,6 +159,16 @@ def test_far_from_the_target_because_of_pins(tiny_model: nn.Module) -> None:
         prune(tiny_model, macs=0.05, imgsz=64)
 
 
+def test_far_because_of_what_mixes_channels(tiny_model: nn.Module) -> None:
+    """A rule may pin, too."""
+    for layer in tiny_model.model[:12]:
+        for module in layer.modules():
+            if isinstance(getattr(module, "act", None), nn.SiLU):
+                module.act = nn.Softmax(dim=1)
+    with pytest.raises(InputError, match="Softmax, which normalises over channels, and"):
+        prune(tiny_model, 0.5, imgsz=64)
+
+
 def test_multiples_are_those_that_were_kept(tiny_model: nn.Module) -> None:
     """No layer of the tiny model has twice 64 channels."""
     how = prune(tiny_model, 0.5, round_to=64, imgsz=64).report
@@ -166,3 +176,11 @@ def test_multiples_are_those_that_were_kept(tiny_model: nn.Module) -> None:
     assert any(count % 64 for count in kept)
     assert "in multiples of 64 where a layer is wide enough" in how.how()
     assert prune(tiny_model, 0.5, round_to=1, imgsz=64).report.rounded() == "not rounded"
+
+
+def test_a_cut_keeps_no_more_than_all() -> None:
+    """On a few images a cut may be better than the whole model: no 142%."""
+    from yolo_slim.sparsify.readiness import Kept
+    from yolo_slim.sparsify.verdict import probed
+
+    assert "60% keeps 100% of mAP50" in probed(Kept(0.6, 1.42))

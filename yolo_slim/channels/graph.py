@@ -18,6 +18,7 @@ import numpy as np
 from yolo_slim.channels.residual import Residual
 
 Ids = np.ndarray  # (C,) int: the BN channel behind each channel of a feature map, FREE where none
+RESIDUAL_PINS = ("added in ", "inside the residual ")  # how reasons for these pins begin
 FREE = -1  # a channel that no BN scales: the image, the output of a Detect conv
 
 
@@ -115,20 +116,28 @@ class ChannelGraph:
         """Number of channels that may be cut: what a `percent` is a share of."""
         return sum(norm.channels for norm in self.prunable)
 
-    def pins(self) -> str:
-        """What pins most of the channels that are pinned, such as "model.9: Attention has no rule,
-        and 2 more"; empty where nothing is.
+    @cached_property
+    def reasons(self) -> dict[str, int]:
+        """Why channels are pinned, to how many; residual adds, a matter of `residual`, left out
+        where there is another reason.
         """
+        kinds = {module.name: module.type for module in self.unknown}
         channels: dict[str, int] = {}
         for norm in (norm for norm in self.norms.values() if norm.pinned):
             why = str(norm.pinned)
             if read := re.fullmatch(r"(?:read by |inside )([\w.]+).*which has no rule", why):
-                kinds = {module.name: module.type for module in self.unknown}
                 why = f"{read[1]}: {kinds.get(read[1], 'it')} has no rule"
             channels[why] = channels.get(why, 0) + norm.channels
-        if not channels:
+        others = {why: n for why, n in channels.items() if not why.startswith(RESIDUAL_PINS)}
+        return others or channels
+
+    def pins(self) -> str:
+        """What pins most of the channels that are pinned, such as "model.9: Attention has no rule,
+        and 2 more"; empty where nothing is.
+        """
+        if not self.reasons:
             return ""
-        first, more = max(channels, key=channels.__getitem__), len(channels) - 1
+        first, more = max(self.reasons, key=self.reasons.__getitem__), len(self.reasons) - 1
         return f"{first}, and {more} more" if more else first
 
     @cached_property

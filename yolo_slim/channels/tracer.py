@@ -19,6 +19,7 @@ from torch import nn
 from yolo_slim.channels.graph import FREE, ChannelGraph, ConvNode, Ids, Norm, Unknown, join
 from yolo_slim.channels.residual import Residual
 
+FREE_IDS = np.full(1, FREE)
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -170,6 +171,10 @@ class Tracer:
             if isinstance(bn, NORMS):
                 full = f"{name}.{child}" if child else name
                 self.pin(self.norm(full, bn), f"inside {name}, which has no rule")
+        for values in module.parameters():
+            for ids in self._owners.get(id(values), (values, ()))[1]:
+                self.pin(ids if ids is not None else FREE_IDS, f"shared with {name}, {kind}")
+            self._owners[id(values)] = values, ()  # whoever has it too keeps all its channels
         count = self.channels()[name]
         if isinstance(count, list):
             return [np.full(c, FREE) for c in count]
@@ -180,6 +185,8 @@ class Tracer:
         if values is None:
             return
         _, before = self._owners.setdefault(id(values), (values, dims))
+        for ids in dims if not before else ():
+            self.pin(ids if ids is not None else FREE_IDS, "shared with a module without a rule")
         for ids, known in zip(dims, before, strict=False):
             if ids is not None and known is not None and ids is not known:
                 self.tie(known, ids)

@@ -133,7 +133,8 @@ def make_plan(opt: argparse.Namespace) -> Plan:
         source.model, opt.residual or source.train.get("residual") or how.residual
     )
     if scored and not graph.prunable:
-        raise InputError(opt.weights, "no BatchNorm that may be cut", "one; or --kind weights")
+        got = f"no BatchNorm that may be cut ({graph.pins() or 'it has none'})"
+        raise InputError(opt.weights, got, "one; or --kind weights")
     calibration = calibrate(data, source.model, imgsz=imgsz) if len(splits) > 1 else None
     scores = score(source.model, graph, opt.criterion, calibration) if scored else {}
     settings = {

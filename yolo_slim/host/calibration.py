@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from yolo_slim.calibration import Batch, Calibration
-from yolo_slim.errors import InputError, check_count, check_imgsz
+from yolo_slim.errors import InputError, as_arguments, check_count, check_imgsz
 from yolo_slim.files import read_mapping
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_labels, read_data
@@ -37,6 +37,7 @@ OF_THE_LOSS = ("box", "cls", "obj", "cls_pw", "obj_pw", "fl_gamma", "anchor_t")
 MASK_RATIO = 4  # of segment/train.py: px of the image to a px of a mask
 
 
+@as_arguments()
 def calibrate(
     data: str | Path | Mapping[str, Any],
     model: nn.Module,

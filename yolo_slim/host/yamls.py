@@ -109,8 +109,8 @@ def _check_anchors(anchors: Any, scales: int, where: str) -> None:
         raise InputError(where, got, "a row for each of them")
     for row in anchors:
         pairs = isinstance(row, list | tuple) and len(row) > 1 and len(row) % 2 == 0
-        if not pairs or len(row) != len(anchors[0]) or not min(row) > 0:
-            expected = "width, height of each anchor above 0, as many in each row"
+        if not pairs or len(row) != len(anchors[0]) or not min(row) >= 0:
+            expected = "width, height of each anchor, 0 or more, as many in each row"
             raise InputError(where, repr(row)[:80], expected)
 
 

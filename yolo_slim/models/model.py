@@ -13,7 +13,7 @@ from torch import nn
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.bare import builds_models
-from yolo_slim.host.classes import common, known_modules, register, yolo
+from yolo_slim.host.classes import known_modules, register, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.head import inherit_boxes_
 from yolo_slim.host.tasks import SEGMENTATION, task_of_yaml
@@ -21,11 +21,10 @@ from yolo_slim.host.yamls import (
     activation_text,
     check_model_yaml,
     check_structure,
-    parse_activation,
 )
-from yolo_slim.models.modules import BUILT, HEADS, PASSING
+from yolo_slim.models.layers import build_layers, default_activation
+from yolo_slim.models.modules import HEADS
 from yolo_slim.models.pruned_yaml import read_yaml
-from yolo_slim.models.resize import build_resized
 from yolo_slim.models.sharing import share_, shared_in
 from yolo_slim.weight_masks import inherit_masks_
 
@@ -120,7 +119,7 @@ def runs_named(where: str) -> Iterator[None]:
     handle = nn.modules.module.register_module_forward_pre_hook(note)
     try:
         yield
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # a module of the user's may raise anything
         if isinstance(error, InputError) or not layers:
             raise
         layer, text = layers[-1], " ".join(f"{error}".split())[:160]
@@ -146,6 +145,7 @@ def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[...
         model = build_model(cfg, **kwargs)
         if source is not None and isinstance(cfg, Mapping):
             copy_activations_(model, source)
+            copy_bare_norms_(model, source)
             share_(model, shared_in(source))
         if isinstance(model, ModelPruned) and isinstance(source, ModelPruned):
             model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)
@@ -170,53 +170,15 @@ def copy_activations_(model: nn.Module, source: nn.Module) -> None:
             module.act = module.act if same else deepcopy(act)
 
 
-def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, list[int]]:
-    """What the host's parse_model does, from explicit counts.
+def copy_bare_norms_(model: nn.Module, source: nn.Module) -> None:
+    """Give a model the BatchNorms of another one that have no gamma or no running statistics.
 
-    Args:
-        data: a pruned yaml.
-        ch: [image channels].
-
-    Returns:
-        The layers, and the indices of those whose output is needed later.
+    No yaml names them. They are not cut: the sizes are the same.
     """
-    layers: list[nn.Module] = []
-    counts: list[int] = []  # output channels of each layer
-    save: set[int] = set()
-    with default_activation(data.get("activation")):
-        for i, (f, number, name, args) in enumerate(data["backbone"] + data["head"]):
-            sources = [f] if isinstance(f, int) else list(f)
-            inputs = [(counts[s] if counts else ch[0]) for s in sources]
-            if args and isinstance(args[-1], dict):
-                out, values, sizes = args
-                cls = getattr(nn, name[3:]) if name.startswith("nn.") else known_modules()[name]
-                module = build_resized(cls, number, values, sizes)
-            elif name in BUILT:
-                module, out = BUILT[name](inputs[0], *args), args[0]
-            elif name in PASSING:
-                module, out = PASSING[name](*args), inputs[0]
-            elif name == "Concat":
-                module, out = common.Concat(*args), sum(inputs)
-            elif name in HEADS:
-                anchors = data["anchors"]
-                if isinstance(anchors, int):
-                    anchors = [list(range(anchors * 2))] * len(sources)
-                module, out = HEADS[name](data["nc"], anchors, *args[2:], inputs), 0
-            else:
-                known = ", ".join([*BUILT, *PASSING, "Concat", *HEADS])
-                raise InputError(f"pruned yaml, layer {i}", name, f"one of {known}")
-            module.i, module.f = i, f
-            module.type = str(type(module))[8:-2]
-            module.np = sum(p.numel() for p in module.parameters())
-            save |= {s % i for s in sources if s != -1}
-            layers.append(module)
-            counts.append(out)
-    return nn.Sequential(*layers), sorted(save)
-
-
-@contextmanager
-def default_activation(text: str | None) -> Iterator[None]:
-    """Convs made in the block have this activation; the host's default is put back after it."""
-    act = parse_activation(text) if text else common.Conv.default_act
-    with replaced(common.Conv, default_act=act):
-        yield
+    ours = dict(model.named_modules())
+    for name, norm in source.named_modules():
+        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(ours.get(name), nn.BatchNorm2d):
+            continue
+        if norm.weight is None or norm.running_mean is None:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, deepcopy(norm))

@@ -33,6 +33,7 @@ from yolo_slim.pruning.budget.goals import goal_of, step_goal, what_is_left
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.spread import Losses, spending, spread_out
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
+from yolo_slim.pruning.criteria.plain import loud_share
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.latency import search_latency
 from yolo_slim.pruning.masks import Masks, Scores
@@ -183,18 +184,6 @@ def check_model(model: Any) -> None:
     raise InputError("model", repr(model)[:80], expected)
 
 
-def loud_share(model: nn.Module, masks: Masks) -> float:
-    """Of the channels that masks cut, the share whose |gamma| is no tenth of their layer's largest
-    or less: after a sparse training none is.
-    """
-    loud = gone = 0
-    for name, mask in masks.items():
-        gamma = model.get_submodule(name).weight.detach().abs().cpu()
-        loud += int((gamma[~mask] > 0.1 * gamma.max()).sum())
-        gone += int((~mask).sum())
-    return loud / max(gone, 1)
-
-
 def prune_by(
     options: CutOptions,
     model: nn.Module,
@@ -227,7 +216,7 @@ def prune_by(
         achieved=achieved(graph, masks),
         layers=layer_cuts(graph, masks, options.min_channels, chooser.excluded, chooser.ratios),
         unknown=tuple(map(str, graph.unknown)),
-        pinned=graph.pins() if graph.unknown else "",
+        pinned=graph.pins(),
         residual=graph.residual,
         before=chooser.counted.dense,
         after=cost(pruned, chooser.imgsz),

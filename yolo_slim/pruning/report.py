@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.channels.graph import RESIDUAL_PINS, ChannelGraph
 from yolo_slim.measure.cost import Cost
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.text import fold, giga, mega, ratio, table, times_fewer
 
-FAR = 0.25  # share of the channels that modules without a rule pin, to be spoken of
+PLANNED = (*RESIDUAL_PINS, "--keep")  # what a layer is held by that the user may choose
+FAR = 0.25  # share of the channels that are pinned by something else, to be spoken of
 SHOWN = 5  # modules without a rule that are listed
 UNITS = {
     "percent": "of the prunable channels",
@@ -92,7 +93,7 @@ class CutReport:
         criterion, budget, round_to: how the channels were chosen, see `prune`.
         calibration: images that were looked at for it.
         recovered: what was done after the cut.
-        pinned: what pins most channels, where modules without a rule do.
+        pinned: what pins most channels, see `ChannelGraph.pins`.
     """
 
     target: Reached
@@ -201,7 +202,8 @@ class CutReport:
         short = self.target.name == "percent" and self.percent - self.achieved
         if short * channels > rounded:
             text += f"{held} layers are at their floor: no more could be cut\n"
-        fixed = sum(c.channels for c in self.layers if c.pinned and "no rule" in c.note)
+        pinned = [c for c in self.layers if c.pinned and not c.note.startswith(PLANNED)]
+        fixed = sum(c.channels for c in pinned)
         if fixed > FAR * channels:
             text += f"{fixed} of {channels} channels could not be cut: {self.pinned}\n"
         for module in self.unknown[:SHOWN]:

@@ -223,3 +223,26 @@ def test_a_training_goes_on_with_what_is_shared() -> None:
     pruned: Any = prune(model, 0.5, round_to=1, imgsz=64).model
     heir = build_heir(pruned)(deepcopy(pruned.yaml), ch=3, nc=4)
     assert heir.model[4].conv is heir.model[3].conv and heir.model[4].bn is heir.model[3].bn
+
+
+class Unknown(nn.Module):
+    """It has no rule, and the weight of another layer."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv(x)
+
+
+@pytest.mark.parametrize(("at", "of", "held"), [(3, 4, 4), (4, 3, 2)])
+def test_a_weight_of_a_module_without_a_rule_is_not_cut(at: int, of: int, held: int) -> None:
+    """Neither what it writes nor what it reads."""
+    model = model_with()
+    layer = Unknown(nn.Conv2d(16, 16, 3, 1, 1, bias=False))
+    layer.conv.weight = model.model[of].conv.weight
+    layer.i, layer.f = at, -1
+    model.model[at] = layer
+    norms = channel_graph(model).norms
+    assert "shared with" in str(norms[f"model.{held}.bn"].pinned)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.channels.graph import RESIDUAL_PINS, ChannelGraph
 from yolo_slim.errors import InputError, check_count
 from yolo_slim.pruning.budget.blocks import Block, Blocks
 from yolo_slim.pruning.budget.spread import Spread, ranked
@@ -255,7 +255,7 @@ def _refuse(
         return
     least = goal.left(cut.keep(graph)) / goal.unit
     expected = f"{math.ceil(1000 * least) / 1000:g} to {most / goal.unit:.3g}, what can be reached"
-    if graph.unknown:  # without them more could be
+    if graph.pins() and not graph.pins().startswith(RESIDUAL_PINS):  # without it more could be
         expected += f" ({graph.pins()})"
     raise InputError(goal.name, f"{goal.value / goal.unit:g}", expected)
 

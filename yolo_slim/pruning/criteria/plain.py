@@ -7,12 +7,24 @@ from torch import nn
 
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
-from yolo_slim.pruning.masks import Scores
+from yolo_slim.pruning.masks import Masks, Scores
 
 
 def bn_scores(model: nn.Module, graph: ChannelGraph, calibration: Calibration | None) -> Scores:
     """|gamma|, the criterion of network slimming (Liu et al. 2017, section 3)."""
     return {n.name: model.get_submodule(n.name).weight.abs() for n in graph.prunable}
+
+
+def loud_share(model: nn.Module, masks: Masks) -> float:
+    """Of the channels that masks cut, the share whose |gamma| is more than a tenth of the largest
+    of their layer: next to none after a sparse training.
+    """
+    loud = gone = 0
+    for name, mask in masks.items():
+        gamma = model.get_submodule(name).weight.detach().abs().cpu()
+        loud += int((gamma[~mask] > 0.1 * gamma.max()).sum())
+        gone += int((~mask).sum())
+    return loud / max(gone, 1)
 
 
 def random_scores(model: nn.Module, graph: ChannelGraph, calibration: Calibration | None) -> Scores:
