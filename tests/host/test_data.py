@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from yolov5.utils.dataloaders import LoadImagesAndLabels
+from yolov5.utils.dataloaders import LoadImages, LoadImagesAndLabels
 
 from yolo_slim import InputError
 from yolo_slim.host.data import check_data, check_nc, images, labelled, read_data
@@ -338,6 +338,17 @@ def test_half_of_a_data_set_is_not_mixed_with_another(here, monkeypatch) -> None
         str(here / "cells/train/images"),
         str(here / "cells/valid/images"),
     ]
+
+
+def test_paths_of_windows(here) -> None:
+    picture("images/val/a.png")
+    assert images(read_data(yaml_of(train="images\\val", val=["images\\val"])))
+
+
+def test_a_list_of_images_to_look_at(here) -> None:
+    paths = [picture("images/a b.png"), picture("images/ü.png")]
+    Path("list.txt").write_bytes(("\ufeff" + "\r\n".join(map(str, paths))).encode())
+    assert LoadImages("list.txt").files == sorted(map(str, paths))
 
 
 def test_home(here, monkeypatch) -> None:

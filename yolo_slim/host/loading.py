@@ -163,6 +163,17 @@ def skipping(following: Callable[..., tuple]) -> Callable[..., tuple]:
     return __next__
 
 
+def with_lists(make: Callable[..., None]) -> Callable[..., None]:
+    """The host's LoadImages.__init__, which splits a text file of paths at each space."""
+
+    def __init__(self: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+        if isinstance(path, str) and path.endswith(".txt") and Path(path).is_file():
+            path = text_of(Path(path).read_bytes()).splitlines()
+        make(self, path, *args, **kwargs)
+
+    return __init__
+
+
 def install() -> None:
     """Point the host's names to ours."""
     dataloaders.open = open_text
@@ -171,6 +182,7 @@ def install() -> None:
     dataloaders.verify_image_label = verify_image_label
     loader = dataloaders.LoadImagesAndLabels
     loader.cache_labels = with_images(loader.cache_labels)
+    dataloaders.LoadImages.__init__ = with_lists(dataloaders.LoadImages.__init__)
     dataloaders.LoadImages.__next__ = skipping(dataloaders.LoadImages.__next__)
 
 
