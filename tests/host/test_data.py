@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -343,6 +344,17 @@ def test_half_of_a_data_set_is_not_mixed_with_another(here, monkeypatch) -> None
 def test_paths_of_windows(here) -> None:
     picture("images/val/a.png")
     assert images(read_data(yaml_of(train="images\\val", val=["images\\val"])))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_of_another_encoding_are_left_out(here) -> None:
+    """OpenCV ends the process on them."""
+    picture("images/val/a.png")
+    shutil.copy("images/val/a.png", os.fsdecode(b"images/val/gr\xfcn.png"))
+    data = read_data(yaml_of(train="images/val", val="images/val"))
+    loader = LoadImagesAndLabels(data["val"], img_size=32, workers=0)
+    assert [Path(file).name for file in loader.im_files] == ["a.png"]
+    assert [Path(file).name for file in LoadImages(data["val"]).files] == ["a.png"]
 
 
 def test_a_list_of_images_to_look_at(here) -> None:
