@@ -357,6 +357,14 @@ def test_names_of_another_encoding_are_left_out(here) -> None:
     assert [Path(file).name for file in LoadImages(data["val"]).files] == ["a.png"]
 
 
+def test_the_smallest_image(here) -> None:
+    for side in (1, 9, 10):
+        cv2.imwrite(str(picture(f"images/val/{side}.png")), np.zeros((side, side, 3), np.uint8))
+    data = read_data(yaml_of(train="images/val", val="images/val"))
+    loader = LoadImagesAndLabels(data["val"], img_size=32, workers=0)
+    assert [Path(file).name for file in loader.im_files] == ["10.png"]
+
+
 def test_a_list_of_images_to_look_at(here) -> None:
     paths = [picture("images/a b.png"), picture("images/ü.png")]
     Path("list.txt").write_bytes(("\ufeff" + "\r\n".join(map(str, paths))).encode())
