@@ -107,8 +107,8 @@ def test_no_image_that_can_be_read(calls, shapes, refused) -> None:
     for file in (shapes.parent / "images" / "train").glob("*.png"):
         file.write_bytes(b"")
     for command in ("sparse", "slim", "finetune"):
-        assert "no image with a label can be read" in refused(command, *calls[command])
-    assert "no image can be read" in refused("prune", *calls["prune"])
+        assert "images can be read with its label" in refused(command, *calls[command])
+    assert "images can be read with its label" in refused("prune", *calls["prune"])
     for file in (shapes.parent / "images" / "train").glob("*.png"):
         file.write_bytes(image(shapes, "val").read_bytes())
     for file in (shapes.parent / "images" / "val").glob("*.png"):
@@ -155,6 +155,10 @@ def test_an_image_that_cannot_be_read_is_skipped(calls, shapes, empty_folder, ca
     source = ["--weights", weights[1], "--source", shapes.parent / "images" / "val"]
     assert call("detect", [*source, *SIZE, "--project", "detect", "--nosave"]) == 0
     assert "skipped" in capfd.readouterr().out
+    paths = [image(shapes, "val", i).rename(shapes.parent / f"a b{i}.png") for i in (1, 2)]
+    Path("list.txt").write_bytes(("\ufeff" + "\r\n".join(map(str, paths))).encode())
+    source = ["--weights", weights[1], "--source", "list.txt"]
+    assert call("detect", [*source, *SIZE, "--project", "detect", "--nosave"]) == 0
 
 
 def test_no_image_of_the_validation_can_be_read(calls, shapes, refused) -> None:
@@ -254,6 +258,9 @@ def test_home_in_any_path(calls, shapes, tiny_checkpoint, refused, monkeypatch) 
 
 def test_calibrate_answers_in_one_line(shapes, tiny_checkpoint) -> None:
     model = load(tiny_checkpoint).model
+    for wrong in (None, 5, {}, {"train": "x"}):
+        with pytest.raises(InputError, match="data: "):
+            calibrate(wrong, model, imgsz=64)
     with pytest.raises(InputError, match="none.yaml: no such file, expected a data yaml"):
         calibrate("none.yaml", model, imgsz=64)
     with pytest.raises(InputError, match="split: 'foo', expected one of train, val, test"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from yolov5.utils.dataloaders import LoadImagesAndLabels
+from yolov5.utils.dataloaders import LoadImages, LoadImagesAndLabels
 
 from yolo_slim import InputError
 from yolo_slim.host.data import check_data, check_nc, images, labelled, read_data
 from yolo_slim.host.data_yaml import read_data_yaml
-from yolo_slim.host.images import label_files
+from yolo_slim.host.images import labels_of
 
 BOX = "0 0.5 0.5 0.2 0.2\n"
 
@@ -27,8 +28,7 @@ def picture(place: str | Path, label: str | None = BOX) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     cv2.imencode(".png", np.full((20, 20, 3), 99, np.uint8))[1].tofile(file)
     if label is not None:
-        text = Path(label_files({"val": str(file.parent)}, "val")[0]).with_suffix("").parent
-        text = text / f"{file.stem}.txt"
+        text = Path(labels_of([file])[0])
         text.parent.mkdir(parents=True, exist_ok=True)
         text.write_text(label)
     return file
@@ -148,7 +148,7 @@ def test_images_are_those_of_the_host(layout: Callable[[Path], object], here: Pa
     loader = LoadImagesAndLabels(data["val"], img_size=32, batch_size=4, workers=0)
     assert sorted(set(map(str, ours))) == sorted(loader.im_files)
     assert len(set(ours)) == LAYOUTS[layout]
-    assert sorted(set(label_files(data, "val"))) == sorted(loader.label_files)
+    assert sorted(set(labels_of(ours))) == sorted(loader.label_files)
     with_labels = layout not in (hidden, extensions)
     assert labelled(data, "val") == with_labels
     found = sum(map(len, loader.labels))
@@ -169,7 +169,7 @@ def test_a_label_that_is_edited_to_the_same_size_is_read_anew(here: Path) -> Non
     first = kept.stat().st_mtime_ns
     assert classes() == [0]
     assert kept.stat().st_mtime_ns == first  # read from the cache
-    label = Path(label_files(data, "val")[0])
+    label = Path(labels_of(images(data))[0])
     label.write_text("3" + BOX[1:])
     os.utime(label, ns=(first + 10**9, first + 10**9))
     assert classes() == [3]
@@ -339,6 +339,36 @@ def test_half_of_a_data_set_is_not_mixed_with_another(here, monkeypatch) -> None
         str(here / "cells/train/images"),
         str(here / "cells/valid/images"),
     ]
+
+
+def test_paths_of_windows(here) -> None:
+    picture("images/val/a.png")
+    assert images(read_data(yaml_of(train="images\\val", val=["images\\val"])))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_of_another_encoding_are_left_out(here) -> None:
+    """OpenCV ends the process on them."""
+    picture("images/val/a.png")
+    shutil.copy("images/val/a.png", os.fsdecode(b"images/val/gr\xfcn.png"))
+    data = read_data(yaml_of(train="images/val", val="images/val"))
+    loader = LoadImagesAndLabels(data["val"], img_size=32, workers=0)
+    assert [Path(file).name for file in loader.im_files] == ["a.png"]
+    assert [Path(file).name for file in LoadImages(data["val"]).files] == ["a.png"]
+
+
+def test_the_smallest_image(here) -> None:
+    for side in (1, 9, 10):
+        cv2.imwrite(str(picture(f"images/val/{side}.png")), np.zeros((side, side, 3), np.uint8))
+    data = read_data(yaml_of(train="images/val", val="images/val"))
+    loader = LoadImagesAndLabels(data["val"], img_size=32, workers=0)
+    assert [Path(file).name for file in loader.im_files] == ["10.png"]
+
+
+def test_a_list_of_images_to_look_at(here) -> None:
+    paths = [picture("images/a b.png"), picture("images/ü.png")]
+    Path("list.txt").write_bytes(("\ufeff" + "\r\n".join(map(str, paths))).encode())
+    assert LoadImages("list.txt").files == sorted(map(str, paths))
 
 
 def test_home(here, monkeypatch) -> None:

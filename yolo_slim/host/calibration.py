@@ -39,7 +39,7 @@ MASK_RATIO = 4  # of segment/train.py: px of the image to a px of a mask
 
 @as_arguments()
 def calibrate(
-    data: str | Path | Mapping[str, Any],
+    data: str | Path | dict[str, Any],
     model: nn.Module,
     *,
     imgsz: int,
@@ -94,7 +94,8 @@ def calibrate(
     check_count("calibration, batch_size", batch_size)
     check_count("calibration, workers", workers, 0)
     check_imgsz(imgsz, max(int(model.stride.max()), 32))
-    data = dict(data) if isinstance(data, Mapping) else read_data(data)
+    if not isinstance(data, dict) or "nc" not in data:
+        data = read_data(data)
     files = image_files(data, split)
     where = f"{split}: {data.get(split)}"
     nc, single = model.model[-1].nc, is_single(model, data)

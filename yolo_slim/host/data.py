@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +53,38 @@ def read_data(path: str | Path | dict, download: bool = True, nc: int | None = N
     """
     if isinstance(path, dict):
         check_nc(path, nc, "data")
-        return general.check_dataset(path, download)
+        return check_dataset(path, "data", download)
     file = find_data(path)
     data = resolved(read_data_yaml(file), file)
     check_nc(data, nc, path)
     script = data.get("download") if download else None
     if not script:
         check_places(data, file, ("val",))
-    try:
-        data = general.check_dataset(data, download)
-    except Exception as error:  # the host asserts, and a download entry may do anything
-        text = str(error) or type(error).__name__
-        raise InputError(
-            file, f"cannot be used ({text})", f"images at {data.get('path')}"
-        ) from error
+    data = check_dataset(data, file, download)
     if script:
         check_places(data, file, ("val",))
     return data
+
+
+def check_dataset(data: dict[str, Any], where: str | Path, download: bool) -> dict[str, Any]:
+    """The host's check_dataset.
+
+    Raises:
+        InputError: the host asks for more, or the `download:` entry failed.
+    """
+    try:
+        return general.check_dataset(data, download)
+    except Exception as error:  # the host asserts, and a download entry may do anything
+        text = plain(str(error)) or type(error).__name__
+        raise InputError(
+            where, f"cannot be used ({text})", f"images at {data.get('path')}"
+        ) from error
+
+
+def plain(text: str) -> str:
+    """A message of the host's without colours and signs."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return " ".join(text.encode("ascii", "ignore").decode().split())
 
 
 def check_nc(data: dict[str, Any], nc: int | None, where: str | Path) -> None:

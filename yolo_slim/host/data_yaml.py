@@ -34,6 +34,8 @@ def find_data(path: str | Path) -> Path:
     Raises:
         InputError: there is none.
     """
+    if not isinstance(path, str | Path):
+        raise InputError("data", repr(path)[:80], EXPECTED)
     file = Path(path).expanduser()
     if file.is_file():
         return file
@@ -184,8 +186,13 @@ def resolved(data: dict[str, Any], file: Path) -> dict[str, Any]:
 def below(entry: str | list[str] | None, base: Path, up: bool = True) -> list[Path]:
     """Where the entries of a split lie below a folder; `up`: a leading `../` counts."""
     entries = entry if isinstance(entry, list) else [entry] if entry else []
-    texts = [text if up else text.removeprefix("../") for text in entries]
-    return [(base / Path(text).expanduser()).resolve() for text in texts]
+    files = []
+    for text in entries:
+        if "\\" in text and os.sep == "/" and not (base / text).exists():  # written on Windows
+            text = text.replace("\\", "/")
+        text = text if up else text.removeprefix("../")
+        files.append((base / Path(text).expanduser()).resolve())
+    return files
 
 
 def as_yolov5(entry: str | list[str] | None, base: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,13 @@ def listed(data: dict[str, Any], split: str) -> list[str]:
 
 def images(data: dict[str, Any], split: str = "val") -> list[Path]:
     """The image files of a split that are there, see `listed`."""
-    return [Path(file) for file in listed(data, split) if Path(file).is_file()]
+    return [file for file in map(Path, listed(data, split)) if file.is_file()]
 
 
-def label_files(data: dict[str, Any], split: str) -> list[str]:
-    """Where the host looks for the labels of these images; not all have some.
+def labels_of(files: Sequence[Path]) -> list[str]:
+    """Where the host looks for the labels of images; not all have some.
 
     That is in the folder `labels` in the place of the last `images` of the path.
     """
-    return img2label_paths([file for file in listed(data, split) if Path(file).is_file()])
+    labels: list[str] = img2label_paths([str(file) for file in files])
+    return labels

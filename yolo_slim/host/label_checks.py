@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.data_yaml import tell
-from yolo_slim.host.images import images, label_files
+from yolo_slim.host.images import images, labels_of
 from yolo_slim.host.label_faults import Fault, faults
 from yolo_slim.host.labels import (
     BOXES,
@@ -50,7 +51,8 @@ def check_labels(
             labelled image in a split that needs some, or none that can be read.
     """
     for split in splits:
-        files = label_files(data, split)
+        pictures = images(data, split)
+        files = labels_of(pictures)
         labels = read_labels(files, kept_at(data, split, files))
         pairs = list(zip(files, labels, strict=True))
         check_classes(pairs, None if single_cls else data["nc"])
@@ -60,8 +62,10 @@ def check_labels(
         if split == "val" and not any(label.kind in WITH_ROWS for label in labels):
             tell(f"val: no labels of {len(files)} images, such as {files[0]}: mAP will be 0")
         if split in needed:
-            check_labelled(data, split, pairs)
-        check_readable(data, split, pairs, some=split in needed)
+            check_labelled(f"{split}: {data.get(split)}", pairs)
+            useful = [label.kind in WITH_ROWS for label in labels]
+            pictures, files = list(compress(pictures, useful)), list(compress(files, useful))
+        check_readable(f"{split}: {data.get(split)}", pictures, files)
 
 
 def kept_at(data: dict[str, Any], split: str, files: Sequence[str]) -> Path | None:
@@ -140,13 +144,12 @@ def fault_in(file: str) -> Fault:
     return next(faults(file, None), Fault(file, 0, "cannot be read"))
 
 
-def check_labelled(data: dict[str, Any], split: str, pairs: Sequence[tuple[str, Label]]) -> None:
+def check_labelled(where: str, pairs: Sequence[tuple[str, Label]]) -> None:
     """See that some image of a split has a label.
 
     Raises:
         InputError: none has.
     """
-    where = f"{split}: {data.get(split)}"
     with_rows = [label.kind in WITH_ROWS for _, label in pairs]
     if not any(with_rows):
         dropped = [file for file, label in pairs if label.kind == UNREADABLE]
@@ -162,33 +165,25 @@ def check_labelled(data: dict[str, Any], split: str, pairs: Sequence[tuple[str, 
         raise InputError(where, got, "an image with a label (class x y w h)")
 
 
-def check_readable(
-    data: dict[str, Any], split: str, pairs: Sequence[tuple[str, Label]], *, some: bool
-) -> None:
-    """See that the host takes some image of a split; mostly the first one.
-
-    Args:
-        data, split: see `check_labels`.
-        pairs: label file, and what it is, of each image.
-        some: it must have a label.
+def check_readable(where: str, pictures: Sequence[Path], files: Sequence[str]) -> None:
+    """See that the host takes one of some images with their labels; mostly it takes the first.
 
     Raises:
-        InputError: it takes none.
+        InputError: there are some, and it takes none.
     """
-    message = ""
-    for image, (file, label) in zip(images(data, split), pairs, strict=True):
-        if not some or label.kind in WITH_ROWS:
-            taken, *_, text = verify_image_label((str(image), file, ""))
-            if taken is not None:
-                return
-            message = message or f"{image.name}: {reason(text)}"
-    if pairs:
-        got = f"no image{' with a label' * some} can be read ({message})"
-        raise InputError(f"{split}: {data.get(split)}", got, "an image to read")
+    reasons = []
+    for picture, file in zip(pictures, files, strict=True):
+        taken, *_, text = verify_image_label((str(picture), file, ""))
+        if taken is not None:
+            return
+        reasons.append(f"{picture.name}: {reason(text)}")
+    if reasons:
+        got = f"none of {len(reasons)} images can be read with its label ({reasons[0]})"
+        raise InputError(where, got, "an image to read")
 
 
 def labelled(data: dict[str, Any], split: str = "train") -> bool:
     """Whether some image of a split has a label that the host takes."""
-    files = label_files(data, split)
+    files = labels_of(images(data, split))
     labels = read_labels(files, kept_at(data, split, files))
     return any(label.kind in WITH_ROWS for label in labels)

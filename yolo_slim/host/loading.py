@@ -83,9 +83,19 @@ def verify_image_label(args: tuple[str, str, str]) -> Any:
     look for more packages.
     """
     file, _, prefix = args
-    if looked_into(file) or decodes(file):
+    if named(file) and (looked_into(file) or decodes(file)):
         return _verify(args)
-    return [None, None, None, None, 0, 0, 0, 1, f"{prefix}{file}: not an image, skipped"]
+    why = "not an image" if named(file) else "its name is not UTF-8"
+    return [None, None, None, None, 0, 0, 0, 1, f"{prefix}{file}: {why}, skipped"]
+
+
+def named(file: str) -> bool:
+    """Whether OpenCV can open a file of this name; others end the process (5.0: a bad access)."""
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def looked_into(file: str) -> bool:
@@ -163,6 +173,26 @@ def skipping(following: Callable[..., tuple]) -> Callable[..., tuple]:
     return __next__
 
 
+def with_lists(make: Callable[..., None]) -> Callable[..., None]:
+    """The host's LoadImages.__init__, which splits a text file of paths at each space.
+
+    Files that OpenCV cannot name are left out.
+    """
+
+    def __init__(self: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+        if isinstance(path, str) and path.endswith(".txt") and Path(path).is_file():
+            path = text_of(Path(path).read_bytes()).splitlines()
+        make(self, path, *args, **kwargs)
+        both = zip(self.files, self.video_flag, strict=True)
+        kept = [(file, video) for file, video in both if named(file)]
+        if len(kept) < self.nf:
+            print(f"{self.nf - len(kept)} files are skipped, whose names are not UTF-8")
+        self.files, self.video_flag = [f for f, _ in kept], [video for _, video in kept]
+        self.nf = len(kept)
+
+    return __init__
+
+
 def install() -> None:
     """Point the host's names to ours."""
     dataloaders.open = open_text
@@ -171,6 +201,7 @@ def install() -> None:
     dataloaders.verify_image_label = verify_image_label
     loader = dataloaders.LoadImagesAndLabels
     loader.cache_labels = with_images(loader.cache_labels)
+    dataloaders.LoadImages.__init__ = with_lists(dataloaders.LoadImages.__init__)
     dataloaders.LoadImages.__next__ = skipping(dataloaders.LoadImages.__next__)
 
 
