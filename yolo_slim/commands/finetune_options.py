@@ -70,11 +70,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What finetune_pruned adds to YOLOv5's options."""
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
     text += "learns to say what it says (distillation; off without it)"
-    parser.add_argument("--teacher", metavar="DENSE", help=text)
+    parser.add_argument("--teacher", metavar="CHECKPOINT", help=text)
     text = "checkpoint of the model that was cut: for the first quarter of the training the pruned "
     text += "model is held to its feature maps, less and less (default: the one that prune.py cut, "
     text += f"where it still is; {NONE}: no hints)"
-    parser.add_argument("--hints", metavar="DENSE", help=text)
+    parser.add_argument("--hints", metavar="CHECKPOINT", help=text)
     text = "lr0 of --hyp is multiplied by this (default of a model that was cut "
     text += f"{LR_TIMES:g} with SGD, else 1)"
     parser.add_argument("--lr-times", type=float, metavar="N", help=text)
