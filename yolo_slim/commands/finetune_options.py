@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from yolo_slim.as_called import as_called
 from yolo_slim.errors import InputError
@@ -56,11 +57,13 @@ def check_first(opt: argparse.Namespace) -> None:
 
 
 def check_teachers(opt: argparse.Namespace) -> None:
-    """See that the checkpoints of --teacher and --hints are there.
+    """See that the checkpoints of --teacher and --hints are there; only hints can be none.
 
     Raises:
         InputError: one is not.
     """
+    if opt.teacher == NONE and not Path(NONE).exists():
+        raise InputError("--teacher", NONE, "a checkpoint; without --teacher there is no teacher")
     for file in (opt.teacher, opt.hints):
         if file and file != NONE:
             check_file(file, file, CHECKPOINT)
