@@ -47,6 +47,7 @@ OPTIONS = [
     ("finetune", "--evolve", "3", "--evolve: given, expected no --evolve: yolov5 7.0.14 fails"),
     ("finetune", "--lr-times", "-1", "--lr-times: -1"),
     ("finetune", "--lr-times", "inf", "--lr-times: inf"),
+    ("finetune", "--teacher", "none", "--teacher: none, expected a checkpoint; without --teacher"),
     ("finetune", "--resume", "none.pt", "none.pt: no such file"),
     ("export", "--include", "tflite", "invalid choice: 'tflite' (choose from onnx, torchscript"),
     ("export", "--include", "engine", "; `trtexec --onnx=best.onnx --saveEngine=best.engine`"),

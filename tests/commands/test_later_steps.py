@@ -209,6 +209,7 @@ def test_another_run_is_not_written_over(refused: Any, options: dict[str, list])
         ("--name .", "--name: '.', expected the name of a folder"),
         ("--roboflow_upload", "--roboflow_upload: given, expected no upload"),
         ("--hf_model_id a/b", "HF_HUB_OFFLINE=0 in the environment"),
+        ("--quad --batch-size 2", "--quad: given with --batch-size 2, expected a multiple of 4"),
         ("--cfg folder", "--cfg folder: a folder, expected a yaml file"),
         ("--hyp folder", "--hyp folder: a folder, expected a yaml file"),
         ("--data text.yaml", "text.yaml: a str, expected a data yaml"),

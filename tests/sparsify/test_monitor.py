@@ -454,12 +454,14 @@ def test_verdicts() -> None:
 def test_a_model_without_map_is_not_praised() -> None:
     """Under half of the best, once there was a best worth the name."""
     history = [row(0, 1.0, map50=0.8), row(1, 0.0, near=0.6, map50=0.01)]
-    said = " mAP50 is 0.010, after 0.800: is it broken?"
+    said = " mAP50 fell from 0.800 to 0.010: the model has lost what it knew. A smaller --percent"
     assert said in line(history, 0.6, 2, 1.0)
-    assert verdict(history, 0.6, "").endswith(said)
+    text = verdict(history, 0.6, "")
+    assert text.startswith("Sparse, but broken: 60%") and said in text
     for best, last in ((0.8, 0.4), (0.04, 0.0), (math.nan, 0.0)):
         history = [row(0, 1.0, map50=best), row(1, 0.0, near=0.6, map50=last)]
-        assert "broken" not in line(history, 0.6, 2, 1.0) + verdict(history, 0.6, "")
+        assert "fell" not in line(history, 0.6, 2, 1.0) + verdict(history, 0.6, "")
+        assert ("knows next to nothing yet" in verdict(history, 0.6, "")) == (last == 0)
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,12 @@ class Finetuning(training.Hooks):
             write_aside(plan, write_yaml(pruned_yaml(model)).encode())
         if getattr(run.opt, "teacher", None):  # an older run has no such option
             self.teacher = Teacher(load(run.opt.teacher).model, model, optimizer)
-        if getattr(run.opt, "hints", NONE) != NONE:
+        hints = getattr(run.opt, "hints", NONE)
+        if run.resumed and hints != NONE and not Path(hints).is_file():
+            training.LOGGER.warning(f"hints: none from here on, since {hints} is gone")
+        elif hints != NONE:
             assert isinstance(self.source, ModelPruned)
-            self.hints = Hints(load(run.opt.hints).model, model, self.source.maskbndict)
+            self.hints = Hints(load(hints).model, model, self.source.maskbndict)
 
     def on_resume(self, run: training.Run, state: dict[str, Any]) -> None:
         self.start = state.get("start")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from yolo_slim.as_called import as_called
 from yolo_slim.errors import InputError
@@ -56,11 +57,13 @@ def check_first(opt: argparse.Namespace) -> None:
 
 
 def check_teachers(opt: argparse.Namespace) -> None:
-    """See that the checkpoints of --teacher and --hints are there.
+    """See that the checkpoints of --teacher and --hints are there; only hints can be none.
 
     Raises:
         InputError: one is not.
     """
+    if opt.teacher == NONE and not Path(NONE).exists():
+        raise InputError("--teacher", NONE, "a checkpoint; without --teacher there is no teacher")
     for file in (opt.teacher, opt.hints):
         if file and file != NONE:
             check_file(file, file, CHECKPOINT)
@@ -71,11 +74,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser = parser.add_argument_group("how a cut model is trained")  # type: ignore[assignment]
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
     text += "learns to say what it says (distillation; off without it)"
-    parser.add_argument("--teacher", metavar="DENSE", help=text)
+    parser.add_argument("--teacher", metavar="CHECKPOINT", help=text)
     text = "checkpoint of the model that was cut: for the first quarter of the training the pruned "
     text += "model is held to its feature maps, less and less (default: the one that prune.py cut, "
     text += f"where it still is; {NONE}: no hints)"
-    parser.add_argument("--hints", metavar="DENSE", help=text)
+    parser.add_argument("--hints", metavar="CHECKPOINT", help=text)
     text = "lr0 of --hyp is multiplied by this (default of a model that was cut "
     text += f"{LR_TIMES:g} with SGD, else 1)"
     parser.add_argument("--lr-times", type=float, metavar="N", help=text)

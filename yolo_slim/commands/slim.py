@@ -15,7 +15,7 @@ from torch import nn
 from yolo_slim.as_called import as_called
 from yolo_slim.commands import finetune, sparse
 from yolo_slim.commands.finetune_options import NONE, lr_times_of
-from yolo_slim.commands.slim_options import DENSE, SPARSE, check_epochs, parse, resumed
+from yolo_slim.commands.slim_options import SPARSE, USUAL, check_epochs, parse, resumed
 from yolo_slim.distill.teacher import check_teacher
 from yolo_slim.errors import InputError
 from yolo_slim.extensions import admit
@@ -104,7 +104,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
     options.check_common(opt, source=model)
     opt.same_classes = model is not None and same_classes(model, class_names(opt))
     if opt.criterion == AUTO:
-        opt.criterion = SPARSE if opt.st else DENSE
+        opt.criterion = SPARSE if opt.st else USUAL
         plain = opt.same_classes and not (opt.st or opt.cfg)
         if plain and model is not None and data.labelled(data.read_data(opt.data)):
             opt.criterion = criterion_for(model, target, labels=True)

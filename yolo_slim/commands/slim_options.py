@@ -19,7 +19,7 @@ from yolo_slim.pruning.criteria.table import AUTO, find, name_given
 from yolo_slim.rounds.plan import REPORT
 from yolo_slim.runs import STATE, newest
 
-DENSE, SPARSE = "thinet", "bn"  # the criterion, by default, after a training
+USUAL, SPARSE = "thinet", "bn"  # the criterion, by default: without --st, with it
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -146,4 +146,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text += "finetune_pruned.py --help)"
     add("--hints", choices=[NONE], help=text)
     text = "checkpoint of a model that teaches the cut ones (see finetune_pruned.py --help)"
-    add("--teacher", metavar="DENSE", help=text)
+    add("--teacher", metavar="CHECKPOINT", help=text)

@@ -161,9 +161,10 @@ class WithoutSt(Plain):
     def finish(self, run: training.Run) -> None:
         if not run.is_main:
             return
-        weights, data = trained_file(run.folder), run.opt.data
-        again = as_called("sparse", "--st", "--weights", weights, "--data", data, opt=run.opt)
-        cut = as_called("prune", "--weights", weights, "--data", data, opt=run.opt)
+        model = ["--weights", trained_file(run.folder), "--data", run.opt.data]
+        more = ["--img", run.opt.imgsz, "--epochs", run.opt.epochs]
+        again = as_called("sparse", "--st", *model, *more, opt=run.opt)
+        cut = as_called("prune", *model, opt=run.opt)
         print("\nTrained without --st: no channel is sparse. A cut looks at images instead, or the")
         print("model is made sparse first, which takes another training.")
         print(f"Next: {cut}\n  or: {again}")

@@ -25,7 +25,12 @@ def record(run: Run, parts: dict[str, float]) -> None:
     values = [f"{parts[name]:.5g}" if name in parts else "" for name in COLUMNS]
     with file.open("a") as out:
         out.write(",".join([str(run.epoch), *values]) + "\n")
-    LOGGER.info("distillation: " + ", ".join(f"{n} {value:.4f}" for n, value in parts.items()))
+    LOGGER.info("distillation: " + ", ".join(in_words(*part) for part in parts.items()))
     if run.board:
         for name, value in parts.items():
             run.board.add_scalar(f"distillation/{name}", value, run.epoch)
+
+
+def in_words(name: str, value: float) -> str:
+    """A part with its unit: parts of a teacher are losses of an image."""
+    return f"{name} {value:.4f}{' of the energy of the feature maps' * (name == 'hints')}"

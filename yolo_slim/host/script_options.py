@@ -62,7 +62,7 @@ def check_script(name: str, argv: Sequence[str] | None) -> None:
         raise InputError("--imgsz", " ".join(map(str, sides)), "one number, or height and width")
     for side in sides:
         check_imgsz(side)
-    check_place(opt.project, opt.name, "")
+    check_place(opt.project, opt.name)
     check_writable(opt.project)
     if name == "val":
         check_task(opt.task)

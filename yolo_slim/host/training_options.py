@@ -29,7 +29,9 @@ def check_training(opt: argparse.Namespace) -> None:
         InputError: a number is out of range, or a file is not there.
     """
     check_numbers(opt)
-    check_place(opt.project, opt.name, opt.cfg)
+    check_place(opt.project, opt.name)
+    if opt.name == "cfg" and not opt.cfg:
+        raise InputError("--name", "cfg, without --cfg", "another name: YOLOv5 takes that of --cfg")
     check_uploads(opt)
     if opt.data is not None:
         check_data_file(opt.data)
@@ -88,7 +90,7 @@ def check_processes(opt: argparse.Namespace, processes: int) -> None:
         raise InputError("--batch-size", opt.batch_size, expected)
 
 
-def check_place(project: str, name: str, cfg: str) -> None:
+def check_place(project: str, name: str) -> None:
     """The name of a run is that of a folder in --project.
 
     Raises:
@@ -98,8 +100,6 @@ def check_place(project: str, name: str, cfg: str) -> None:
         raise InputError("--project", "an empty name", "a folder")
     if name.strip() in ("", ".", "..") or "\0" in name:
         raise InputError("--name", repr(name), "the name of a folder")
-    if name == "cfg" and not cfg:  # which YOLOv5 replaces by that of the model yaml
-        raise InputError("--name", "cfg, without --cfg", "another name: YOLOv5 takes that of --cfg")
 
 
 def check_uploads(opt: argparse.Namespace) -> None:

@@ -18,6 +18,8 @@ def course(training: Path) -> list[tuple[float, float]]:
     points = []
     with (training / RESULTS).open() as file:
         for row in csv.DictReader(file, skipinitialspace=True):
+            if None in row.values():  # segment/train.py ends with a row of the best model's metrics
+                continue
             values = {key.strip(): value for key, value in row.items() if key}
             named = [k for k in values if k.startswith("metrics/mAP") and "(M)" not in k]
             fifty = next(k for k in named if "0.5:0.95" not in k)

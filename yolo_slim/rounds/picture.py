@@ -52,7 +52,8 @@ def plot_rounds(
     figure.suptitle(f"mAP on the validation images while {1 - left:.0%} of the MACs are cut")
     axes.set(xlabel="epoch", ylabel="mAP", ylim=(0, None), xlim=(0, begun + 1))
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
     return write_picture(figure, file)
 
 

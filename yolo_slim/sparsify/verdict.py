@@ -105,16 +105,18 @@ def verdict(history: Sequence[Sparsity], percent: float, advice: str) -> str:
     if last.near_zero >= percent - SLACK:
         more = f", {safe:g} at most" if safe > percent else ""
         head = "Ready" if cheap(last.aim) else "Sparse, but a cut costs"
+        head = "Sparse, but broken" if broken(history) else head
         text = f"{head}: {share}. Cut with --percent {percent:g}{more}.{probed(last.aim)}"
-        return text + broken(history)
+        return text + broken(history) + unlearned(history)
     if safe >= 0.1:
         head = "Ready for a smaller cut" if cheap(last.now) else "Sparse in part, but a cut costs"
         text = f"{head}: {share}. Cut with --percent {safe:g}.{probed(last.now)} "
-        return f"{text}More takes channels that still work. {advice}{broken(history)}"
+        text += f"More takes channels that still work. {advice}"
+        return text + broken(history) + unlearned(history)
     return (
         f"Not ready: {share}; in units of its layer's median at the start the {percent:.0%} "
         f"quantile went from {first.quantile:.2f} to {last.quantile:.2f}. A cut now takes channels "
-        f"that work. {advice}"
+        f"that work. {advice}{unlearned(history)}"
     )
 
 
@@ -124,7 +126,17 @@ def broken(history: Sequence[Sparsity]) -> str:
     last = history[-1].map50
     if best < guard.LEAST or not last < guard.FALLEN * best:
         return ""
-    return f" mAP50 is {last:.3f}, after {best:.3f}: is it broken?"
+    text = f" mAP50 fell from {best:.3f} to {last:.3f}: the model has lost what it knew."
+    return f"{text} A smaller --percent or more epochs keep more of it."
+
+
+def unlearned(history: Sequence[Sparsity]) -> str:
+    """A sentence if the model never knew anything worth keeping; nothing else."""
+    known = [row.map50 for row in history if not math.isnan(row.map50)]
+    if not known or max(known) >= guard.LEAST:
+        return ""
+    text = f" mAP50 is {max(known):.3f} at best: the model knows next to nothing yet."
+    return f"{text} Train it for more epochs before a cut, or begin with trained weights."
 
 
 def share_worth_cutting(history: Sequence[Sparsity], percent: float) -> float:
