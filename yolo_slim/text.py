@@ -59,14 +59,11 @@ def fold(text: str, width: int | None = None, indent: str = "") -> str:
         indent: begins each line that a longer one goes on in.
     """
     width = width or screen_width()
-    keep = {"break_long_words": False, "break_on_hyphens": False}
-    folded = [
-        textwrap.fill(line, width, subsequent_indent=indent, **keep)
-        if cells(line) > width
-        else line
-        for line in text.split("\n")
-    ]
-    return "\n".join(folded)
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    lines = text.split("\n")
+    return "\n".join(wrapper.fill(line) if cells(line) > width else line for line in lines)
 
 
 def say(text: str) -> None:
