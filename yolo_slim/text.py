@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import textwrap
 import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -59,11 +58,11 @@ def fold(text: str, width: int | None = None, indent: str = "") -> str:
         indent: begins each line that a longer one goes on in.
     """
     width = width or screen_width()
-    wrapper = textwrap.TextWrapper(
-        width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-    lines = text.split("\n")
-    return "\n".join(wrapper.fill(line) if cells(line) > width else line for line in lines)
+    lines = [
+        f"\n{indent}".join(_folded(line, width, r"\s*\S+", cells(indent)))
+        for line in text.split("\n")
+    ]
+    return "\n".join(lines)
 
 
 def say(text: str) -> None:
@@ -128,14 +127,23 @@ def _lines(columns: list[list[str]], width: int) -> str:
     return "\n".join(texts) + "\n"
 
 
-def _folded(cell: str, size: int) -> list[str]:
-    """A cell in lines of so many columns, broken between words, and in paths after a /."""
+def _folded(text: str, size: int, piece: str = PIECE, indent: int = 0) -> list[str]:
+    """A text in lines of so many columns, broken between pieces; of the later ones `indent` less.
+
+    Args:
+        text: one line.
+        size: columns.
+        piece: a pattern of what is never broken.
+        indent: columns that the second line and later ones have less.
+    """
+    if cells(text) <= size:
+        return [text]
     lines = [""]
-    for piece in re.findall(PIECE, cell):
-        if lines[-1] and cells(lines[-1] + piece) > size:
-            lines.append(piece.lstrip())
+    for part in re.findall(piece, text):
+        if lines[-1] and cells(lines[-1] + part) > size - indent * (len(lines) > 1):
+            lines.append(part.lstrip())
         else:
-            lines[-1] += piece
+            lines[-1] += part
     return lines
 
 
