@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from yolo_slim.cli import run
+from yolo_slim.report.tables import ancestry_table
 from yolo_slim.text import PAPER, cells
 
 QUICK = ["--imgsz", "64"]
@@ -69,13 +70,6 @@ def test_every_line_fits(
         assert cells(line) <= PAPER or " " not in line or line.startswith("Next: "), line
 
 
-def test_the_tables_of_slim_and_of_several_cuts_fit() -> None:
-    from yolo_slim.report.tables import ancestry_table
-    from yolo_slim.rounds.report import rounds_table
-
-    steps = ["before", "cut", "+ constants", "+ weights", "+ statistics, undone", "+ distill"]
-    each = {"macs": [4_000_000, 2_000_000], "params": [7_000_000, 3_000_000], "epoch": 100}
-    rounds = [{**each, "accuracy": {name: [0.612, 0.345] for name in steps}}] * 3
+def test_the_table_of_several_cuts_fits() -> None:
     cuts = [{"params": [46_000_000, 23_000_000], "achieved": 0.5}] * 3
-    for text in (rounds_table(rounds), ancestry_table(cuts)):
-        assert max(map(cells, text.splitlines())) <= PAPER
+    assert max(map(cells, ancestry_table(cuts).splitlines())) <= PAPER
