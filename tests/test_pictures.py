@@ -78,7 +78,8 @@ def test_whatever_draws_has_our_style() -> None:
             calls = {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
             if calls & {"new_figure", "pyplot.figure"}:
                 drawing += 1
-                assert "own_style()" in map(ast.unparse, node.decorator_list), f"{file}: {node.name}"
+                styles = [ast.unparse(decorator) for decorator in node.decorator_list]
+                assert "own_style()" in styles, f"{file}: {node.name}"
     assert drawing >= 5
 
 

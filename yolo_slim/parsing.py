@@ -98,8 +98,9 @@ class Formatter(argparse.HelpFormatter):
         return "\n".join(indent + line for line in lines)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        names = {int: "N", float: "X"}
-        return names.get(action.type, "") or super()._get_default_metavar_for_optional(action)
+        if action.type in (int, float):
+            return "N" if action.type is int else "X"
+        return super()._get_default_metavar_for_optional(action)
 
 
 def at_home(value: Any) -> Any:

@@ -30,7 +30,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Compare models on the CPU: parameters, MACs, file size, and latency in "
         "PyTorch and ONNX Runtime, measured in turns. Shares are of the first file.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="checkpoints (.pt) and ONNX files (.onnx)")
+    text = "checkpoints (.pt) and ONNX files (.onnx)"
+    parser.add_argument("files", nargs="+", metavar="FILE", help=text)
     add = parser.add_argument_group("what is timed").add_argument
     text = "image size, px (default: that of the ONNX files, or 640)"
     add("--imgsz", "--img", type=int, help=text)

@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     with removed_if_empty(folder):
         judge = judge_of(opt, plan)
-        dense = measured(plan.source, judge) if judge else {}
+        dense = measured(opt, plan, judge) if judge else {}
         pruned = cut(opt, plan, judge)
         report = write(folder, opt, plan, pruned, dense | steps_of(pruned))
     if opt.layers:
@@ -432,12 +432,16 @@ def judge_of(opt: argparse.Namespace, plan: Plan) -> Judge | None:
     )
 
 
-def measured(source: Checkpoint, judge: Judge) -> dict[str, Accuracy]:
+def measured(opt: argparse.Namespace, plan: Plan, judge: Judge) -> dict[str, Accuracy]:
     """mAP of the model before the cut."""
-    from yolo_slim.host.evaluate import titled
+    from yolo_slim.host.data import images
+    from yolo_slim.host.evaluate import device_name, titled
 
+    assert plan.data is not None
+    count = len(images(plan.data))
+    say(f"mAP is measured on {count} validation images, on {device_name(opt.device)}.")
     with titled("validating, before the cut"):
-        return {"dense": judge(source.model)}
+        return {"dense": judge(plan.source.model)}
 
 
 def steps_of(pruned: Pruned) -> dict[str, Accuracy]:

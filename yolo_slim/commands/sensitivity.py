@@ -76,10 +76,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if opt.resume and not (Path(opt.resume) / "sensitivity.csv").is_file():
         raise InputError("--resume", opt.resume, "the folder of a scan, with a sensitivity.csv")
 
+    from yolo_slim.host.evaluate import device_name
+    from yolo_slim.sensitivity.cuts import layers
     from yolo_slim.sensitivity.plot import plot_scan
     from yolo_slim.sensitivity.run import run_scan
 
     plan = make_plan(opt)
+    cuts = len(plan.shares) * sum(len(layers(plan.model, plan.graph, kind)) for kind in opt.kind)
+    count, device = plan.settings["images"], device_name(opt.device)
+    say(f"{cuts} cuts, each measured on {count} images of {opt.data} ({opt.split}), on {device}")
     folder = Path(opt.resume) if opt.resume else new_run(opt.project, opt.name)
     with removed_if_empty(folder):
         try:

@@ -66,6 +66,17 @@ def check_device(device: str) -> None:
         )
 
 
+def device_name(device: str = "") -> str:
+    """What a --device is, in words, as the host chooses it: the first GPU where none is named."""
+    wanted = str(device).lower().replace("cuda:", "").replace(" ", "")
+    if wanted == "mps":
+        return "the GPU of this Mac (mps)"
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return "the CPU"
+    first = int(wanted.split(",")[0] or 0)
+    return f"{torch.cuda.get_device_name(first)} (cuda:{first})"
+
+
 def evaluate(
     model: nn.Module,
     data: dict[str, Any],

@@ -79,8 +79,8 @@ def scale(scan: Scan) -> tuple[Any, Any]:
     least = min(0.0, *(scan.dense.map - row.map for row in scan.rows))
     zero, depth = -least / (most - least), min(-3 * least / most, 1.0)
     better = tuple(1 - depth * (1 - part) for part in to_rgb(LEAF))
-    points = [(zero, (1.0, 1.0, 1.0)), ((1 + zero) / 2, to_rgb(ACCENT)), (1.0, to_rgb(INK))]
-    points = [(0.0, better), *points] if zero else points
+    points: list[Any] = [(0.0, better)] if zero else []
+    points += [(zero, "white"), ((1 + zero) / 2, ACCENT), (1.0, INK)]
     return LinearSegmentedColormap.from_list("loss", points), Normalize(least, most)
 
 

@@ -102,7 +102,8 @@ def _shares(
 ) -> Any:
     """The share near zero on the left, mAP on the right, whose axes are returned."""
     near = [100 * row.near_zero for row in history]
-    axes.plot(epochs, near, color=ACCENT, lw=2, label="near zero", **{**dots, "marker": "D"} if dots else {})
+    squares = {**dots, "marker": "D"} if dots else {}  # told apart without colours
+    axes.plot(epochs, near, color=ACCENT, lw=2, label="near zero", **squares)
     axes.axhline(100 * aim, color="black", lw=1, ls="--", label="aim")
     axes.set(ylim=(0, 100), ylabel="prunable channels with\n|gamma| near zero, %")
     axes.yaxis.label.set_color(ACCENT)

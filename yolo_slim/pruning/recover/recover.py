@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
@@ -121,7 +122,7 @@ def recover_(
             return judge(pruned) if judge else None
 
     best = first = measured("as cut")
-    for name in parts:
+    for name in tqdm(parts, desc="recovery", unit="part", leave=False, disable=not parts):
         before = {key: value.clone() for key, value in pruned.state_dict().items()}
         layers = function_at(__package__, PARTS[name].home)(cut)
         zero_masked_(pruned)
