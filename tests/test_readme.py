@@ -65,7 +65,7 @@ def test_options_of_the_console_command_exist(capsys: pytest.CaptureFixture) -> 
     """The same of `yolo-slim <command> ...`."""
     seen = set()
     for text in TEXTS:
-        for line in re.findall(r"^\s+yolo-slim (.*)$", text.read_text(), re.MULTILINE):
+        for line in re.findall(r"^ +yolo-slim (.*)$", text.read_text(), re.MULTILINE):
             command, *words = line.split("#")[0].split()
             with pytest.raises(SystemExit):
                 import_module(f"yolo_slim.commands.{command}").main(["--help"])
