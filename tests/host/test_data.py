@@ -399,7 +399,7 @@ def test_splits(here) -> None:
     assert check_data(file)["val"] == str(here / "images/val")
     with pytest.raises(InputError, match="train: .*images/none is not there"):
         check_data(file, splits=("train",))
-    with pytest.raises(InputError, match="no entry test, expected the images of test"):
+    with pytest.raises(InputError, match="test: no images in it, which has no entry test"):
         check_data(file, splits=("test",))
     with pytest.raises(InputError, match="split: 'foo', expected one of train, val, test"):
         images(read_data(file), "foo")
