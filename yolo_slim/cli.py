@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -83,6 +84,8 @@ def guarded(work: Callable[[], Any], advice: str = "") -> int:
     Returns:
         The exit code: 0, 2 for bad input, 1 where a result is not what it must be.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a letter shows its code
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         work()
         sys.stdout.flush()
