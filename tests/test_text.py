@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,3 +74,15 @@ def test_width_is_that_of_the_terminal_and_eighty_where_there_is_none() -> None:
     os.close(theirs)
     assert int(os.read(ours, 100)) == 132
     os.close(ours)
+
+
+def test_a_terminal_without_a_letter_ends_no_command(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "猫.pt"
+    file.write_bytes(tiny_checkpoint.read_bytes())
+    options = ["--weights", str(file), "--criterion", "l2", "--imgsz", "64", "--dry-run"]
+    code = f"from yolo_slim.cli import run; run('prune', {options!r})"
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    argv = [sys.executable, "-c", code]
+    end = subprocess.run(argv, env=ascii_only, cwd=tmp_path, capture_output=True, text=True)
+    assert end.returncode == 0, end.stderr
+    assert "\\u732b.pt" in end.stdout
