@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 DEFAULT = ("onnx", "torchscript")
 OTHER_SIZES = 2  # batches that --dynamic adds
+STOCK = """YOLOv5 7.0 fails on today's packages, with any .pt (docs/models.md). It opens this one after:
+  pip install "setuptools<82"
+  export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1
+  yolov5 detect --weights {} --source images"""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -95,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     for row, file in files.items():
         print(f"{file} ({file.stat().st_size / 1e6:.3g} MB): {agreement[row]}")
     print(timing_text(timing, opt, imgsz))
+    if "stock" in opt.include:
+        print(STOCK.format(shlex.quote(str(files[FORMATS["stock"]]))))
     return folder
 
 
