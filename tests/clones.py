@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yolov5
+from yolo_slim.host.sources import root
 
 GATE = '''
 
@@ -25,6 +25,13 @@ class Gate(nn.Module):
         from utils.squash import squash
         return x * squash(self.outer(self.inner(x)))
 '''
+NOTEBOOK = """
+import math
+import sys
+if "yolo_slim" in sys.modules:  # as YOLOv5 6.2 does always; it may not be installed here
+    from IPython.display import display
+    import IPython
+"""
 SQUASH = "import utils.general\nimport models.common as common\n\n\n"
 SQUASH += "def squash(x):\n    assert common.Gate and utils.general.LOGGER\n"
 SQUASH += "    return x.sigmoid() * 2\n"
@@ -73,7 +80,7 @@ torch.save((image, model(image)[0]), "seen.pt")
 
 def make_clone(folder: Path) -> Path:
     """The files of the pip package with a clone's imports, and an attention class of its own."""
-    source = Path(yolov5.__file__).parent
+    source = root()
     for part in ("models", "utils", "segment"):
         shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("val.py", "export.py"):
@@ -82,6 +89,7 @@ def make_clone(folder: Path) -> Path:
         text = re.sub(r"(?m)^( *(?:from|import)) yolov5\.", r"\1 ", file.read_text())
         file.write_text(text)
     change(folder, "models/common.py", r"\Z", GATE)
+    change(folder, "models/common.py", r"\nimport math", NOTEBOOK)
     imported = r"(?m)^from utils\.general import \("
     change(folder, "models/common.py", imported, r"\g<0>make_divisible, ")
     change(folder, "models/yolo.py", r"(?m)^( +)elif m is Concat:", r"\1elif m is Gate:\n"

@@ -43,7 +43,7 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
             criterion, or a class has the name of one of YOLOv5's.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() or (path.suffix != ".py" and not path.exists()):
         return list(admit_clone(path).of_yamls().values())
     if not path.is_file() or path.suffix != ".py":
         got = "no such file" if not path.exists() else "not a Python file"

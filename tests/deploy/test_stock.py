@@ -395,3 +395,16 @@ def test_foreign_name_is_noticed(tiny_model: nn.Module) -> None:
     tiny_model.hyp = {"lr0": np.float64(0.01)}
     with pytest.raises(CheckFailed, match=r"names .*numpy\.dtype"):
         to_stock(tiny_model)
+
+
+def test_export_tells_what_plain_yolov5_needs(tiny_checkpoint, tmp_path, capfd, monkeypatch):
+    """YOLOv5 7.0 opens no .pt on today's packages; the last lines can be pasted."""
+    monkeypatch.chdir(tmp_path)
+    argv = ["--weights", str(tiny_checkpoint), "--include", "stock", "--imgsz", "64"]
+    assert run("export", [*argv, "--repeats", "0", "--project", "with space"]) == 0
+    told = capfd.readouterr().out.splitlines()[-3:]
+    assert told[0] == '  pip install "setuptools<82"'
+    assert told[1] == "  export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
+    assert told[2] == "  yolov5 detect --weights 'with space/exp/tiny-stock.pt' --source images"
+    assert run("export", [*argv[:2], "--include", "torchscript", *argv[4:], "--repeats", "0"]) == 0
+    assert "setuptools" not in capfd.readouterr().out

@@ -207,6 +207,7 @@ def test_clones_that_cannot_be_used(clone, tmp_path, refused) -> None:
     line = refused("prune", *weights, "--clone", tmp_path)
     text = f"--clone {tmp_path}: models.yolo does not import (ModuleNotFoundError: No module"
     assert text in line
-    assert "no such" in refused("prune", *weights, "--clone", tmp_path / "nowhere")
+    line = refused("prune", *weights, "--clone", tmp_path / "nowhere")
+    assert f"--clone {tmp_path}/nowhere: no such folder, expected the folder of a" in line
     line = refused("prune", *weights, "--clone", clone / "utils")
     assert "no models/yolo.py and models/common.py, expected the folder of a YOLOv5 clone" in line

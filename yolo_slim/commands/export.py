@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 DEFAULT = ("onnx", "torchscript")
 OTHER_SIZES = 2  # batches that --dynamic adds
+STOCK = """YOLOv5 7.0 opens no .pt with today's packages (docs/models.md). It opens this one after:
+  pip install "setuptools<82"
+  export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1
+  yolov5 detect --weights {} --source images"""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -116,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     for name in opt.include:
         if FORMATS[name].use:
             say(f"{files[FORMATS[name]].name}: {FORMATS[name].use}")
+    if "stock" in opt.include:
+        print(STOCK.format(shlex.quote(str(files[FORMATS["stock"]]))))
     return folder
 
 

@@ -75,8 +75,6 @@ _ROWS = (
         "stock.write_stock",
         "runners.run_stock",
         exact=True,
-        use="plain YOLOv5 opens it; with torch 2.6 or newer set "
-        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 (docs/troubleshooting.md).",
     ),
 )
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from yolo_slim.host.sources import root
@@ -31,7 +32,9 @@ class _Imports(ast.NodeTransformer):
     def private(self, name: str) -> str:
         return f"{self.package}.{name}" if name.partition(".")[0] in self.names else name
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | list[ast.AST]:
+        if node.level == 0 and _is_missing(node.module or ""):
+            return [_none(alias, node) for alias in node.names]
         if node.level == 0 and node.module:
             node.module = self.private(node.module)
         return node
@@ -41,6 +44,9 @@ class _Imports(ast.NodeTransformer):
         for alias in node.names:
             top = alias.name.partition(".")[0]
             name = self.private(alias.name)
+            if _is_missing(name):
+                made.append(_none(alias, node))
+                continue
             if top not in self.names or alias.asname:
                 made.append(ast.Import([ast.alias(name, alias.asname)]))
                 continue
@@ -56,6 +62,17 @@ class _Imports(ast.NodeTransformer):
         if called in IMPORTERS and isinstance(first, ast.Constant) and isinstance(first.value, str):
             node.args[0] = ast.copy_location(ast.Constant(self.private(first.value)), first)
         return node
+
+
+def _is_missing(name: str) -> bool:
+    """True for IPython where it is not: YOLOv5 6.2 imports it to show pictures in a notebook."""
+    return name.partition(".")[0] == "IPython" and not find_spec("IPython")
+
+
+def _none(alias: ast.alias, node: ast.stmt) -> ast.stmt:
+    """The statement `name = None` in the place of an import."""
+    name = ast.Name(alias.asname or alias.name.partition(".")[0], ast.Store())
+    return ast.copy_location(ast.Assign([name], ast.Constant(None)), node)
 
 
 def definitions(file: Path) -> dict[str, ast.stmt]:
