@@ -53,7 +53,7 @@ def sparse_run(*, where: str) -> Path:
     made_by = as_called("sparse", "--st")
     plain = max(filter(was_plain, trainings), key=ended, default=None)
     if plain is None:
-        got = "no file named and no sparse training found in runs/"
+        got = "no file named and none found in runs/"
         raise InputError(where, got, f"a file, or run {made_by}")
     got = f"not given, and {plain} was trained without --st"
     weights = shlex.quote(str(trained_file(plain)))

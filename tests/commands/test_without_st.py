@@ -73,7 +73,7 @@ def test_the_cut_names_the_run_that_it_skips(trainings, monkeypatch, capsys) -> 
 def test_no_sparse_training_at_all(trainings, empty_folder, refused) -> None:
     plain = trainings[0] / "runs" / "train" / "plain"
     line = refused("prune")
-    assert "--weights: no file named and no sparse training found in runs/, expected" in line
+    assert "--weights: no file named and none found in runs/, expected a file" in line
     assert "or run python train_sparse.py --st" in line
     shutil.copytree(plain, "runs/train/exp")
     line = refused("prune")
