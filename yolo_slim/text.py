@@ -39,8 +39,8 @@ def table(
 
     Example:
         >>> print(table(["", "dense", "pruned"], [["file", "3.71 MB", "1.28 MB"]]), end="")
-              dense    pruned
-        ---------------------
+                dense   pruned
+        ----------------------
         file  3.71 MB  1.28 MB
     """
     width = width or screen_width()

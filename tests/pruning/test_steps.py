@@ -104,7 +104,7 @@ def test_without_recovery_steps_of_a_fixed_score_are_one(tiny_model: nn.Module) 
 
 
 def test_bad_steps(tiny_model: nn.Module, tiny_checkpoint: Path, capsys) -> None:
-    with pytest.raises(InputError, match="--steps: 0, expected 1 or more"):
+    with pytest.raises(InputError, match="steps: 0, expected 1 or more"):
         prune(tiny_model, 0.3, steps=0)
     assert run("prune", ["--weights", str(tiny_checkpoint), "--steps", "0"]) == 2
     assert capsys.readouterr().err == "error: --steps: 0, expected 1 or more\n"

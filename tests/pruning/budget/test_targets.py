@@ -151,11 +151,11 @@ def test_curves_cut_where_it_costs_least() -> None:
 
 
 def test_what_cannot_be_reached_says_what_can(nano: nn.Module) -> None:
-    with pytest.raises(InputError, match=r"--macs: 0.05, expected 0.\d+ to 1, what can be reached"):
+    with pytest.raises(InputError, match=r"macs: 0.05, expected 0.\d+ to 1, what can be reached"):
         prune(nano, macs=0.05, imgsz=320)
-    with pytest.raises(InputError, match=r"--size-mb: 9, expected \d.\d+ to \d.\d+, what can be"):
+    with pytest.raises(InputError, match=r"size_mb: 9, expected \d.\d+ to \d.\d+, what can be"):
         prune(nano, size_mb=9, imgsz=320)
-    with pytest.raises(InputError, match=r"--params: 0.9, expected 0.\d+ to 0.\d+, what can be"):
+    with pytest.raises(InputError, match=r"params: 0.9, expected 0.\d+ to 0.\d+, what can be"):
         prune(nano, params=0.9, ratios={"model.*": 0.5}, imgsz=320)
 
 
@@ -167,7 +167,7 @@ def test_share_out_of_range(tiny_model: nn.Module, name: str, value: object) -> 
 
 
 def test_two_targets(tiny_model: nn.Module) -> None:
-    with pytest.raises(InputError, match="--params: given besides --macs, expected one target"):
+    with pytest.raises(InputError, match="params: given besides macs, expected one target"):
         prune(tiny_model, macs=0.5, params=0.5, imgsz=64)
 
 

@@ -380,7 +380,7 @@ def test_gammas_that_are_not_numbers(tiny_model: nn.Module) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(InputError, match=r"'tailor', expected taylor\? All: bn, l1, .*, first$"):
         find("tailor")
-    with pytest.raises(InputError, match=r"--criterion: '', expected bn, l1, l2, next-l2, taylor"):
+    with pytest.raises(InputError, match=r"criterion: '', expected bn, l1, l2, next-l2, taylor"):
         find("")
     assert all(find(name).name == name for name in OURS)
 
@@ -393,7 +393,7 @@ def test_no_calibration_images(given: Calibration | None, tiny_model: nn.Module)
 
 
 def test_no_loss(tiny_model: nn.Module, calibration: Calibration) -> None:
-    with pytest.raises(InputError, match="--criterion taylor: calibration images without a loss"):
+    with pytest.raises(InputError, match="criterion taylor: calibration images without a loss"):
         score(tiny_model, channel_graph(tiny_model), "taylor", Calibration(calibration.batches))
 
 

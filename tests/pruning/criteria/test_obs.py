@@ -114,5 +114,5 @@ def test_defaults_and_no_loss(tiny_model: nn.Module) -> None:
     assert (how.residual, how.spread, how.data) == ("inner", "uniform", True)
     assert how.recover == ("constants", "weights")
     images = Calibration(((torch.rand(2, 3, 64, 64), None),))
-    with pytest.raises(InputError, match="--criterion obs: calibration images without a loss"):
+    with pytest.raises(InputError, match="criterion obs: calibration images without a loss"):
         prune(tiny_model, 0.3, criterion="obs", calibration=images, imgsz=64)

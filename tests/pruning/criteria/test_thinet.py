@@ -293,5 +293,5 @@ def test_defaults_and_no_images(tiny_model: nn.Module) -> None:
     assert (found.residual, found.data) == ("inner", True)
     assert found.recover == ("constants", "weights")
     for calibration in (None, Calibration(())):
-        with pytest.raises(InputError, match="--criterion thinet: no calibration images, expected"):
+        with pytest.raises(InputError, match="criterion thinet: no calibration images, expected"):
             score(tiny_model, channel_graph(tiny_model), "thinet", calibration)

@@ -185,9 +185,9 @@ def test_half_precision_survives(tiny_model: nn.Module) -> None:
 
 def test_images_are_asked_for(tiny_model: nn.Module) -> None:
     for part in ("weights", "statistics", "distill"):
-        with pytest.raises(InputError, match=f"--recover {part}: no calibration images"):
+        with pytest.raises(InputError, match=f"recover {part}: no calibration images"):
             prune(tiny_model, 0.4, recover=[part], imgsz=64)
-    with pytest.raises(InputError, match="--recover: 'sleep', expected some of constants, weights"):
+    with pytest.raises(InputError, match="recover: 'sleep', expected some of constants, weights"):
         prune(tiny_model, 0.4, recover=["sleep"], imgsz=64)
 
 

@@ -71,7 +71,7 @@ def test_parts_of_large_images() -> None:
 def test_without_images(tiny_model: nn.Module) -> None:
     found = prune(tiny_model, 0.3, criterion="l2", round_to=1, imgsz=64)
     graph = channel_graph(tiny_model)
-    with pytest.raises(InputError, match="--recover distill"):
+    with pytest.raises(InputError, match="recover distill"):
         distill_(found.model, tiny_model, graph, found.masks, Calibration(()))
 
 
