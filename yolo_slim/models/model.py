@@ -99,7 +99,9 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
             return model(data if isinstance(data, dict) else dict(data), **kwargs)
     except InputError as error:
         first, *rest = error.parts
-        raise InputError(first.replace("model yaml", where, 1), *rest) from error
+        for name in ("model yaml", "pruned yaml"):
+            first = first.replace(name, where, 1) if where != "model yaml" else first
+        raise InputError(first, *rest) from error
 
 
 @contextmanager
