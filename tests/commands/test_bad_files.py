@@ -61,7 +61,7 @@ def no_anchors(file: Path, model: nn.Module) -> None:
 
 
 FILES = {
-    text: "a text file ('weights weights weights weights...), expected a YOLOv5 checkpoint",
+    text: "a text file ('weights weights weights weight'...), expected a YOLOv5 checkpoint",
     empty: "an empty file",
     folder: "a folder",
     fused: "a fused model",
