@@ -95,6 +95,18 @@ def test_what_is_no_fault(tiny_model, tmp_path) -> None:
     assert load(tmp_path / "large.pt").model.model[1].conv.weight[0, 0, 0, 0] == torch.tensor(3e38)
 
 
+def test_a_training_does_not_go_on_from_nan(tiny_model, options, refused, tmp_path) -> None:
+    """YOLOv5 goes on from the model, not from its EMA; and it takes a .pt alone."""
+    worse = deepcopy(tiny_model)
+    nn.init.constant_(worse.model[0].conv.weight, float("nan"))
+    torch.save({"model": worse, "ema": tiny_model, "epoch": 3}, tmp_path / "last.pt")
+    line = refused("sparse", *options["sparse"], "--weights", tmp_path / "last.pt")
+    assert "last.pt: NaN in model.0.conv.weight (864 of 864 values)" in line
+    torch.save({"model": tiny_model}, tmp_path / "weights.pth")
+    line = refused("sparse", *options["sparse"], "--weights", tmp_path / "weights.pth")
+    assert "a name that ends in .pth, expected one in .pt" in line
+
+
 def test_negative_variance(tiny_model, tmp_path) -> None:
     tiny_model.model[1].bn.running_var[2] = -0.5
     torch.save({"model": tiny_model}, tmp_path / "bad.pt")

@@ -15,6 +15,7 @@ from yolo_slim.host import checkpoint, data
 from yolo_slim.host.command_line import SCRIPTS, default_hyp
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
+from yolo_slim.host.soundness import check_finite
 from yolo_slim.host.sources import declared_options
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model, task_of_yaml
 from yolo_slim.host.trained_with import check_trained_imgsz
@@ -107,8 +108,17 @@ def load_weights_(opt: argparse.Namespace) -> checkpoint.Checkpoint:
 
     A --cfg that bare weights were opened with is used up: the training takes the yaml and the
     anchors of the model, as with any checkpoint. The option is emptied.
+
+    Raises:
+        InputError: see `checkpoint.load`; also a name that YOLOv5's training does not take, and NaN
+            in the model beside the EMA, which is what a training goes on from.
     """
     source = checkpoint.load(opt.weights)
+    if Path(opt.weights).suffix != ".pt":
+        got = f"a name that ends in {Path(opt.weights).suffix or 'no suffix'}"
+        raise InputError(f"--weights {opt.weights}", got, "one in .pt: YOLOv5 trains no other")
+    if source.epoch >= 0:  # the file may have both
+        check_finite(checkpoint.read(opt.weights)["model"].float(), opt.weights)
     if source.cfg is not None:
         opt.cfg = ""
     return source
