@@ -101,6 +101,16 @@ def read_text(path: str | Path) -> str:
     return decode(Path(path).read_bytes())
 
 
+def text_of(content: bytes) -> str:
+    """A label file or a list of images as the host can read it: what is read safely is read.
+
+    That is: with a byte order mark, UTF-16, any ends of lines, spaces at an end, lines of spaces.
+    The host takes each of these for a corrupt file, or for a part of a name.
+    """
+    lines = (line.rstrip() for line in decode(content).splitlines())
+    return "\n".join(line for line in lines if line)
+
+
 def read_mapping(path: str | Path, expected: str, *, names: str = "") -> dict[str, Any]:
     """Read a yaml that holds a mapping; `1e-2` is a number in it, see `plain_yaml`.
 

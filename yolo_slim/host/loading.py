@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from yolo_slim.errors import InputError
-from yolo_slim.files import decode
+from yolo_slim.files import text_of
 from yolo_slim.host.compat import mend
 
 mend()
@@ -30,16 +30,6 @@ from yolov5.utils import dataloaders  # noqa: E402
 OF_A_CACHE = 4  # entries of the host's cache besides the images: hash, results, msgs, version
 JPEG, PNG = b"\xff\xd8", b"\x89P"  # Pillow looks into these files, of others it reads the head
 _verify = dataloaders.verify_image_label
-
-
-def text_of(content: bytes) -> str:
-    """A label file or a list of images as the host can read it: what is read safely is read.
-
-    That is: with a byte order mark, UTF-16, any ends of lines, spaces at an end, lines of spaces.
-    The host takes each of these for a corrupt file, or for a part of a name.
-    """
-    lines = (line.rstrip() for line in decode(content).splitlines())
-    return "\n".join(line for line in lines if line)
 
 
 def open_text(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
@@ -151,48 +141,6 @@ def reason(message: str) -> str:
     return text.removeprefix("ignoring corrupt image/label: ").removesuffix(", skipped")[:120]
 
 
-def skipping(following: Callable[..., tuple]) -> Callable[..., tuple]:
-    """The host's LoadImages.__next__, which ends at the first image that cannot be read."""
-
-    def __next__(self: Any) -> tuple:
-        while True:
-            try:
-                item = following(self)
-            except AssertionError:  # the host has gone on to the next one
-                file = self.files[self.count - 1]
-                print(f"{file}: not an image that OpenCV reads, skipped")
-                continue
-            except StopIteration:
-                if self.nf and not getattr(self, "read_any", False):
-                    got = f"none of {self.nf} images can be read"
-                    raise InputError("--source", got, "images") from None
-                raise
-            self.read_any = True
-            return item
-
-    return __next__
-
-
-def with_lists(make: Callable[..., None]) -> Callable[..., None]:
-    """The host's LoadImages.__init__, which splits a text file of paths at each space.
-
-    Files that OpenCV cannot name are left out.
-    """
-
-    def __init__(self: Any, path: Any, *args: Any, **kwargs: Any) -> None:
-        if isinstance(path, str) and path.endswith(".txt") and Path(path).is_file():
-            path = text_of(Path(path).read_bytes()).splitlines()
-        make(self, path, *args, **kwargs)
-        both = zip(self.files, self.video_flag, strict=True)
-        kept = [(file, video) for file, video in both if named(file)]
-        if len(kept) < self.nf:
-            print(f"{self.nf - len(kept)} files are skipped, whose names are not UTF-8")
-        self.files, self.video_flag = [f for f, _ in kept], [video for _, video in kept]
-        self.nf = len(kept)
-
-    return __init__
-
-
 def install() -> None:
     """Point the host's names to ours."""
     dataloaders.open = open_text
@@ -201,8 +149,6 @@ def install() -> None:
     dataloaders.verify_image_label = verify_image_label
     loader = dataloaders.LoadImagesAndLabels
     loader.cache_labels = with_images(loader.cache_labels)
-    dataloaders.LoadImages.__init__ = with_lists(dataloaders.LoadImages.__init__)
-    dataloaders.LoadImages.__next__ = skipping(dataloaders.LoadImages.__next__)
 
 
 install()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share, option_of
-from yolo_slim.files import CHECKPOINT, check_file, check_writable
+from yolo_slim.files import CHECKPOINT, check_file, check_writable, text_of
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.host.sources import declared_options
 from yolo_slim.host.training_options import check_place
@@ -122,8 +122,8 @@ def check_source(source: str) -> None:
     if not Path(source).exists():
         raise InputError(where, "no such file or folder", "an image, a video, a folder or a camera")
     if source.endswith((".txt", ".streams")):
-        lines = Path(source).read_text(errors="ignore").split()  # YOLOv5 parts names at spaces
-        if not lines:
+        lines = text_of(Path(source).read_bytes()).splitlines()
+        if not any(lines):
             raise InputError(where, "an empty list", "a file with names of images in it")
         for line in lines if source.endswith(".txt") else ():
             if "*" not in line and not Path(line).exists():

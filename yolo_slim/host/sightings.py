@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
+from yolo_slim.files import text_of
 from yolo_slim.host.compat import mend
+from yolo_slim.host.loading import named
 
 mend()
 
@@ -17,11 +19,23 @@ LOADABLE = {*dataloaders.IMG_FORMATS, *dataloaders.VID_FORMATS}
 
 
 class ReadableImages(dataloaders.LoadImages):  # type: ignore[misc]
-    """LoadImages: a broken image or video is one line in the log, and only broken ones an error."""
+    """LoadImages: a broken image or video is one line in the log, and only broken ones an error.
+
+    A text file of paths has one in each line; the host splits it at each space. Files that OpenCV
+    cannot name are left out.
+    """
 
     def __init__(self, path: Any, *args: Any, **kwargs: Any) -> None:
         self.given, self.read = path, 0
+        if isinstance(path, str) and path.endswith(".txt"):
+            path = text_of(Path(path).read_bytes()).splitlines()
         super().__init__(path, *args, **kwargs)
+        pairs = zip(self.files, self.video_flag, strict=True)
+        kept = [(file, video) for file, video in pairs if named(file)]
+        if len(kept) < self.nf:
+            LOGGER.warning(f"skipped: {self.nf - len(kept)} files whose names are not UTF-8")
+        self.files, self.video_flag = [f for f, _ in kept], [video for _, video in kept]
+        self.nf = len(kept)
 
     def __next__(self) -> Any:
         while True:
