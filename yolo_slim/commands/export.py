@@ -126,15 +126,15 @@ def check(opt: argparse.Namespace) -> None:
         check_imgsz(opt.imgsz)
     if opt.repeats == 1:
         raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
-    if opt.dense and "onnx" not in opt.include:
-        raise InputError("--dense", f"given for {' '.join(opt.include)}", "--include onnx")
-    if opt.dense and opt.repeats == 0:
-        raise InputError("--dense", "given with --repeats 0", "--repeats 2 or more, to time it")
     if opt.dynamic and not any(FORMATS[name].sizes for name in opt.include):
         raise InputError("--dynamic", f"given for {' '.join(opt.include)}", "--include onnx")
     for file in (opt.weights, opt.dense):
         if file:
             check_file(file, file, CHECKPOINT)
+    if opt.dense and "onnx" not in opt.include:
+        raise InputError("--dense", f"given for {' '.join(opt.include)}", "--include onnx")
+    if opt.dense and opt.repeats == 0:
+        raise InputError("--dense", "given with --repeats 0", "--repeats 2 or more, to time it")
     if opt.data:
         check_data_file(opt.data)
 
