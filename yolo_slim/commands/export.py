@@ -145,6 +145,10 @@ def check(opt: argparse.Namespace) -> None:
     for file in (opt.weights, opt.dense):
         if file:
             check_file(file, file, CHECKPOINT)
+    if opt.dense and "onnx" not in opt.include:
+        raise InputError("--dense", f"given for {' '.join(opt.include)}", "--include onnx")
+    if opt.dense and opt.repeats == 0:
+        raise InputError("--dense", "given with --repeats 0", "--repeats 2 or more, to time it")
     if opt.data:
         check_data_file(opt.data)
 

@@ -25,6 +25,10 @@ class ReadableImages(dataloaders.LoadImages):  # type: ignore[misc]
     cannot name are left out.
     """
 
+    files: list[str]
+    video_flag: list[bool]
+    nf: int
+
     def __init__(self, path: Any, *args: Any, **kwargs: Any) -> None:
         self.given, self.read = path, 0
         if isinstance(path, str) and path.endswith(".txt"):
