@@ -69,6 +69,13 @@ def test_json_by_hand(tiny_checkpoint, capfd):
     assert found["layers"][12]["reads"] == [4, 11, 7]
 
 
+def test_a_gamma_that_is_no_number(tiny_model, tmp_path, refused):
+    tiny_model.model[0].bn.weight.data[3] = float("nan")
+    file = save(tiny_model, tmp_path / "nan.pt")
+    for option in ([], ["--json"]):
+        assert "NaN in model.0.bn.weight (1 of 8 values)" in refused("inspect", file, *option)
+
+
 def test_layers_in_a_row(tiny_yaml, capfd, tmp_path):
     tiny_yaml["backbone"][4] = [-1, 6, "Bottleneck", [128]]
     found = as_json(capfd, save(yolo.DetectionModel(tiny_yaml), tmp_path / "two.pt"))

@@ -253,4 +253,4 @@ def test_bad_ratios(
 def test_bad_weights(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "none.pt: no such file" in refused("finegrained", "none.pt")
     file = write(tmp_path / "x.pt", {"model": {}})
-    assert "weights without a model" in refused("finegrained", file)
+    assert "neither a model nor weights in it" in refused("finegrained", file)
