@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from yolo_slim import load
 from yolo_slim.cli import run
@@ -43,10 +44,9 @@ def begin(
     project = tmp_path / "project"
     project.mkdir()
     shutil.copytree(shapes_yaml.parent / "shapes", project / "shapes")
-    names = shapes_yaml.read_text().partition("names:")[2]
-    sets = "path: shapes\ntrain: images/train\nval: images/val\n"
     (project / "data").mkdir()
-    (project / "data" / "mine.yaml").write_text(f"{sets}names:{names}")
+    sets = yaml.safe_load(shapes_yaml.read_text()) | {"path": "shapes"}
+    (project / "data" / "mine.yaml").write_text(yaml.safe_dump(sets))
     shutil.copy(tiny_checkpoint, project / "dense.pt")
     shutil.copy(pruned_tiny, project / "pruned.pt")
 

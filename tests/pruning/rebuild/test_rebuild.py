@@ -14,7 +14,7 @@ from torch import nn
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.errors import ParityError
 from yolo_slim.host.checkpoint import modernise_
-from yolo_slim.host.classes import yolo
+from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.models.model import ModelPruned, build_heir
 from yolo_slim.models.pruned_yaml import read_yaml, write_yaml
 from yolo_slim.pruning.budget.choose import Masks, achieved, masks_by_percent
@@ -161,7 +161,7 @@ def test_what_goes_along(dense: nn.Module, halved: tuple) -> None:
     _, masks, pruned = halved
     assert torch.equal(pruned.stride, dense.stride) and pruned.stride is pruned.model[-1].stride
     assert torch.equal(pruned.model[-1].anchors, dense.model[-1].anchors)
-    assert pruned.names == dense.names and pruned.nc == dense.nc
+    assert pruned.names == class_names(dense) and pruned.nc == dense.nc
     for ours, theirs in zip(pruned.model[-1].m, dense.model[-1].m, strict=True):
         assert torch.equal(ours.bias, theirs.bias)
     assert all(torch.equal(masks[n], m) for n, m in pruned.maskbndict.items())
