@@ -200,7 +200,7 @@ def test_odd_pictures_are_read(calls, shapes, empty_folder) -> None:
 
 def test_val_of_a_split_that_is_not_there(calls, shapes, refused) -> None:
     line = refused("val", *calls["val"], "--task", "test")
-    assert "test: no images in it, which has no entry test" in line
+    assert "no entry test" in line
     shutil.rmtree(shapes.parent / "images" / "val")
     for command in ("val", "prune", "sensitivity", "sparse"):
         assert "is not there" in refused(command, *calls[command])

@@ -215,7 +215,7 @@ def check_places(data: dict[str, Any], file: Path, splits: tuple[str, ...]) -> N
     for split in splits:
         entry = data.get(split)
         if not entry:
-            got = f"{split}: no images in it, which has no entry {split}"
+            got = f"no entry {split}"
             raise InputError(file, got, f"the images of {split}")
         for place in map(Path, entry if isinstance(entry, list) else [entry]):
             if not place.exists():
