@@ -10,22 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.as_called import as_called
-from yolo_slim.channels.residual import RESIDUAL
-from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed, option_of
-from yolo_slim.files import CHECKPOINT, check_file
-from yolo_slim.host.data_yaml import check_data_file
-from yolo_slim.parsing import OneLineParser
-from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
-from yolo_slim.pruning.budget.target import MACS, PERCENT, ROUND_TO, Target, given_targets
-from yolo_slim.pruning.criteria.table import (
-    AUTO,
-    BUDGETS,
-    CRITERIA,
-    FITTED,
-    Criterion,
-    find,
-    name_given,
-)
+from yolo_slim.commands.prune_options import check, parse, read_shares, wanted
+from yolo_slim.errors import InputError
+from yolo_slim.pruning.budget.ratios import parse_ratio
+from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
+from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, find
 from yolo_slim.pruning.recover.table import ALL, PARTS, check_parts, parse_parts
 from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_run
 from yolo_slim.text import say
@@ -43,100 +32,6 @@ WHY = {  # of each that --criterion auto may take
     "obs": "not trained with --st, a small cut; what other channels can best stand in for",
     "l2": "not trained with --st, and no --data: the smallest filters; --data keeps far more mAP",
 }
-LEAST = {
-    "min_channels": 1,
-    "batch_size": 1,
-    "workers": 0,
-    "round_to": 1,
-    "calib_images": 1,
-    "steps": 1,
-    "threads": 1,
-}
-
-
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options; nothing heavy is imported for --help."""
-    parser = OneLineParser(
-        prog="prune.py",
-        description="Cut the channels that matter least and rebuild the detector: of a sparse "
-        "training those that it brought to zero, of any other model those that its next layers "
-        "miss least. A model of other classes than the data's gets a new head for them.",
-    )
-    add = parser.add_argument_group("what is cut").add_argument
-    add("--weights", help="checkpoint (default: of the newest sparse training in runs/)")
-    text = 'layers never to cut, such as "model.2" or "model.*.cv1.bn" (repeatable)'
-    add("--keep", action="append", default=[], metavar="GLOB", help=text)
-    text = "cut this share of these layers; the others make up the rest (repeatable)"
-    add("--ratio", action="append", default=[], metavar="GLOB=SHARE", help=text)
-    text = "what may be cut around residual adds: nothing, inner channels, all tied together"
-    text += f" (default: as in the sparse training; else skip, inner {rows_with(residual='inner')})"
-    add("--residual", choices=RESIDUAL, help=text)
-    add("--min-channels", type=int, default=1, help="each layer keeps at least so many (1)")
-    text = "kept channels are multiples of N where a layer is wide enough; 1: any (default: as in "
-    add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
-    amount = parser.add_argument_group("how much (one of the first five)")
-    group = amount.add_mutually_exclusive_group()
-    text = "share of the prunable channels to cut, [0, 1) (default after a sparse training: what "
-    text += f"that aimed at, or {PERCENT:g})"
-    group.add_argument("--percent", type=float, help=text)
-    text = f"share of the MACs that is left, (0, 1] (default of any other model: {MACS:g})"
-    group.add_argument("--macs", type=float, help=text)
-    group.add_argument("--params", type=float, help="share of the parameters that is left, (0, 1]")
-    group.add_argument("--size-mb", type=float, help="size of pruned.pt, 10^6 bytes")
-    text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
-    group.add_argument("--latency", type=float, help=text)
-    amount.add_argument("--threads", type=int, default=2, help="of ONNX Runtime, for --latency (2)")
-    add = parser.add_argument_group("how channels are chosen").add_argument
-    text = "how they are scored: auto (default: bn after train_sparse.py --st; of any other "
-    text += "model thinet with data, for a small cut obs, without data l2), "
-    text += f"{', '.join(map(told, CRITERIA.values()))}, or one of --modules"
-    add("--criterion", type=name_given, default=AUTO, metavar="NAME", help=text)
-    text = "how the cut spreads over the layers: global (default), uniform "
-    text += f"({rows_with(spread='uniform')}), per-mac (most MACs for the least score; "
-    text += f"{rows_with(spread='per-mac')}), a yaml of shares by layer, or the "
-    text += "sensitivity.csv of `yolo-slim sensitivity`"
-    add("--budget", metavar="NAME|FILE", help=text)
-    text = "cut little by little: recover after each of N steps, and score anew (default 1)"
-    add("--steps", type=int, metavar="N", default=1, help=text)
-    text = "images of the training split to look at (128)"
-    add("--calib-images", type=int, default=128, help=text)
-    text = "of the calibration images, and of --criterion random (0)"
-    add("--seed", type=int, default=0, help=text)
-    add = parser.add_argument_group("after the cut").add_argument
-    text = "what is done, with commas: "
-    text += ", ".join(f"{part.name} ({part.help})" for part in PARTS.values())
-    text += f", all ({', '.join(ALL)}), none; default constants, {rows_with(recover=FITTED)} "
-    text += f"{','.join(FITTED)}, with auto and data of the model's classes all"
-    add("--recover", metavar="PARTS", help=text)
-    add = parser.add_argument_group("measured on").add_argument
-    text = "data yaml: validate the model before, after the cut and as recovered (default, for a "
-    text += "model that was not trained with --st: that of its training, where it is here)"
-    add("--data", help=text)
-    add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=32, help="of the validation (32)")
-    add("--workers", type=int, default=2, help="data loaders of the validation (2)")
-    add("--device", default="", help="of the validation: 0, cpu")
-    add = parser.add_argument_group("shown and written").add_argument
-    add("--dry-run", action="store_true", help="print the plan, write nothing")
-    text = "print each BatchNorm (they are in report.json and channels.png too)"
-    add("--layers", action="store_true", help=text)
-    add("--project", default="runs/prune", help="save to project/name (runs/prune)")
-    add("--name", default="exp", help="save to project/name (exp)")
-    add("--exist-ok", action="store_true", help="an existing project/name is written to")
-    return parser.parse_args(argv)
-
-
-def told(row: Criterion) -> str:
-    """A criterion for --help."""
-    notes = ", ".join(filter(None, [row.help, "needs --data" * row.data]))
-    text = f"{row.name} ({notes})" if notes else row.name
-    return text.replace("%", "%%")  # argparse formats a help text
-
-
-def rows_with(**fields: Any) -> str:
-    """The criteria that have such defaults, for --help."""
-    rows = [r.name for r in CRITERIA.values() if all(getattr(r, k) == v for k, v in fields.items())]
-    return f"with {', '.join(rows)}"
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
@@ -162,65 +57,6 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         print(pruned.report.layer_table())
     tell_result(folder, plan, pruned, report["text"])
     return folder
-
-
-def check(opt: argparse.Namespace) -> None:
-    """Everything that can be known to be wrong without the model; nothing heavy is imported.
-
-    Raises:
-        InputError: an option is out of range, names nothing, or excludes another one.
-    """
-    for name, least in LEAST.items():
-        if getattr(opt, name) is not None:
-            check_count(option_of(name), getattr(opt, name), least)
-    wanted(opt)
-    check_seed("--seed", opt.seed)
-    if opt.criterion != AUTO:
-        find(opt.criterion, also=(AUTO,))
-    read_shares(opt)
-    if opt.budget not in (None, *BUDGETS):
-        expected = f"{', '.join(BUDGETS)}, a yaml or a csv"
-        check_file(f"--budget {opt.budget}", opt.budget, expected)
-    parse_parts(opt.recover)
-    if opt.imgsz is not None:
-        check_imgsz(opt.imgsz)
-    if opt.weights:
-        check_file(opt.weights, opt.weights, CHECKPOINT)
-    if opt.data:
-        check_data_file(opt.data)
-
-
-def wanted(opt: argparse.Namespace) -> Target:
-    """The target of the options.
-
-    Raises:
-        InputError: see `Target`.
-    """
-    return Target.of(
-        percent=opt.percent,
-        macs=opt.macs,
-        params=opt.params,
-        size_mb=opt.size_mb,
-        latency=opt.latency,
-    )
-
-
-def read_shares(opt: argparse.Namespace) -> dict[str, float]:
-    """The shares by layer of a --budget that is a yaml, and of --ratio.
-
-    Layers that such a yaml does not name stay whole, or make up the rest of the target if there is
-    one.
-
-    Raises:
-        InputError: they are no shares.
-    """
-    shares: dict[str, float] = {}
-    if opt.budget not in (None, *BUDGETS) and Path(opt.budget).suffix != ".csv":
-        where = f"--budget {opt.budget}"
-        check_file(where, opt.budget, f"{', '.join(BUDGETS)}, a yaml or a csv")
-        shares = {} if given_targets(vars(opt)) else {"*": 0.0}
-        shares |= read_ratios(opt.budget, where)
-    return shares | dict(parse_ratio(text) for text in opt.ratio)
 
 
 @dataclass(frozen=True)
@@ -322,9 +158,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     settled["residual"] = opt.residual or source.train.get("residual")
     settled |= {} if target.implied else {target.name: target.value}
     recorded = {k: v for k, v in {**vars(opt), **settled}.items() if v is not None}
-    return Plan(
-        source, options, chosen, data, data_file, renewed, not renewed, recorded
-    )
+    return Plan(source, options, chosen, data, data_file, renewed, not renewed, recorded)
 
 
 def data_of(opt: argparse.Namespace, source: Checkpoint) -> str | None:
