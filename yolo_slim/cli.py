@@ -43,6 +43,7 @@ COMMANDS = {name: text for group in GROUPS.values() for name, text in group.item
 USUAL = "yolo-slim slim --weights best.pt --data mydata.yaml --macs 0.5 --epochs 100"
 TRAININGS = ("slim", "sparse", "finetune")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
+NO_ROOM |= {errno.ENAMETOOLONG, errno.ELOOP}  # of a path that the user gave
 
 
 @contextmanager

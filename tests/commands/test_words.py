@@ -74,7 +74,7 @@ def test_times_are_shares_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"percent": 1.5}, "percent: 1.5, expected a share"),
         ({"macs": 0.5, "params": 0.5}, "params: given besides macs"),
         ({"round_to": 0}, "round_to: 0"),
-        ({"percent": 0.5, "criterion": "thinet"}, "expected a data yaml with data"),
+        ({"percent": 0.5, "criterion": "thinet"}, "expected calibration"),
         ({"percent": 0.5, "keep": ["nothing"]}, "keep: 'nothing'"),
     ],
 )

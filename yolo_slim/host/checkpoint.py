@@ -63,7 +63,8 @@ class Checkpoint:
 
     def __str__(self) -> str:
         params = sum(p.numel() for p in self.model.parameters())
-        return f"{self.path}: {len(self.names)} classes, {params:,} parameters"
+        classes = f"{len(self.names)} class{'es' * (len(self.names) != 1)}"
+        return f"{self.path}: {classes}, {params:,} parameters"
 
 
 def load(path: str | Path, cfg: Cfg | None = None) -> Checkpoint:

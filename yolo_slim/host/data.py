@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.compat import mend
+from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data_yaml import (
     SPLITS,
     check_places,
@@ -72,8 +72,10 @@ def check_dataset(data: dict[str, Any], where: str | Path, download: bool) -> di
     Raises:
         InputError: the host asks for more, or the `download:` entry failed.
     """
+    ours = "yolo_slim.shapes" in str(data.get("download"))  # it is drawn, not downloaded
     try:
-        return general.check_dataset(data, download)
+        with replaced(general.LOGGER, disabled=ours or general.LOGGER.disabled):
+            return general.check_dataset(data, download)
     except Exception as error:  # the host asserts, and a download entry may do anything
         text = plain(str(error)) or type(error).__name__
         raise InputError(

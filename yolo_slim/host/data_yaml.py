@@ -15,6 +15,7 @@ from typing import Any
 from yolo_slim.errors import InputError
 from yolo_slim.files import read_mapping, shipped
 from yolo_slim.host.sources import root
+from yolo_slim.parsing import at_home
 
 EXPECTED = "a data yaml (path, train, val, names)"
 SPLITS = ("train", "val", "test")
@@ -157,7 +158,7 @@ def resolved(data: dict[str, Any], file: Path) -> dict[str, Any]:
     reading that has all of train and val is taken, else the first that has val, else YOLOv5's.
     Which one it is is told where it is not YOLOv5's.
     """
-    given, own = Path(data.get("path") or ".").expanduser(), file.absolute().parent
+    given, own = Path(at_home(data.get("path") or ".")), file.absolute().parent
     bases = [Path.cwd() / given]
     readings = [{split: as_yolov5(data.get(split), bases[0]) for split in SPLITS}]
     for base in dict.fromkeys([own / given, own]):
@@ -191,7 +192,7 @@ def below(entry: str | list[str] | None, base: Path, up: bool = True) -> list[Pa
         if "\\" in text and os.sep == "/" and not (base / text).exists():  # written on Windows
             text = text.replace("\\", "/")
         text = text if up else text.removeprefix("../")
-        files.append((base / Path(text).expanduser()).resolve())
+        files.append((base / at_home(text)).resolve())
     return files
 
 

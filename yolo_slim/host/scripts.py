@@ -124,6 +124,8 @@ def remove_empty(folders: Sequence[Path]) -> None:
     for folder in folders:
         if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
             shutil.rmtree(folder)
+            if not any(folder.parent.iterdir()):
+                folder.parent.rmdir()
 
 
 def settle_data_(opt: argparse.Namespace, given: str | None, task: Task) -> None:

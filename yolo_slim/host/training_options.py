@@ -19,6 +19,11 @@ from yolo_slim.host.command_line import default_hyp
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.host.sources import root
 
+HYP_RANGES = {  # of a training that can work; of the other numbers: 0 or more
+    **{"lr0": (1e-9, 1000.0), "momentum": (0, 0.9999), "warmup_momentum": (0, 0.9999)},
+    **dict.fromkeys(("flipud", "fliplr", "mosaic", "mixup", "copy_paste", "iou_t"), (0, 1)),
+    **dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "scale", "translate"), (0, 1)),
+}
 UPLOADS = {"s3_upload_dir": "boto3", "hf_model_id": "huggingface_hub"}  # and what they import
 
 
@@ -136,6 +141,15 @@ def check_hyp(path: str) -> None:
         odd = "".join(f" ({k}: {str(hyp[k])[:40]})" for k in missing if hyp.get(k) is not None)
         got = f"no number {', '.join(missing)}{odd}"
         raise InputError(f"--hyp {path}", got, f"all of {default_hyp().name}")
+    for key, (low, high) in HYP_RANGES.items():
+        if not low <= hyp[key] <= high:
+            raise InputError(f"--hyp {path}", f"{key}: {hyp[key]}", f"{low:g} to {high:g}")
+    for key in hyp.keys() & least.keys() - HYP_RANGES.keys():
+        if hyp[key] < 0:
+            raise InputError(f"--hyp {path}", f"{key}: {hyp[key]}", "0 or more")
+    anchors = hyp.get("anchors")
+    if anchors is not None and not (is_number(anchors) and (not anchors or anchors >= 1)):
+        raise InputError(f"--hyp {path}", f"anchors: {str(anchors)[:40]}", "a number, 1 or more")
 
 
 def is_number(value: Any) -> bool:

@@ -25,6 +25,7 @@ from yolo_slim.host.yamls import (
 from yolo_slim.models.layers import build_layers, default_activation
 from yolo_slim.models.modules import HEADS
 from yolo_slim.models.pruned_yaml import read_yaml
+from yolo_slim.models.resize import check_settings
 from yolo_slim.models.sharing import share_, shared_in
 from yolo_slim.weight_masks import inherit_masks_
 
@@ -148,6 +149,7 @@ def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[...
         if source is not None and isinstance(cfg, Mapping):
             copy_activations_(model, source)
             copy_bare_norms_(model, source)
+            check_settings(source, model)
             share_(model, shared_in(source))
         if isinstance(model, ModelPruned) and isinstance(source, ModelPruned):
             model.maskbndict, model.ancestry = dict(source.maskbndict), list(source.ancestry)

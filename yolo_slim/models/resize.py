@@ -21,6 +21,7 @@ from yolo_slim.host.yamls import activation_text, is_activation, parse_activatio
 from yolo_slim.models.sharing import share_, shared_in
 
 Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
+CONV_SETTINGS = ("bias", "padding_mode", "kernel_size", "stride", "padding", "dilation")
 SELF = "self"  # the name of a layer that is a conv or a BN itself
 SET_LATER = {"training", "i", "f", "np", "type", "eps", "momentum", "inplace"}  # by the host
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -121,6 +122,35 @@ def same_structure(a: nn.Module, b: nn.Module) -> bool:
         type(one) is type(theirs[name]) and _same_settings(vars(one), vars(theirs[name]))
         for name, one in ours.items()
     )
+
+
+def check_settings(model: nn.Module, built: nn.Module) -> None:
+    """See that a model is what its yaml builds, but for its sizes: what no yaml names is lost.
+
+    Args:
+        model: as it is.
+        built: from its yaml, or from the pruned one.
+
+    Raises:
+        InputError: a conv has a bias, a padding or the like, or a layer of torch.nn without weights
+            a type, that the yaml does not build.
+    """
+    others = dict(built.named_modules(remove_duplicate=False))
+    for name, module in model.named_modules():
+        other = others.get(name)
+        if other is None or not type(module).__module__.startswith("torch.nn."):
+            continue
+        expected = "what the model's yaml builds; anything else needs a class of its own"
+        if type(module) is not type(other) and not list(module.parameters()):
+            got = f"a {type(module).__name__}, where the yaml builds a {type(other).__name__}"
+            raise InputError(name, got, f"{expected} (docs/own-modules.md)")
+        for setting in CONV_SETTINGS if isinstance(module, nn.Conv2d) else ():
+            ours, theirs = getattr(module, setting), getattr(other, setting, None)
+            if setting == "bias":
+                ours, theirs = ours is not None, theirs is not None
+            if ours != theirs:
+                got = f"{setting} {ours}, where the yaml builds {theirs}"
+                raise InputError(name, got, f"{expected} (docs/own-modules.md)")
 
 
 def _same_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

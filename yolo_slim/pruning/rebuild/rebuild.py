@@ -17,7 +17,7 @@ from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.image import is_detector
 from yolo_slim.models.model import ModelPruned, build_model, copy_bare_norms_
-from yolo_slim.models.resize import resize_
+from yolo_slim.models.resize import check_settings, resize_
 from yolo_slim.models.sharing import share_, shared_in
 from yolo_slim.numerics import copy_of, one_thread
 from yolo_slim.pruning.masks import keep_vector
@@ -56,6 +56,7 @@ def _smaller_detector(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -
     with unfilled(model.stride.tolist()):
         pruned = build_model(pruned_yaml(model, graph, keep))
     copy_bare_norms_(pruned, model)
+    check_settings(model, pruned)
     share_(pruned, shared_in(model))
     for attribute in ("hyp", "class_weights", "inplace"):
         if hasattr(model, attribute):

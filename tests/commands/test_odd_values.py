@@ -1,0 +1,72 @@
+"""Values and layers that are well-formed, and that a later step would stumble over."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+from torch import nn
+
+from yolo_slim import InputError, prune, save
+from yolo_slim.host.command_line import default_hyp
+
+
+def with_bias(conv: nn.Conv2d) -> nn.Conv2d:
+    return nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 1)
+
+
+def reflecting(conv: nn.Conv2d) -> nn.Conv2d:
+    sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 1)
+    return nn.Conv2d(*sizes, bias=False, padding_mode="reflect")
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [(with_bias, "bias True, where the yaml"), (reflecting, "padding_mode reflect, where the")],
+)
+def test_a_conv_that_no_yaml_builds(
+    change, got, tiny_model: nn.Module, shapes_yaml: Path, tmp_path: Path, refused
+) -> None:
+    """It was lost in a training, and ended a cut in a traceback."""
+    model = deepcopy(tiny_model)
+    model.model[1].conv = change(model.model[1].conv)
+    with pytest.raises(InputError, match=f"^model.1.conv: {got}"):
+        prune(model, 0.5, criterion="l2", imgsz=64)
+    file, data = save(model, tmp_path / "odd.pt"), ["--data", shapes_yaml]
+    assert f"model.1.conv: {got}" in refused("prune", "--weights", file, "--criterion", "l2")
+    train = ["--weights", file, *data, "--imgsz", 64, "--epochs", 1, "--workers", 0]
+    assert f"model.1.conv: {got}" in one_line(refused, "sparse", *train)
+
+
+def one_line(refused, command: str, *argv: object) -> str:
+    """What a training ends with: YOLOv5 has said what it is about to do."""
+    try:
+        return refused(command, *argv)
+    except AssertionError as error:
+        assert "exit code 2" in str(error) and "Traceback" not in str(error)
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["lr0: -1", "momentum: 1.5", "weight_decay: -5", "mosaic: 2", "scale: 3", "anchors: [3]"],
+)
+def test_hyps_out_of_range(line: str, options: dict, refused, tmp_path: Path) -> None:
+    hyp = yaml.safe_load(default_hyp().read_text()) | yaml.safe_load(line)
+    file = tmp_path / "hyp.yaml"
+    file.write_text(yaml.safe_dump(hyp))
+    assert f"--hyp {file}: {line}, expected " in refused("sparse", *options["sparse"], "--hyp", file)
+
+
+@pytest.mark.parametrize("command", ["sparse", "prune"])
+def test_a_name_that_no_folder_can_have(command: str, options: dict, refused) -> None:
+    assert "File name too long" in refused(command, *options[command], "--name", "x" * 300)
+
+
+def test_the_home_of_nobody(options: dict, shapes_yaml: Path, refused, tmp_path: Path) -> None:
+    sets = yaml.safe_load(shapes_yaml.read_text()) | {"path": "~nobody-here/sets"}
+    file = tmp_path / "home.yaml"
+    file.write_text(yaml.safe_dump(sets))
+    assert "is not there" in refused("prune", *options["prune"], "--data", file)
