@@ -57,7 +57,8 @@ def test_hyps_out_of_range(line: str, options: dict, refused, tmp_path: Path) ->
     hyp = yaml.safe_load(default_hyp().read_text()) | yaml.safe_load(line)
     file = tmp_path / "hyp.yaml"
     file.write_text(yaml.safe_dump(hyp))
-    assert f"--hyp {file}: {line}, expected " in refused("sparse", *options["sparse"], "--hyp", file)
+    told = refused("sparse", *options["sparse"], "--hyp", file)
+    assert f"--hyp {file}: {line}, expected " in told
 
 
 @pytest.mark.parametrize("command", ["sparse", "prune"])
