@@ -138,7 +138,8 @@ def test_classes_that_are_new_to_the_model() -> None:
     assert text.count("new classes") == 2 and max(map(len, text.splitlines())) <= 80
     content = {name: (2e6, 1e6) for name in ("params", "macs", "bytes")}
     content |= {"latency_ms": {"dense": 2.0, "slim": 1.0}, "accuracy": {"map50": 0.4, "map": 0.3}}
-    ends = [end_table({**content, "rounds": [each]}, 640).split("mAP50-95")[1] for each in (new, ROUND)]
+    tables = [end_table({**content, "rounds": [each]}, 640) for each in (new, ROUND)]
+    ends = [text.split("mAP50-95")[1] for text in tables]
     words = ["new classes 0.400 / 0.300", "0.600 / 0.500 0.400 / 0.300"]
     assert [" ".join(end.split()) for end in ends] == words
 

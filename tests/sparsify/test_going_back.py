@@ -46,7 +46,8 @@ def argv(empty_folder: Path, tiny_yaml: dict[str, Any], shapes_yaml: Path) -> li
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was said of going back, and of not doing so."""
-    return [text for text in caplog.messages if "Back to" in text or "goes on" in text]
+    lines = [" ".join(text.split()) for text in caplog.messages]  # folded to the screen's width
+    return [text for text in lines if "Back to" in text or "goes on" in text]
 
 
 @pytest.mark.parametrize("sr", SAID, ids=["auto", "l1", "prox"])
