@@ -18,7 +18,7 @@ MISSPELT = [
     ("prune", "best.pt", "did you mean --weights best.pt?"),
     ("prune", "--criterion tailor", "'tailor', expected taylor?"),
     ("prune", "--residual grup", "did you mean group?"),
-    ("prune", "--percent 60", "[0, 1) (0.6?)"),
+    ("prune", "--percent 60", "[0, 1) (did you mean 0.6?)"),
     ("prune", "--imgsz 96 128", "--imgsz takes one number"),
     ("sparse", "--epoch-s 3", "did you mean --epochs?"),
     ("slim", "--round 2", "--round"),  # an abbreviation that is ambiguous, as before
