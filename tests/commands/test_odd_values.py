@@ -9,7 +9,7 @@ import pytest
 import yaml
 from torch import nn
 
-from yolo_slim import InputError, prune, save
+from yolo_slim import InputError, SparsityPenalty, calibrate, channel_graph, prune, save
 from yolo_slim.host.command_line import default_hyp
 
 
@@ -71,3 +71,15 @@ def test_the_home_of_nobody(options: dict, shapes_yaml: Path, refused, tmp_path:
     file = tmp_path / "home.yaml"
     file.write_text(yaml.safe_dump(sets))
     assert "is not there" in refused("prune", *options["prune"], "--data", file)
+
+
+@pytest.mark.parametrize("model", [None, "best.pt", {"model.0.conv.weight": 0}])
+def test_what_is_no_model(model: object, shapes_yaml: Path) -> None:
+    for call in (
+        lambda: channel_graph(model),
+        lambda: SparsityPenalty(model),
+        lambda: save(model, "out.pt"),
+        lambda: calibrate(shapes_yaml, model, imgsz=64),
+    ):
+        with pytest.raises(InputError, match="^model: "):
+            call()

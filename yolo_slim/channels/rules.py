@@ -18,7 +18,7 @@ from yolo_slim.channels.residual import RESIDUAL, Residual
 from yolo_slim.channels.tracer import NORMS, Tracer
 from yolo_slim.errors import InputError
 from yolo_slim.host.classes import common, experimental, yolo
-from yolo_slim.host.image import is_detector, smallest_image
+from yolo_slim.host.image import check_model, is_detector, smallest_image
 from yolo_slim.models.modules import (
     BottleneckPruned,
     C3Pruned,
@@ -57,6 +57,7 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
         >>> graph.norms["model.2.cv1.bn"].pinned
         'added in model.2.m.0'
     """
+    check_model(model)
     if residual not in RESIDUAL:
         raise InputError("residual", repr(residual), "skip, inner or group")
     modules = dict(model.named_modules(remove_duplicate=False))

@@ -23,6 +23,7 @@ from yolo_slim.host.data import check_labels, read_data
 from yolo_slim.host.data import images as image_files
 from yolo_slim.host.data_yaml import tell
 from yolo_slim.host.evaluate import is_single
+from yolo_slim.host.image import check_model
 from yolo_slim.host.loading import verify_image_label
 from yolo_slim.host.options import HYP
 from yolo_slim.host.outputs import apart
@@ -90,6 +91,7 @@ def calibrate(
         >>> images.images, images.batches[0][0].shape
         (4, torch.Size([4, 3, 64, 64]))
     """
+    check_model(model)
     check_count("calibration, images", images)
     check_count("calibration, batch_size", batch_size)
     check_count("calibration, workers", workers, 0)

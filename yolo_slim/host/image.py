@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -22,6 +23,22 @@ from yolov5.utils.augmentations import letterbox  # noqa: E402
 def is_detector(model: nn.Module) -> bool:
     """True for a YOLOv5 DetectionModel or SegmentationModel, pruned or not."""
     return isinstance(model, yolo.DetectionModel)
+
+
+def check_model(model: Any) -> None:
+    """See that it is a module.
+
+    Raises:
+        InputError: it is what holds one, or something else.
+    """
+    if isinstance(model, nn.Module):
+        return
+    kind = type(model).__name__
+    if isinstance(getattr(model, "model", None), nn.Module):
+        raise InputError("model", f"a {kind}", f"the model that it holds: {kind.lower()}.model")
+    a_file = isinstance(model, str | Path)
+    expected = f"load({str(model)!r}).model" if a_file else "an nn.Module, such as load(...).model"
+    raise InputError("model", repr(model)[:80], expected)
 
 
 def smallest_image(model: nn.Module) -> tuple[int, int, int]:

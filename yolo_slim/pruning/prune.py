@@ -18,7 +18,7 @@ from yolo_slim.channels.residual import Residual
 from yolo_slim.channels.rules import channel_graph, from_outside
 from yolo_slim.errors import InputError, ParityError, as_arguments
 from yolo_slim.host import checkpoint
-from yolo_slim.host.image import is_detector, smallest_image
+from yolo_slim.host.image import check_model, is_detector, smallest_image
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning.budget.choose import (
     Goal,
@@ -166,22 +166,6 @@ def prune(
         text += "sparse training these say little; criterion='thinet' with calibration images, or "
         warnings.warn(f"{text}'l2' without, keeps more", stacklevel=3)
     return pruned
-
-
-def check_model(model: Any) -> None:
-    """See that it is a module.
-
-    Raises:
-        InputError: it is what holds one, or something else.
-    """
-    if isinstance(model, nn.Module):
-        return
-    kind = type(model).__name__
-    if isinstance(getattr(model, "model", None), nn.Module):
-        raise InputError("model", f"a {kind}", f"the model that it holds: {kind.lower()}.model")
-    a_file = isinstance(model, str | Path)
-    expected = f"load({str(model)!r}).model" if a_file else "an nn.Module, such as load(...).model"
-    raise InputError("model", repr(model)[:80], expected)
 
 
 def prune_by(
@@ -440,4 +424,5 @@ def save(pruned: Pruned | nn.Module, path: str | Path) -> Path:
         'ModelPruned'
     """
     model = pruned.model if isinstance(pruned, Pruned) else pruned
+    check_model(model)
     return checkpoint.save_model(model, path)

@@ -16,7 +16,7 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.residual import Residual
 from yolo_slim.errors import InputError, as_arguments, check_count
-from yolo_slim.host.image import is_detector, smallest_image
+from yolo_slim.host.image import check_model, is_detector, smallest_image
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
 from yolo_slim.sparsify.lasso import FixedL1
@@ -97,6 +97,7 @@ class SparsityPenalty:
         check_macs(macs, sr, penalty)
         percent = target.value if target.name == "percent" else PERCENT
         self.sr, self.bias_sr = sr, bias_sr
+        check_model(model)
         self.norms = PrunableNorms(model, residual, keep)
         self.names, self.progress = self.norms.names, 0.0
         self._handles: list[Any] = []
