@@ -104,7 +104,7 @@ def test_a_training_does_not_go_on_from_nan(tiny_model, options, refused, tmp_pa
     assert "last.pt: NaN in model.0.conv.weight (864 of 864 values)" in line
     torch.save({"model": tiny_model}, tmp_path / "weights.pth")
     line = refused("sparse", *options["sparse"], "--weights", tmp_path / "weights.pth")
-    assert "a name that ends in .pth, expected one in .pt" in line
+    assert "a name that ends in .pth, expected a .pt" in line
 
 
 def test_negative_variance(tiny_model, tmp_path) -> None:

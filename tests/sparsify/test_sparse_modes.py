@@ -199,7 +199,7 @@ def test_a_finetuning_is_not_resumed_as_a_sparse_training(
     line = refused("sparse", "--resume", last)
     assert "no --st in its opt.yaml, expected a run of train_sparse.py" in line
     line = refused("sparse", "--resume")
-    assert "--resume: no file named and none found in runs/" in line
+    assert "--resume: no run to go on with found in runs/" in line
 
 
 @pytest.mark.parametrize("sr", ["auto", "0.05"])
