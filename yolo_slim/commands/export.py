@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT = ("onnx", "torchscript")
 OTHER_SIZES = 2  # batches that --dynamic adds
-STOCK = """YOLOv5 7.0 opens no .pt with today's packages (docs/models.md). It opens this one after:
+STOCK = """With today's packages YOLOv5 7.0 opens no .pt. It opens this one after:
   pip install "setuptools<82"
   export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1
   yolov5 detect --weights {} --source images"""
