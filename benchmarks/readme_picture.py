@@ -31,7 +31,7 @@ from yolo_slim.host.checkpoint import Checkpoint
 from yolo_slim.host.data import check_data, general, images
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.host.image import read_images
-from yolo_slim.host.images import label_files
+from yolo_slim.host.images import img2label_paths
 from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import onnx_latency
 from yolo_slim.pictures import ACCENT, INK, LEAF, new_figure, write_picture
@@ -69,7 +69,8 @@ def main() -> None:
     times = onnx_latency(exports, imgsz=opt.imgsz, threads=opt.threads, repeats=200)
     with TemporaryDirectory() as folder:
         data = check_data(bccd(Path(folder)))
-        pairs = zip(images(data), label_files(data, "val"), strict=True)
+        files = images(data)
+        pairs = zip(files, img2label_paths([str(file) for file in files]), strict=True)
         chosen = next(f for f, label in pairs if fits(f, Path(label), opt.image))
         image = read_images([chosen], opt.imgsz)
         seen = {
