@@ -430,7 +430,7 @@ REFUSED = [
     (["--imgsz", "100"], "--imgsz: 100, expected a multiple of the stride"),
     (["--device", "cuda:77"], "--device: cuda:77"),
     (["--data", "none.yaml"], "none.yaml: no such file"),
-    (["--split", "test"], "test: no images in"),
+    (["--split", "test"], "no entry test, expected the images of test"),
     (["--resume", "nowhere"], "--resume: nowhere, expected the folder of a scan"),
 ]
 
