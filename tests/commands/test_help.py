@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 from places import ROOT
 
+from yolo_slim.as_called import named
 from yolo_slim.cli import COMMANDS, run
 from yolo_slim.parsing import PAGE
 
@@ -88,3 +91,41 @@ def test_the_page_names_options_that_exist(capsys: pytest.CaptureFixture) -> Non
             assert option in known[command], f"{command} has no {option}"
     steps = {"slim", "sparse", "prune", "finetune", "export"}
     assert steps | {"sensitivity", "inspect", "bench", "finegrained"} <= {c for c, _ in named}
+
+
+@pytest.mark.parametrize(
+    "program", ["/opt/bin/yolo-slim", "/lib/yolo_slim/__main__.py", "/home/me/prune.py"]
+)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_it_names_commands_as_this_one_was_called(
+    command: str,
+    program: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """YOLOv5's own files, such as train.py and val.py, keep their names."""
+    monkeypatch.setattr(sys, "argv", [program])
+    text = help_of(command, capsys)
+    assert text.startswith(f"usage: {named(command)} ")
+    if not program.endswith("prune.py"):
+        assert not re.search("|".join(SCRIPTS).replace(".", r"\."), text)
+    if program.endswith("__main__.py"):
+        assert "yolo-slim" not in text
+
+
+def test_the_command_alone_lists_the_commands() -> None:
+    done = subprocess.run([sys.executable, "-m", "yolo_slim"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: python -m yolo_slim " in done.stderr
+    for name, text in COMMANDS.items():
+        assert f"  {name:<13}{text}" in done.stderr
+    assert max(map(len, done.stderr.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_mistakes_begin_alike(command: str, capsys: pytest.CaptureFixture) -> None:
+    """Whether argparse sees them or we do."""
+    with pytest.raises(SystemExit) as end:
+        sys.exit(run(command, ["--no-such-option"]))
+    text = capsys.readouterr().err
+    assert end.value.code == 2 and text.startswith("error: ") and text.count("\n") == 1

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolo_slim.as_called import named
 from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.files import CHECKPOINT, check_file, check_writable
 from yolo_slim.parsing import OneLineParser
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="yolo-slim bench",
+        prog=named("bench"),
         description="Compare models on the CPU: parameters, MACs, file size, and latency in "
         "PyTorch and ONNX Runtime, measured in turns. Shares are of the first file.",
     )

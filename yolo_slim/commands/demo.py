@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.as_called import named
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.target import PERCENT
 from yolo_slim.runs import checkpoint_to_cut, new_run
@@ -15,14 +16,14 @@ SPARSE_EPOCHS, FINETUNE_EPOCHS = 22, 16
 TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots"]
 TRAINING += ["--optimizer", "AdamW"]
 OWN_DATA = """Now with your own data and a checkpoint of YOLOv5 (README.md, Your own data):
-  yolo-slim slim --weights yolov5n.pt --data mydata.yaml --macs 0.45 --epochs 100
+  {slim} --weights yolov5n.pt --data mydata.yaml --macs 0.45 --epochs 100
 """
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Run the demo; returns its folder."""
     parser = OneLineParser(
-        prog="yolo-slim demo", description="The four steps on a data set of shapes."
+        prog=named("demo"), description="The four steps on a data set of shapes."
     )
     add = parser.add_argument
     add(
@@ -143,4 +144,4 @@ def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
     text += f"Files:\n  {best}  the slim checkpoint\n"
     for kind, file in exported["files"].items():
         text += f"  {file}  {kind}, checked against PyTorch\n"
-    return text + OWN_DATA
+    return text + OWN_DATA.format(slim=named("slim"))

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.commands.export_elsewhere import add_refused, format_name, one_size
 from yolo_slim.deploy.formats import FORMATS, Format
 from yolo_slim.deploy.options import ExportOptions
@@ -40,7 +40,7 @@ STOCK = """With today's packages YOLOv5 7.0 opens no .pt. It opens this one afte
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="export.py",
+        prog=named("export"),
         description="Write ONNX, TorchScript and a checkpoint that plain YOLOv5 opens (stock), "
         "compare them with PyTorch on real images, time the ONNX file against the dense model.",
     )

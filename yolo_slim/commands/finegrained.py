@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import (
     InputError,
     check_count,
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="yolo-slim finegrained",
+        prog=named("finegrained"),
         description="Set single weights of convs to zero (torch.nn.utils.prune) and write a "
-        "checkpoint with the masks, which finetune_pruned.py holds. The shapes stay as they are.",
+        f"checkpoint with the masks, which {named('finetune')} holds. The shapes stay as they are.",
     )
     text = "checkpoint (.pt); masks that it has stay, and count"
     parser.add_argument("weights", help=text)
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     say(text + ("." if opt.layers else " (each layer: --layers, report.json)."))
     say(
         "Zeros alone do not make a dense runtime faster: it multiplies by them as by any other "
-        "number. prune.py, which cuts whole channels, does."
+        f"number. {named('prune')}, which cuts whole channels, does."
     )
     say(f"{file}, report.json")
     print(f"Next: {as_called('finetune', '--weights', file, opt=opt)}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.commands.finetune_options import NONE, lr_times_of, parse
 from yolo_slim.commands.sparse import DEMO_DATA, DEMO_IMGSZ
 from yolo_slim.distill.hints import Hints, kept_channels
@@ -62,7 +62,7 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         nc, names = model.nc if not opt.weights else None, model.names
     if source:
         if not isinstance(source.model, ModelPruned) and not masks_of(source.model):
-            text = "a pruned.pt of prune.py, or a sparse.pt of yolo-slim finegrained"
+            text = f"a pruned.pt of {named('prune')}, or a sparse.pt of {named('finegrained')}"
             raise InputError(opt.weights, "a model that is not pruned", text)
         trained, nc, names, student = source.train, source.model.nc, source.names, source.model
         if opt.cfg:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import InputError
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
@@ -27,9 +27,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parse_options(
         argv,
         add=add_options,
-        prog="finetune_pruned.py",
-        description="Train a pruned model: its shapes stay, and weights that `yolo-slim "
-        "finegrained` set to zero stay zero. Takes all options of YOLOv5's train.py. "
+        prog=named("finetune"),
+        description="Train a pruned model: its shapes stay, and weights that "
+        f"`{named('finegrained')}` set to zero stay zero. Takes all options of YOLOv5's train.py. "
         "--cfg pruned.yaml --weights '' trains the slim architecture from scratch.",
         weights=None,
         data=None,
@@ -76,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text += "learns to say what it says (distillation; off without it)"
     parser.add_argument("--teacher", metavar="CHECKPOINT", help=text)
     text = "checkpoint of the model that was cut: for the first quarter of the training the pruned "
-    text += "model is held to its feature maps, less and less (default: the one that prune.py cut, "
+    text += "model is held to its feature maps, less and less (default: the one that was cut, "
     text += f"where it still is; {NONE}: no hints)"
     parser.add_argument("--hints", metavar="CHECKPOINT", help=text)
     text = "lr0 of --hyp is multiplied by this (default of a model that was cut "

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from yolo_slim.as_called import named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.parsing import OneLineParser
@@ -17,7 +18,7 @@ from yolo_slim.text import say
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="yolo-slim inspect",
+        prog=named("inspect"),
         description="Print and draw the channel graph of a checkpoint: its BatchNorms, which convs "
         "read them, which are tied or pinned and why, and how |gamma| is distributed.",
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.as_called import named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
@@ -39,7 +40,7 @@ LEAST = {
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="prune.py",
+        prog=named("prune"),
         description="Cut the channels that matter least and rebuild the detector: of a sparse "
         "training those that it brought to zero, of any other model those that its next layers "
         "miss least. A model of other classes than the data's gets a new head for them.",
@@ -69,14 +70,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--latency", type=float, help=text)
     amount.add_argument("--threads", type=int, default=2, help="of ONNX Runtime, for --latency (2)")
     add = parser.add_argument_group("how channels are chosen").add_argument
-    text = "how they are scored: auto (default: bn after train_sparse.py --st; of any other "
+    text = f"how they are scored: auto (default: bn after {named('sparse')} --st; of any other "
     text += "model thinet with data, for a small cut obs, without data l2), "
     text += f"{', '.join(map(told, CRITERIA.values()))}, or one of --modules"
     add("--criterion", type=name_given, default=AUTO, metavar="NAME", help=text)
     text = "how the cut spreads over the layers: global (default), uniform "
     text += f"({rows_with(spread='uniform')}), per-mac (most MACs for the least score; "
     text += f"{rows_with(spread='per-mac')}), a yaml of shares by layer, or the "
-    text += "sensitivity.csv of `yolo-slim sensitivity`"
+    text += f"sensitivity.csv of `{named('sensitivity')}`"
     add("--budget", metavar="NAME|FILE", help=text)
     text = "cut little by little: recover after each of N steps, and score anew (default 1)"
     add("--steps", type=int, metavar="N", default=1, help=text)

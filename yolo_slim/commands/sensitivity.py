@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
@@ -27,7 +27,7 @@ SHARES = [n / 10 for n in range(1, 10)]
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="yolo-slim sensitivity",
+        prog=named("sensitivity"),
         description="Measure mAP with each layer cut alone, at several shares: which layers can "
         "lose much, which little. Results are written as they come.",
     )
@@ -38,7 +38,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--kind", nargs="+", choices=kinds, default=kinds, help=text)
     text = "shares of a layer to cut, each in (0, 1) (default 0.1 0.2 ... 0.9)"
     add("--shares", nargs="+", type=float, default=SHARES, metavar="SHARE", help=text)
-    add("--criterion", default="bn", help="which channels of a layer go first, as for prune.py")
+    text = f"which channels of a layer go first, as for {named('prune')} (default bn)"
+    add("--criterion", default="bn", help=text)
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += " (default: as in the sparse training, or that of the criterion)"
     add("--residual", choices=RESIDUAL, help=text)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.commands.finetune_options import LR_TIMES, NONE, check_lr_times, check_teachers
 from yolo_slim.errors import InputError, check_count, option_of
@@ -31,7 +31,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parse_options(
         argv,
         add=add_options,
-        prog="yolo-slim slim",
+        prog=named("slim"),
         description="Cut, recover, train on, in rounds if asked; then report. Takes all options "
         "of YOLOv5's train.py; --epochs are those of all trainings together. --resume [FOLDER] "
         "goes on with an interrupted run.",
@@ -53,7 +53,7 @@ def check_first(opt: argparse.Namespace) -> None:
         InputError: an option is out of range, excludes another one, or names no file.
     """
     if int(os.getenv("WORLD_SIZE", "1")) > 1:
-        raise InputError("yolo-slim slim", "started by torchrun", "one process; or step by step")
+        raise InputError(named("slim"), "started by torchrun", "one process; or step by step")
     if opt.resume:
         return
     Target("macs", opt.macs)
@@ -111,7 +111,7 @@ def resumed(place: Any) -> Path:
         places = [p for p in (Path(place), *Path(place).parents) if (p / STATE).is_file()]
         if not places:
             got = f"no {STATE} there"
-            raise InputError(f"--resume {place}", got, "the folder of a yolo-slim slim")
+            raise InputError(f"--resume {place}", got, f"the folder of a run of {named('slim')}")
         run_folder = places[0]
     if (run_folder / REPORT).is_file():
         raise InputError(f"--resume {run_folder}", "a finished run", "one that was interrupted")
@@ -126,11 +126,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "cuts; the first one comes at once, unless the weights are random or it is --st; a "
     text += "training comes between two and after the last one (1)"
     add("--rounds", type=int, default=1, help=text)
-    text = "trainings before the cuts are sparse (see train_sparse.py --help): what they bring to "
-    text += "zero is cut; they get half of the epochs"
+    text = f"trainings before the cuts are sparse (see {named('sparse')} --help): what they "
+    text += "bring to zero is cut; they get half of the epochs"
     add("--st", action="store_true", help=text)
     add = parser.add_argument_group("how channels are chosen").add_argument
-    text = f"how channels are scored (see prune.py --help; default auto, with --st {SPARSE})"
+    text = f"how channels are scored (see {named('prune')} --help; default auto, with --st "
+    text += f"{SPARSE})"
     add("--criterion", type=name_given, default=AUTO, help=text)
     text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
@@ -143,7 +144,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text += f"{LR_TIMES:g} with SGD, else 1)"
     add("--lr-times", type=float, metavar="N", help=text)
     text = f"{NONE}: a cut model gets no hints from the model before the cut (see "
-    text += "finetune_pruned.py --help)"
+    text += f"{named('finetune')} --help)"
     add("--hints", choices=[NONE], help=text)
-    text = "checkpoint of a model that teaches the cut ones (see finetune_pruned.py --help)"
+    text = f"checkpoint of a model that teaches the cut ones (see {named('finetune')} --help)"
     add("--teacher", metavar="CHECKPOINT", help=text)

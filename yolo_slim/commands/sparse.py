@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.channels.residual import Residual
 from yolo_slim.commands.sparse_options import parse
 from yolo_slim.errors import InputError
@@ -62,13 +62,14 @@ def was_sparse(last: str) -> bool:
     """
     folder = Path(last).parent.parent
     saved = read_mapping(folder / "opt.yaml", "the options of a run")
+    where, expected = f"--resume {last}", f"a run of {named('sparse')}"
     if "st" not in saved:
-        raise InputError(f"--resume {last}", "no --st in its opt.yaml", "a run of train_sparse.py")
+        raise InputError(where, "no --st in its opt.yaml", expected)
     if (folder / FINETUNED).is_file():
-        made_by = "finetune_pruned.py or yolo-slim slim, which goes on with it"
-        raise InputError(f"--resume {last}", f"a run of {made_by}", "a run of train_sparse.py")
+        made_by = f"{named('finetune')} or {named('slim')}, which goes on with it"
+        raise InputError(where, f"a run of {made_by}", expected)
     if saved["st"] and not (folder / CSV).is_file():
-        raise InputError(f"--resume {last}", f"no {CSV} in its run", "a run of train_sparse.py")
+        raise InputError(where, f"no {CSV} in its run", expected)
     return bool(saved["st"])
 
 

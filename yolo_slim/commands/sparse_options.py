@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
+from yolo_slim.as_called import named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count
 from yolo_slim.host.command_line import names_given, parse_options, refuse_beside_resume
@@ -24,7 +25,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parse_options(
         argv,
         add=add_options,
-        prog="train_sparse.py",
+        prog=named("sparse"),
         description="Train YOLOv5 with channel sparsity. Takes all options of YOLOv5's train.py.",
         weights="",
         data=None,
@@ -78,7 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "what may be cut around residual adds (group: a group penalty on what is tied); default "
     text += "as in the last cut of a pruned model, or skip"
     add("--residual", choices=RESIDUAL, help=text)
-    text = f"as of prune.py, for --sr auto with prox (default {ROUND_TO})"
+    text = f"as of {named('prune')}, for --sr auto with prox (default {ROUND_TO})"
     add("--round-to", type=int, metavar="N", help=text)
     add = parser.add_argument_group("sparsity: how it comes about").add_argument
     text = "auto (default): as strong as it takes to have --percent of the channels at zero by "

@@ -15,6 +15,7 @@ from urllib.error import URLError
 
 import torch
 
+from yolo_slim.as_called import named
 from yolo_slim.errors import InputError, check_imgsz
 from yolo_slim.files import shipped
 from yolo_slim.host import checkpoint, data
@@ -51,7 +52,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
 
     class Parser(OneLineParser):
         def parse_args(self, *args: object, **kwargs: object) -> argparse.Namespace:  # type: ignore[override]
-            self.prog = f"yolo-slim {name}"
+            self.prog = named(name)
             if task is SEGMENTATION:
                 self.set_defaults(project=PROJECTS[name])
             opt = super().parse_args(options)
@@ -100,7 +101,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
         except BaseException as error:
             remove_empty(made)
             if isinstance(error, ModuleNotFoundError):
-                where = f"yolo-slim {name}"
+                where = named(name)
                 raise InputError(where, f"needs {error.name}", "that package installed") from error
             if isinstance(error, URLError):
                 where = f"--source {getattr(first, 'source', '')}"
