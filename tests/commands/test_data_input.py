@@ -127,7 +127,7 @@ def test_files_of_windows_are_trained_on(calls, shapes, empty_folder, capfd) -> 
     shapes.write_bytes(shapes.read_text().replace("\n", "\r\n").encode("utf-8-sig"))
     assert call("sparse", calls["sparse"]) == 0
     text = capfd.readouterr()
-    told = "train: 1 of 6 label files cannot be read, their images are left out: "
+    told = "train: 1 of 6 label files cannot be read, its image is left out: "
     assert f"{told}{bad}, line 1: 6 columns, not 5 (class x y w h)" in text.out
     assert "6 images, 0 backgrounds, 1 corrupt" in text.err
 
@@ -210,7 +210,7 @@ def test_another_number_of_classes_starts_no_download(calls, shapes, refused) ->
     text = {"train": "none/t", "val": "none/v", "names": ["a"], "download": "open('ran', 'w')"}
     shapes.write_text(yaml.safe_dump(text))
     for command in ("finetune", "sensitivity", "val"):
-        assert "1 classes, expected the 4 of the model" in refused(command, *calls[command])
+        assert "1 class, expected the 4 of the model" in refused(command, *calls[command])
         assert not Path("ran").exists()
 
 

@@ -18,7 +18,7 @@ from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, 
 from yolo_slim.files import CHECKPOINT, check_file, write_aside
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runs import new_run, newest, removed_if_empty
+from yolo_slim.runs import new_run, newest, removed_if_empty, tell_taken
 from yolo_slim.text import mega, say
 
 if TYPE_CHECKING:
@@ -160,7 +160,9 @@ def newest_finetuning() -> Path:
         InputError: there is none.
     """
     made_by = as_called("finetune")
-    return newest("**/weights/best.pt", where="--weights", made_by=made_by, beside="pruned.yaml")
+    file = newest("**/weights/best.pt", where="--weights", made_by=made_by, beside="pruned.yaml")
+    tell_taken("best.pt of the newest training of a cut model", file)
+    return file
 
 
 def dense_model(source: Checkpoint, path: str | None, imgsz: int) -> nn.Module | None:

@@ -24,7 +24,7 @@ from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.runs import new_run, removed_if_empty
-from yolo_slim.text import say
+from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -127,7 +127,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if times:
         sizes = {"threads": opt.threads, "batch": 1, "imgsz": imgsz, "repeats": opt.repeats}
         print(timing_text(times, **sizes))
-    text = f"{report.sparsity:.1%} of the weights of {len(report.layers)} layers are zero"
+    text = (
+        f"{report.sparsity:.1%} of the weights are zero, in {counted(len(report.layers), 'layer')}"
+    )
     say(text + ("." if opt.layers else " (each layer: --layers, report.json)."))
     say(
         "Zeros alone do not make a dense runtime faster: it multiplies by them as by any other "

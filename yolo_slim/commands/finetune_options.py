@@ -12,7 +12,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
-from yolo_slim.runs import newest, run_to_resume
+from yolo_slim.runs import newest, run_to_resume, tell_taken
 
 LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
 NONE = "none"  # of --hints
@@ -50,7 +50,9 @@ def check_first(opt: argparse.Namespace) -> None:
         InputError: an option is out of range, or names no file.
     """
     if opt.weights is None and not opt.cfg:
-        opt.weights = str(newest("**/pruned.pt", where="--weights", made_by=as_called("prune")))
+        pruned = newest("**/pruned.pt", where="--weights", made_by=as_called("prune"))
+        tell_taken("the newest pruned.pt", pruned)
+        opt.weights = str(pruned)
     check_lr_times(opt)
     check_teachers(opt)
     check_training(opt)

@@ -16,8 +16,8 @@ from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, find
 from yolo_slim.pruning.recover.table import ALL, PARTS, check_parts, parse_parts
-from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_run
-from yolo_slim.text import say
+from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_run, tell_taken
+from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     opt = parse(argv)
     check(opt)
     weights = opt.weights or sparse_run(where="--weights")
+    if not opt.weights:
+        tell_taken("of the newest training with --st", Path(weights))
     if not opt.weights and (newer := newer_plain_run(Path(weights))):
         advice = f"--weights {shlex.quote(str(newer))} cuts it"
         print(f"Skipped: {newer.parent.parent} is newer, but was trained without --st; {advice}.")
@@ -273,7 +275,7 @@ def measured(opt: argparse.Namespace, plan: Plan, judge: Judge) -> dict[str, Acc
 
     assert plan.data is not None
     count = len(images(plan.data))
-    say(f"mAP is measured on {count} validation images, on {device_name(opt.device)}.")
+    say(f"mAP is measured on {counted(count, 'validation image')}, on {device_name(opt.device)}.")
     with titled("validating, before the cut"):
         return {"dense": judge(plan.source.model)}
 

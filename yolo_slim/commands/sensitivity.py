@@ -14,13 +14,15 @@ from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
+from yolo_slim.pruning.budget.target import MACS
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.runs import new_run, removed_if_empty
-from yolo_slim.text import say
+from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
     from yolo_slim.sensitivity.run import Plan
 
+AGAIN = 0.7  # share of the MACs that a further cut of a cut model leaves, as advice
 SHARES = [n / 10 for n in range(1, 10)]
 
 
@@ -85,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     plan = make_plan(opt)
     cuts = len(plan.shares) * sum(len(layers(plan.model, plan.graph, kind)) for kind in opt.kind)
     count, device = plan.settings["images"], device_name(opt.device)
-    say(f"{cuts} cuts, each measured on {count} images of {opt.data} ({opt.split}), on {device}")
+    images = f"{counted(int(count), 'image')} of {opt.data} ({opt.split})"
+    say(f"{counted(cuts, 'cut')}, each measured on {images}, on {device}")
     folder = Path(opt.resume) if opt.resume else new_run(opt.project, opt.name)
     with removed_if_empty(folder):
         try:
@@ -97,14 +100,19 @@ def main(argv: Sequence[str] | None = None) -> Path:
             raise
     print(scan)
     if any(row.map > scan.dense.map for row in scan.rows):
-        say(f"More mAP than before is chance: {scan.settings['images']} images tell no better.")
+        number = counted(int(scan.settings["images"]), "image")
+        say(f"Where mAP rises by a cut, that is chance: {number} cannot tell it better.")
     say(f"{scan.path}, sensitivity.png")
     if "channels" in opt.kind:
         options = ["--weights", opt.weights, "--budget", scan.path, "--data", opt.data]
         options += ["--residual", opt.residual] if opt.residual else []
         options += ["--criterion", opt.criterion] if opt.criterion != "bn" else []
         options += ["--imgsz", plan.settings["imgsz"]] if opt.imgsz else []
-        print(f"Next: {as_called('prune', *options, '--macs', 0.5, opt=opt)}")
+        left = AGAIN if getattr(plan.model, "ancestry", None) else MACS
+        if left != MACS:
+            text = f"--macs {left:g} leaves {left:.0%} of the MACs that it has now"
+            say(f"This model was cut before: {text}.")
+        print(f"Next: {as_called('prune', *options, '--macs', left, opt=opt)}")
     return folder
 
 

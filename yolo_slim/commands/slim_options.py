@@ -17,7 +17,8 @@ from yolo_slim.host.training_options import check_training
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, find, name_given
 from yolo_slim.rounds.plan import REPORT
-from yolo_slim.runs import STATE, newest
+from yolo_slim.runs import STATE, newest, tell_taken
+from yolo_slim.text import counted
 
 USUAL, SPARSE = "thinet", "bn"  # the criterion, by default: without --st, with it
 
@@ -93,7 +94,7 @@ def check_epochs(opt: argparse.Namespace, *, at_once: bool) -> None:
     """
     least = opt.rounds + (not at_once)
     if opt.epochs < least:
-        got = f"{opt.epochs} with {opt.rounds} round{'s' * (opt.rounds > 1)}"
+        got = f"{opt.epochs} with {counted(opt.rounds, 'round')}"
         trainings = "after each cut" if at_once else "before each cut, and after the last"
         raise InputError("--epochs", got, f"{least} or more: a training comes {trainings}")
 
@@ -106,7 +107,9 @@ def resumed(place: Any) -> Path:
     """
     if place is True:
         made_by = as_called("slim")
-        run_folder = newest(f"**/{STATE}", where="--resume", made_by=made_by).parent
+        state = newest(f"**/{STATE}", where="--resume", made_by=made_by)
+        tell_taken("the newest run of slim", state, not_given="--resume names no run")
+        run_folder = state.parent
     else:
         places = [p for p in (Path(place), *Path(place).parents) if (p / STATE).is_file()]
         if not places:

@@ -33,7 +33,7 @@ from yolo_slim.sparsify.strategy import Fixed
 from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.thinning import Thinning
 from yolo_slim.sparsify.verdict import share_worth_cutting
-from yolo_slim.text import fold, say
+from yolo_slim.text import counted, fold, say
 from yolo_slim.weight_masks import hold_masks
 
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
@@ -228,7 +228,8 @@ def next_step(session: SparseSession, run: training.Run) -> str:
 def announce(run: training.Run, penalty: SparsityPenalty) -> None:
     """Say before the first epoch what this penalty will do in this run."""
     channels, strategy = sum(penalty.norms.sizes), penalty.strategy
-    text = f"\nsparsity: {len(penalty.names)} BatchNorms, {channels} channels, "
+    text = f"\nsparsity: {counted(len(penalty.names), 'BatchNorm')}, "
+    text += f"{counted(channels, 'channel')}, "
     if isinstance(strategy, Fixed):
         announce_fixed(run, penalty, strategy, text)
         return
