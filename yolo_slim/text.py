@@ -159,7 +159,7 @@ def counted(number: int, noun: str) -> str:
         >>> counted(1, "class"), counted(2, "class"), counted(1200, "label file")
         ('1 class', '2 classes', '1,200 label files')
     """
-    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "sh", "tch")) else "s"
     return f"{number:,} {noun}{ending}"
 
 

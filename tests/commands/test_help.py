@@ -12,6 +12,7 @@ from places import ROOT
 
 from yolo_slim.as_called import named
 from yolo_slim.cli import COMMANDS, run
+from yolo_slim.host.sources import declared_options
 from yolo_slim.parsing import PAGE
 
 PAGES = ROOT / "docs" / "options.md"
@@ -22,6 +23,7 @@ ORDER = {
     "finetune": ["how a cut model", "YOLOv5, model", "YOLOv5, length", "as in"],
     "export": ["what is exported", "the ONNX", "compared", "timed", "where it is", "as in"],
 }
+PLACES = {"sparse": "train"}  # where its runs lie, below runs/
 SCRIPTS = {
     "train_sparse.py": "sparse",
     "prune.py": "prune",
@@ -55,7 +57,6 @@ def test_groups_in_the_order_of_use(command: str, capsys: pytest.CaptureFixture)
 
 def test_all_options_of_yolov5_are_in_the_groups(capsys: pytest.CaptureFixture) -> None:
     from yolo_slim.host.command_line import SCRIPTS as LOOPS
-    from yolo_slim.host.sources import declared_options
 
     shown = set(re.findall(r"--[\w-]+", help_of("finetune", capsys)))
     for script in LOOPS.values():
@@ -129,3 +130,20 @@ def test_mistakes_begin_alike(command: str, capsys: pytest.CaptureFixture) -> No
         sys.exit(run(command, ["--no-such-option"]))
     text = capsys.readouterr().err
     assert end.value.code == 2 and text.startswith("error: ") and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["slim", "sparse", "finetune", "val", "detect"])
+def test_defaults_of_yolov5_are_shown(command: str, capsys: pytest.CaptureFixture) -> None:
+    text = help_of(command, capsys).partition("YOLOv5")[2]
+    entries = re.split(r"\n  (?=-)", " ".join(text.split(" ")))
+    shown = {entry.partition(" ")[0]: " ".join(entry.split()) for entry in entries}
+    script = f"{command}.py" if command in ("val", "detect") else "train.py"
+    for flags, kwargs in declared_options(script).values():
+        default = kwargs.get("default")
+        optional = command == "detect" and flags[0] == "--data"
+        given = default not in (None, False, "") and not optional
+        if given or flags[0] in ("--weights", "--device"):
+            assert "(default: " in shown[flags[0]], flags
+            if isinstance(default, int | float) and flags[0] != "--imgsz":
+                assert f"(default: {default})" in shown[flags[0]]
+    assert f"(default: runs/{PLACES.get(command, command)})" in shown["--project"]

@@ -31,6 +31,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Train a pruned model: its shapes stay, and weights that "
         f"`{named('finegrained')}` set to zero stay zero. Takes all options of YOLOv5's train.py. "
         "--cfg pruned.yaml --weights '' trains the slim architecture from scratch.",
+        unset={
+            "weights": "the newest pruned.pt in runs/",
+            "cfg": "that of the weights",
+            "data": "that of the model's training",
+            "imgsz": "that of the model's training",
+        },
         weights=None,
         data=None,
         imgsz=None,

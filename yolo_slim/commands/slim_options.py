@@ -36,6 +36,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Cut, recover, train on, in rounds if asked; then report. Takes all options "
         "of YOLOv5's train.py; --epochs are those of all trainings together. --resume [FOLDER] "
         "goes on with an interrupted run.",
+        usage="%(prog)s --weights FILE --data YAML [options]",
+        unset={
+            "weights": "none: it or --cfg must be given",
+            "data": "none: it must be given",
+            "imgsz": "640",
+        },
         weights="",
         data=None,
         imgsz=None,

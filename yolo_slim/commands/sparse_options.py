@@ -27,6 +27,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         add=add_options,
         prog=named("sparse"),
         description="Train YOLOv5 with channel sparsity. Takes all options of YOLOv5's train.py.",
+        unset={
+            "weights": "none: random weights",
+            "cfg": "that of the weights; yolov5n.yaml with random ones",
+            "data": "shapes that are drawn, as in the demo",
+            "imgsz": "640; 160 of the shapes",
+        },
         weights="",
         data=None,
         imgsz=None,
