@@ -56,11 +56,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("measured on").add_argument
     add("--data", help="data yaml: validate before and after")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=32, help="of the validation")
-    add("--workers", type=int, default=2, help="data loaders of the validation")
+    add("--batch-size", type=int, default=32, help="of the validation (32)")
+    add("--workers", type=int, default=2, help="data loaders of the validation (2)")
     add("--device", default="", help="of the validation: 0, cpu")
-    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing")
-    add("--repeats", type=int, default=60, help="timed rounds, 2 or more; 0: no timing")
+    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing (2)")
+    add("--repeats", type=int, default=60, help="timed rounds, 2 or more (60); 0: no timing")
     add = parser.add_argument_group("shown and written").add_argument
     add("--layers", action="store_true", help="print each layer (they are in report.json too)")
     add("--project", default="runs/finegrained", help="save to project/name (runs/finegrained)")

@@ -126,7 +126,11 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     data = check_data(data_file, classes, splits) if data_file and splits else None
     if data is not None:
         single, outlines = classes_of(source) is None, task_of_model(source.model) is SEGMENTATION
-        check_labels(data, splits, single_cls=single, outlines=outlines)
+        needed = ("train",) if row.labels and looks else ()
+        check_labels(data, splits, single_cls=single, outlines=outlines, needed=needed)
+        if looks and not needed and not labelled(data):
+            text = f"no image in {data['train']} has a label: a cut by {criterion} needs none"
+            say(f"train: {text}, a training does.")
     renewed = data is not None and classes_of(source) not in (None, len(data["names"]))
     if data is not None and renewed:
         model = with_classes(source.model, data["names"], seed=opt.seed)

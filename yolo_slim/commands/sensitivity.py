@@ -142,7 +142,8 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     splits = (opt.split, "train") if scored and how.data else (opt.split,)
     data = check_data(opt.data, classes_of(source), splits)
     single, outlines = classes_of(source) is None, task_of_model(source.model) is SEGMENTATION
-    check_labels(data, splits, single_cls=single, outlines=outlines)
+    needed = ("train",) if how.labels and "train" in splits else ()
+    check_labels(data, splits, single_cls=single, outlines=outlines, needed=needed)
     graph = channel_graph(
         source.model, opt.residual or source.train.get("residual") or how.residual
     )

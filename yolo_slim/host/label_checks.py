@@ -61,10 +61,8 @@ def check_labels(
             check_outlines(pairs)
         tell_dropped(split, pairs)
         if split == "val" and not any(label.kind in WITH_ROWS for label in labels):
-            tell(
-                f"val: no labels of {counted(len(files), 'image')}, such as {files[0]}: "
-                "mAP will be 0"
-            )
+            count = counted(len(files), "image")
+            tell(f"val: no labels of {count}, such as {files[0]}: mAP will be 0")
         if split in needed:
             check_labelled(f"{split}: {data.get(split)}", pairs)
             useful = [label.kind in WITH_ROWS for label in labels]
