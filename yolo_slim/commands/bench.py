@@ -37,8 +37,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "image size, px (default: that of the ONNX files, or 640)"
     add("--imgsz", "--img", type=int, help=text)
     add("--batch-size", type=int, help="images a call (default: that of the ONNX files, or 1)")
-    add("--threads", type=int, default=2, help="of each runtime (2)")
-    add("--repeats", type=int, default=60, help="rounds (60)")
+    add("--threads", type=int, default=2, help="of each runtime (default: 2)")
+    add("--repeats", type=int, default=60, help="rounds (default: 60)")
     text = "what to time (default: both); for ONNX Runtime a .pt is exported in memory"
     add("--runtime", nargs="+", choices=("torch", "onnx"), default=["torch", "onnx"], help=text)
     add = parser.add_argument_group("shown and written").add_argument

@@ -25,17 +25,17 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser = OneLineParser(
         prog=named("demo"), description="The four steps on a data set of shapes."
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("how long, and where it is written").add_argument
     add(
         "--epochs",
         type=int,
         nargs=2,
         default=[SPARSE_EPOCHS, FINETUNE_EPOCHS],
         metavar=("SPARSE", "FINETUNE"),
-        help="epochs of the two trainings",
+        help=f"epochs of the two trainings (default: {SPARSE_EPOCHS} {FINETUNE_EPOCHS})",
     )
-    add("--project", default="runs/demo", help="save to project/name")
-    add("--name", default="exp", help="save to project/name")
+    add("--project", default="runs/demo", help="save to project/name (default: runs/demo)")
+    add("--name", default="exp", help="save to project/name (default: exp)")
     opt = parser.parse_args(argv)
 
     from yolo_slim.commands import export, finetune, prune, sparse

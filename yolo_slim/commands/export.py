@@ -52,24 +52,24 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--include", nargs="+", type=format_name, metavar="FORMAT", default=usual, help=text)
     text = "image size, px (default: that of the training, or 640)"
     add("--imgsz", "--img", "--img-size", type=int, nargs="+", metavar="N", help=text)
-    add("--batch-size", type=int, default=1, help="images a call (1)")
+    add("--batch-size", type=int, default=1, help="images a call (default: 1)")
     add = parser.add_argument_group("the ONNX file").add_argument
     add("--dynamic", action="store_true", help="batch and image size may change")
     add("--no-simplify", action="store_true", help="leave the graph as torch writes it")
-    add("--opset", type=int, default=17, help="operator set (17)")
+    add("--opset", type=int, default=17, help="operator set (default: 17)")
     add = parser.add_argument_group("compared with PyTorch").add_argument
     add("--data", help="data yaml whose val images to compare on (default: that of the training)")
-    add("--images", type=int, default=8, help="number of images to compare on (8)")
+    add("--images", type=int, default=8, help="number of images to compare on (default: 8)")
     add = parser.add_argument_group("timed in ONNX Runtime").add_argument
     add(
         "--dense",
         help="dense checkpoint to time against (default: the architecture before pruning)",
     )
-    add("--threads", type=int, default=2, help="of ONNX Runtime (2)")
-    add("--repeats", type=int, default=60, help="rounds (60); 0: no timing")
+    add("--threads", type=int, default=2, help="of ONNX Runtime (default: 2)")
+    add("--repeats", type=int, default=60, help="rounds (default: 60); 0: no timing")
     add = parser.add_argument_group("where it is written").add_argument
-    add("--project", default="runs/export", help="save to project/name (runs/export)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    add("--project", default="runs/export", help="save to project/name (default: runs/export)")
+    add("--name", default="exp", help="save to project/name (default: exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     add_refused(parser)
     opt = parser.parse_args(argv)

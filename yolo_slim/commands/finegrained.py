@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "checkpoint (.pt); masks that it has stay, and count"
     parser.add_argument("weights", help=text)
     add = parser.add_argument_group("how much").add_argument
-    text = "share of the weights to be zero, [0, 1) (default 0.5, or 0 with ratios)"
+    text = "share of the weights to be zero, [0, 1) (default: 0.5, or 0 with ratios)"
     add("--sparsity", type=float, help=text)
     add("--ratios", metavar="FILE", help="yaml: shares by layer, such as model.2: 0.3")
     text = "this share of these layers, after --ratios; the last that matches decides (repeatable)"
@@ -52,19 +52,22 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "global (default): the smallest |w| of all layers that have no ratio; l1: of each "
     text += "layer; l2: whole filters by their norm; random"
     add("--method", choices=["l1", "l2", "random", "global"], default="global", help=text)
-    add("--seed", type=int, default=0, help="of the random method (0)")
+    add("--seed", type=int, default=0, help="of the random method (default: 0)")
     add = parser.add_argument_group("measured on").add_argument
     add("--data", help="data yaml: validate before and after")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=32, help="of the validation (32)")
-    add("--workers", type=int, default=2, help="data loaders of the validation (2)")
-    add("--device", default="", help="of the validation: 0, cpu")
-    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing (2)")
-    add("--repeats", type=int, default=60, help="timed rounds, 2 or more (60); 0: no timing")
+    add("--batch-size", type=int, default=32, help="of the validation (default: 32)")
+    add("--workers", type=int, default=2, help="data loaders of the validation (default: 2)")
+    text = "of the validation: 0, cpu (default: the first GPU, or the CPU)"
+    add("--device", default="", help=text)
+    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing (default: 2)")
+    text = "timed rounds, 2 or more (default: 60); 0: no timing"
+    add("--repeats", type=int, default=60, help=text)
     add = parser.add_argument_group("shown and written").add_argument
     add("--layers", action="store_true", help="print each layer (they are in report.json too)")
-    add("--project", default="runs/finegrained", help="save to project/name (runs/finegrained)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    text = "save to project/name (default: runs/finegrained)"
+    add("--project", default="runs/finegrained", help=text)
+    add("--name", default="exp", help="save to project/name (default: exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 

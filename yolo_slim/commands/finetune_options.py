@@ -81,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What finetune_pruned adds to YOLOv5's options."""
     parser = parser.add_argument_group("how a cut model is trained")  # type: ignore[assignment]
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
-    text += "learns to say what it says (distillation; off without it)"
+    text += "learns from its outputs (distillation; default: no teacher)"
     parser.add_argument("--teacher", metavar="CHECKPOINT", help=text)
     text = "checkpoint of the model that was cut: for the first quarter of the training the pruned "
     text += "model is held to its feature maps, less and less (default: the one that was cut, "

@@ -37,8 +37,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument_group("shown and written").add_argument
     add("--json", action="store_true", help="print one JSON object; draw and write nothing")
-    add("--project", default="runs/inspect", help="save to project/name (runs/inspect)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    add("--project", default="runs/inspect", help="save to project/name (default: runs/inspect)")
+    add("--name", default="exp", help="save to project/name (default: exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 

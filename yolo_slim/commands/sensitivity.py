@@ -38,9 +38,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "what to cut: channels of BatchNorms, single weights of convs (default: both)"
     kinds = ["channels", "weights"]
     add("--kind", nargs="+", choices=kinds, default=kinds, help=text)
-    text = "shares of a layer to cut, each in (0, 1) (default 0.1 0.2 ... 0.9)"
+    text = "shares of a layer to cut, each in (0, 1) (default: 0.1 0.2 ... 0.9)"
     add("--shares", nargs="+", type=float, default=SHARES, metavar="SHARE", help=text)
-    text = f"which channels of a layer go first, as for {named('prune')} (default bn)"
+    text = f"which channels of a layer go first, as for {named('prune')} (default: bn)"
     add("--criterion", default="bn", help=text)
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += " (default: as in the sparse training, or that of the criterion)"
@@ -48,17 +48,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("measured on").add_argument
     add("--data", required=True, help="data yaml, for validation")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    text = "validate on so many images, evenly spread over the split (default 500; they stay in "
+    text = "validate on so many images, evenly spread over the split (default: 500; they stay in "
     add("--images", type=int, default=500, help=text + "memory, about 1.2 MB each at 640 px)")
-    add("--split", choices=["train", "val", "test"], default="val", help="images to validate on")
-    add("--device", default="", help="0, cpu")
-    text = "processes that measure side by side; several have one thread each (default 1)"
+    text = "images to validate on (default: val)"
+    add("--split", choices=["train", "val", "test"], default="val", help=text)
+    add("--device", default="", help="0, cpu (default: the first GPU, or the CPU)")
+    text = "processes that measure side by side; several have one thread each (default: 1)"
     add("--processes", type=int, default=1, help=text)
     add = parser.add_argument_group("where it is written").add_argument
     text = "go on with the interrupted scan in this folder; the other options as they were"
     add("--resume", metavar="FOLDER", help=text)
-    add("--project", default="runs/sensitivity", help="save to project/name (runs/sensitivity)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    text = "save to project/name (default: runs/sensitivity)"
+    add("--project", default="runs/sensitivity", help=text)
+    add("--name", default="exp", help="save to project/name (default: exp)")
     return parser.parse_args(argv)
 
 

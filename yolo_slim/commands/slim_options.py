@@ -33,9 +33,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         argv,
         add=add_options,
         prog=named("slim"),
-        description="Cut, recover, train on, in rounds if asked; then report. Takes all options "
-        "of YOLOv5's train.py; --epochs are those of all trainings together. --resume [FOLDER] "
-        "goes on with an interrupted run.",
+        description="Cut a model, recover it, train it on, and report what came of it. Takes all "
+        "options of YOLOv5's train.py; --epochs are those of all trainings together. --resume "
+        "[FOLDER] goes on with an interrupted run.",
         usage="%(prog)s --weights FILE --data YAML [options]",
         unset={
             "weights": "none: it or --cfg must be given",
@@ -130,23 +130,23 @@ def resumed(place: Any) -> Path:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What slim adds to YOLOv5's options."""
     add = parser.add_argument_group("how much is cut").add_argument
-    text = f"share of the MACs that is left in the end, (0, 1] (default {MACS:g})"
+    text = f"share of the MACs that is left in the end, (0, 1] (default: {MACS:g})"
     add("--macs", type=float, default=MACS, help=text)
-    text = "cuts; the first one comes at once, unless the weights are random or it is --st; a "
-    text += "training comes between two and after the last one (1)"
+    text = "number of cuts. The first comes at once, or after a training if the weights are random "
+    text += "or --st is given; a training follows each cut (default: 1)"
     add("--rounds", type=int, default=1, help=text)
-    text = f"trainings before the cuts are sparse (see {named('sparse')} --help): what they "
-    text += "bring to zero is cut; they get half of the epochs"
+    text = f"make the model sparse before each cut (see {named('sparse')} --help): what is then at "
+    text += "zero is cut; these trainings get half of the epochs"
     add("--st", action="store_true", help=text)
     add = parser.add_argument_group("how channels are chosen").add_argument
     text = f"how channels are scored (see {named('prune')} --help; default auto, with --st "
     text += f"{SPARSE})"
     add("--criterion", type=name_given, default=AUTO, help=text)
-    text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
+    text = f"kept channels are multiples of N where a layer is wide enough (default: {ROUND_TO})"
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
     text = "what may be cut around residual adds (default: as suits the criterion)"
     add("--residual", choices=RESIDUAL, help=text)
-    text = "images of the training split that a cut looks at (128)"
+    text = "images of the training split that a cut looks at (default: 128)"
     add("--calib-images", type=int, default=128, help=text)
     add = parser.add_argument_group("the trainings after a cut").add_argument
     text = "trainings after a cut begin with lr0 of --hyp times this (default "
