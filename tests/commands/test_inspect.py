@@ -129,9 +129,9 @@ def test_residual_is_that_of_a_cut(train, expected, why, tiny_model, empty_folde
     assert as_json(capfd, file)["residual"] == expected
     assert run("inspect", [str(file)]) == 0
     text = " ".join(capfd.readouterr().out.split())
-    assert f"Prunable and pinned hold for --residual {expected}, {why}." in text
+    assert f"This holds for --residual {expected}, {why}." in text
     assert run("inspect", [str(file), "--residual", "skip"]) == 0
-    assert "hold for --residual skip, as given." in " ".join(capfd.readouterr().out.split())
+    assert "This holds for --residual skip, as given." in " ".join(capfd.readouterr().out.split())
 
 
 def test_folders_are_numbered(tiny_checkpoint, empty_folder):

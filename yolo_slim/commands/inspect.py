@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     with removed_if_empty(folder):
         picture = plot_graph(view, folder / "graph.png")
     print(graph_table(view))
-    say(f"Prunable and pinned hold for --residual {residual}, {why}.")
+    say(f"Pinned: must keep all channels. This holds for --residual {residual}, {why}.")
     say(f"The same as a picture: {picture}")
     return folder
 

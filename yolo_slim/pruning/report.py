@@ -71,7 +71,7 @@ class LayerCut:
             return ""
         if self.note.startswith(("added in ", "inside the residual ")):
             return "in residual blocks"
-        other = "pinned for other reasons" if self.pinned else "not chosen"
+        other = "pinned (must stay whole)" if self.pinned else "not chosen"
         named = {"floor": f"at their floor ({OPTION})", "--keep": "kept by --keep"}
         return named.get(self.note, other)
 
