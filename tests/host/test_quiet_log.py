@@ -38,8 +38,14 @@ def test_warnings_stay_and_the_filter_goes(caplog: pytest.LogCaptureFixture) -> 
     logger = logging.getLogger("some.host")
     with caplog.at_level(logging.INFO), quiet(logger, Path):
         logger.info("Comet: run 'pip install comet_ml'")
-        logger.info("\x1b[34m\x1b[1mtrain: \x1b[0mweights=y.pt, cfg=")
+        logger.info("\x1b[34m\x1b[1mtrain: \x1b[0mweights=, cfg=yolov5n.yaml, data=a b.yaml")
+        logger.info("segment/train: st=False, sr=auto")
+        logger.info("freezing model.0.conv.weight")
         logger.info("train: Scanning labels")
         logger.warning("ClearML: run out of space")
-    assert caplog.messages == ["train: Scanning labels", "ClearML: run out of space"]
+    assert caplog.messages == [
+        "freezing model.0.conv.weight",
+        "train: Scanning labels",
+        "ClearML: run out of space",
+    ]
     assert not logger.filters

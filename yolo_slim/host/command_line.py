@@ -29,7 +29,7 @@ def parse_options(
     add: Callable[[argparse.ArgumentParser], None],
     prog: str,
     description: str,
-    unset: Mapping[str, str],
+    unset: Mapping[str, str] | None = None,
     usage: str | None = None,
     **defaults: Any,
 ) -> argparse.Namespace:
@@ -48,7 +48,7 @@ def parse_options(
     parser.set_defaults(hyp=str(default_hyp()), **defaults)
     hosts = {name for script in SCRIPTS.values() for name in declared_options(script)}
     actions = [action for action in parser._actions if action.dest in hosts]
-    show_defaults_(actions, {"device": DEVICE, **unset})
+    show_defaults_(actions, {"device": DEVICE, **(unset or {})})
     opt = parser.parse_args(argv)
     if opt.resume == "":
         expected = "a run's folder or its last.pt; nothing after it: the newest run"

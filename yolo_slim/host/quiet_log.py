@@ -1,4 +1,4 @@
-"""YOLOv5's log without what tells nothing about the model: advertisements, and a dump of options.
+"""YOLOv5's log without what tells nothing about the model: advertisements, and dumps of options.
 
 Warnings, losses, mAP, the model and its data are left as they are.
 """
@@ -15,7 +15,7 @@ from yolo_slim.host.assertions import COLOURS
 
 # Begins of lines of yolov5 7.0.14.
 SILENT = re.compile(
-    r"""(segment[/\\])?train:\ \w+=         # all options, which are in opt.yaml
+    r"""[\w/\\]+:\ \w+=[^ ]*,\ \w+=     # all options; of a training they are in opt.yaml
     | (ClearML|Comet|TensorBoard|Weights\ &\ Biases):\ (run\ |Start\ )
     | requirements: | github: | AutoUpdate:
     | Plotting\ labels\ to | (train|val):\ New\ cache\ created:""",
@@ -41,6 +41,7 @@ class Quiet(logging.Filter):
         text = COLOURS.sub("", record.getMessage())
         if text.startswith(OPTIONS):
             record.msg, record.args = f"Options: opt.yaml and hyp.yaml in {self.folder()}", ()
+            return True
         return not SILENT.match(text)
 
 

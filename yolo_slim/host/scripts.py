@@ -22,6 +22,7 @@ from yolo_slim.host import checkpoint, data
 from yolo_slim.host.assertions import in_our_words, is_hosts
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
+from yolo_slim.host.quiet_log import quiet
 from yolo_slim.host.script_options import EXPORTED, has_display, script_parser
 from yolo_slim.host.sightings import ReadableImages, check_loadable
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
@@ -91,6 +92,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
         swapped["non_max_suppression"] = lambda *a, **kw: suppress(*a, **{**kw, "nm": masks})
     with (
         checkpoint.safe_loading(),
+        quiet(host.LOGGER, Path),
         replaced(host, check_requirements=lambda *args, **kwargs: None, **swapped),
     ):
         try:
