@@ -267,3 +267,10 @@ def test_a_label_in_another_case_is_told(image: Path, capsys: pytest.CaptureFixt
     assert "a.txt: mAP will be 0" in told
     with pytest.raises(InputError, match=r"no labels of 1 image, .*a.txt \(a.TXT is there\)"):
         sets.check_labels(data, ("val",), needed=("val",))
+
+
+def test_a_class_beyond_the_only_one(image: Path) -> None:
+    write(image, "1 0.5 0.5 0.2 0.2")
+    expected = r"expected 0 \(line 1; the data yaml has 1 name\)"
+    with pytest.raises(InputError, match=expected):
+        sets.check_labels({"nc": 1, "train": str(image.parent)}, ("train",))

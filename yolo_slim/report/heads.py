@@ -66,7 +66,9 @@ def head_of_onnx(file: OnnxFile) -> Head | None:
         names = ast.literal_eval(noted["names"])
     except (KeyError, ValueError, SyntaxError):
         return None
-    names = names.values() if isinstance(names, Mapping) else names
+    names = list(names.values()) if isinstance(names, Mapping) else names
+    if not isinstance(names, list | tuple):
+        return None
     ranks = [len(out.type.tensor_type.shape.dim) for out in file.model.graph.output]
     task = "segmentation" if 4 in ranks[1:2] else "detection"  # a second output: the masks
     return Head(task, tuple(map(str, names)), None)
