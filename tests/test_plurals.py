@@ -33,6 +33,7 @@ MANY = {  # all that are two at least, no numbers, or between us alone
     "tracer: {c_out} channels, ",
     "tracer: {len(b)} channels cannot be tied",
     "tracer: {len(x)} channels reach it, it h",
+    "yamls: {len(heads)} layers that detect",
     "training_options: {processes} processes",
 }
 

@@ -85,7 +85,8 @@ def check_structure(
     heads = [i for i, row in enumerate(rows) if is_head(row[2])]
     if heads != [len(rows) - 1]:
         at = ", ".join(f"layer {i} of {len(rows)}" for i in heads)
-        got = f"{counted(len(heads), 'layer')} to detect{at and f' ({at})'}"
+        count = "1 layer that detects" if len(heads) == 1 else f"{len(heads)} layers that detect"
+        got = f"{count}{at and f' ({at})'}"
         raise InputError(where, got, "one, Detect or Segment, as the last layer")
     for i, (source, number, name, _) in enumerate(rows):
         sources = list(source) if isinstance(source, list | tuple) else [source]
