@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from yolo_slim.as_called import SCRIPTS, as_called
+from yolo_slim.as_called import SCRIPTS, as_called, named
 from yolo_slim.cli import COMMANDS
 
 
@@ -24,6 +24,8 @@ from yolo_slim.cli import COMMANDS
         ("prune.py", "slim", "yolo-slim slim"),  # it has no script
         ("/opt/bin/yolo-slim", "export", "/opt/bin/yolo-slim export"),  # which is not on the PATH
         ("mine.py", "export", "python export.py"),
+        ("/lib/yolo_slim/__main__.py", "export", "python3 -m yolo_slim export"),
+        ("/lib/mine/__main__.py", "export", "python export.py"),
     ],
 )
 def test_as_it_was_called(
@@ -32,6 +34,23 @@ def test_as_it_was_called(
     monkeypatch.setattr(sys, "argv", [program])
     monkeypatch.setattr(sys, "orig_argv", ["python3", program])
     assert as_called(command) == expected
+
+
+@pytest.mark.parametrize(
+    ("program", "command", "expected"),
+    [
+        ("/opt/yolo slim/prune.py", "finetune", "finetune_pruned.py"),
+        ("prune.py", "slim", "yolo-slim slim"),
+        ("/opt/bin/yolo-slim", "prune", "yolo-slim prune"),
+        ("yolo-slim.exe", "prune", "yolo-slim prune"),
+        ("/lib/yolo_slim/__main__.py", "prune", "python -m yolo_slim prune"),
+    ],
+)
+def test_a_command_in_a_sentence(
+    program: str, command: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    assert named(command) == expected
 
 
 def test_the_console_command_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Commands as the user called this one: what a "Next:" or an error says can be pasted as it is.
 
 Who typed `python3 tools/prune.py` reads `python3 tools/finetune_pruned.py`, who typed
-`yolo-slim prune` reads `yolo-slim finetune`.
+`yolo-slim prune` reads `yolo-slim finetune`, who typed `python -m yolo_slim prune` reads
+`python -m yolo_slim finetune`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from argparse import Namespace
 from pathlib import Path
 
 CONSOLE = "yolo-slim"
+MODULE = "yolo_slim"  # of `python -m`
 SCRIPTS = {
     "sparse": "train_sparse.py",
     "prune": "prune.py",
@@ -40,9 +42,26 @@ def as_called(command: str, *argv: object, opt: Namespace | None = None) -> str:
     return shlex.join(words)
 
 
+def named(command: str) -> str:
+    """A command in a sentence, and in its own usage: without the path to it.
+
+    Example:
+        >>> named("prune"), named("slim")
+        ('prune.py', 'yolo-slim slim')
+    """
+    program, script = Path(sys.argv[0]), SCRIPTS.get(command)
+    if is_module(program):
+        return f"python -m {MODULE} {command}"
+    if script is None or program.name.removesuffix(".exe") == CONSOLE:
+        return f"{CONSOLE} {command}"
+    return script
+
+
 def starter(command: str) -> list[str]:
     """The words that start a command in the way in which this process was started."""
     program, script = Path(sys.argv[0]), SCRIPTS.get(command)
+    if is_module(program):
+        return [interpreter(), "-m", MODULE, command]
     if program.name.removesuffix(".exe") == CONSOLE:
         return [on_path(program), command]
     if script is None:
@@ -50,6 +69,11 @@ def starter(command: str) -> list[str]:
     if program.name in SCRIPTS.values():
         return [interpreter(), str(program.with_name(script))]
     return ["python", script]  # a program of the user's, which imports us
+
+
+def is_module(program: Path) -> bool:
+    """True for `python -m yolo_slim`."""
+    return program.name == "__main__.py" and program.parent.name == MODULE
 
 
 def interpreter() -> str:

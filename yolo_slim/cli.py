@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
+from yolo_slim.as_called import named
 from yolo_slim.errors import CheckFailed, InputError, as_options
 from yolo_slim.parsing import PAGE, Parser
 
@@ -40,7 +41,7 @@ GROUPS = {  # in the order of use
     "besides": {"finegrained": "set single weights to zero, and keep them there"},
 }
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
-USUAL = "yolo-slim slim --weights best.pt --data mydata.yaml --macs 0.5 --epochs 100"
+USUAL = "--weights best.pt --data mydata.yaml --macs 0.5"
 TRAININGS = ("slim", "sparse", "finetune")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 NO_ROOM |= {errno.ENAMETOOLONG, errno.ELOOP}  # of a path that the user gave
@@ -154,21 +155,23 @@ def overview() -> str:
     for title, group in GROUPS.items():
         lines = [f"{title}:", *(f"  {name:<13}{text}" for name, text in group.items())]
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, f"for most people:\n  {USUAL}", PAGE])
+    return "\n\n".join([*parts, f"for most people:\n  {named('slim')} {USUAL}", PAGE])
 
 
 def main() -> NoReturn:
     """Entry point of the console command `yolo-slim`."""
     restart_in_utf8()
     parser = Parser(
-        prog="yolo-slim",
+        prog=named("").rstrip(),
         description="Make a YOLOv5 detector smaller and faster.",
         epilog=overview(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser._positionals.title = "called with"
     parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of those below")
-    parser.add_argument(
-        "options", nargs=argparse.REMAINDER, help="see `yolo-slim <command> --help`"
-    )
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="see `%(prog)s <command> --help`")
+    if len(sys.argv) == 1:
+        parser.print_help(sys.stderr)
+        sys.exit(2)
     args = parser.parse_args()
     sys.exit(run(args.command, args.options))

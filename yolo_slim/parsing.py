@@ -32,7 +32,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         advice = self._advice(message)
-        self.exit(2, f"{self.prog}: {message}{f'; {advice}' if advice else ''} (see --help)\n")
+        text = f"{message}; {advice}" if advice else message
+        self.exit(2, f"error: {text} (see --help)\n")
 
     def _advice(self, message: str) -> str:
         """What was probably meant; "" if nothing comes near."""
@@ -131,6 +132,7 @@ class OneLineParser(Parser):
     def __init__(self, *args: Any, cfg: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **{"epilog": PAGE, "formatter_class": Formatter, **kwargs})
         self._optionals.title = "as in every command"
+        self._positionals.title = "what is read"
         text = "Python file with module classes of your own, and rules for them (repeatable)"
         self.add_argument("--modules", action="append", metavar="FILE", help=text)
         text = "folder of a modified YOLOv5 clone, whose module classes the checkpoint names"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from yolo_slim.as_called import as_called
 from yolo_slim.errors import InputError
 from yolo_slim.files import check_writable
+from yolo_slim.text import say
 
 STATE = "slim.json"  # in the folder of a run of slim: its options, and the rounds that are done
 RESULTS = "results.csv"  # YOLOv5's, in a training's folder: one row an epoch
 LAST = "**/weights/last.pt"  # below runs/: of each training
+_told: set[Path] = set()
 FINETUNED = "pruned.yaml"  # in a run's folder: what is trained, and the mark of a finetuning
 
 
@@ -38,6 +42,21 @@ def newest(pattern: str, *, where: str, made_by: str, beside: str = "") -> Path:
         got = "no file named and none found in runs/"
         raise InputError(where, got, f"a file, or run {made_by}")
     return max(files, key=lambda p: p.stat().st_mtime)
+
+
+def tell_taken(what: str, file: Path, *, not_given: str = "--weights not given") -> None:
+    """Say, once a process, which file is taken where the user named none, and why this one.
+
+    Args:
+        what: why, such as "the newest pruned.pt".
+        file: that is taken.
+        not_given: what the user left open.
+    """
+    when = datetime.fromtimestamp(file.stat().st_mtime)
+    text = f"{not_given}: {file}, {what} in runs/, of {when:%Y-%m-%d %H:%M}"
+    if file.absolute() not in _told and int(os.getenv("RANK", "-1")) < 1:
+        say(text)
+    _told.add(file.absolute())
 
 
 def sparse_run(*, where: str) -> Path:
@@ -142,7 +161,9 @@ def training_to_resume(place: str | bool, *, made_by: str) -> Path:
         if not wanted:
             expected = f"a training that was interrupted; {as_called(made_by)} begins one"
             raise InputError("--resume", "no run to go on with found in runs/", expected)
-        return max(wanted, key=lambda file: file.stat().st_mtime)
+        last = max(wanted, key=lambda file: file.stat().st_mtime)
+        tell_taken("the newest training to go on with", last, not_given="--resume names no run")
+        return last
     path = Path(str(place))
     for file in (path, path / "weights" / "last.pt", path / "last.pt"):
         if file.is_file():

@@ -148,6 +148,47 @@ def _is_words(column: Column) -> bool:
     return not any(c[:1].isdigit() for c in column[1:]) or any(", " in c for c in column[1:])
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: all texts say "1 class" and "2 classes".
+
+    Args:
+        number: how many.
+        noun: one of them, whose last word gets the ending: "label file".
+
+    Example:
+        >>> counted(1, "class"), counted(2, "class"), counted(1200, "label file")
+        ('1 class', '2 classes', '1,200 label files')
+    """
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "sh", "tch")) else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def indices(number: int) -> str:
+    """The numbers that things have, counted from 0.
+
+    Example:
+        >>> indices(80), indices(1)
+        ('0 to 79', '0')
+    """
+    return f"0 to {number - 1}" if number > 1 else "0"
+
+
+def apart(one: float, other: float, digits: int = 3) -> tuple[str, str]:
+    """Two numbers with as many decimals as it takes to tell them apart.
+
+    Args:
+        one, other: the numbers.
+        digits: decimals, where these are enough.
+
+    Example:
+        >>> apart(0.31, 0.3), apart(0.0081, 0.0083), apart(0.5, 0.5)
+        (('0.310', '0.300'), ('0.0081', '0.0083'), ('0.500', '0.500'))
+    """
+    while f"{one:.{digits}f}" == f"{other:.{digits}f}" and one != other and digits < 9:
+        digits += 1
+    return f"{one:.{digits}f}", f"{other:.{digits}f}"
+
+
 def ratio(after: float, before: float) -> str:
     """A share in percent."""
     return f"{after / before:.1%}"

@@ -19,6 +19,7 @@ from torch.nn.utils import prune as torch_prune
 
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.numerics import copy_of
+from yolo_slim.text import counted
 
 WeightMasks = dict[str, torch.Tensor]
 ATTRIBUTE, IN_FILE = "weight_masks", "packed_masks"
@@ -138,7 +139,7 @@ def check_zeros(model: nn.Module, masks: Mapping[str, torch.Tensor], where: str)
             raise CheckFailed(f"{where}: the mask of {key} is not that of the training's start")
         alive = int(named[key].detach().cpu()[~masks[key]].count_nonzero())
         if alive:
-            raise CheckFailed(f"{where}: {alive} masked weights of {key} are not zero")
+            raise CheckFailed(f"{where}: {counted(alive, 'masked weight')} of {key} not zero")
 
 
 def inherit_masks_(model: nn.Module, source: nn.Module) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,12 @@ from yolo_slim.deploy.stock import to_stock
 from yolo_slim.errors import InputError
 from yolo_slim.finegrained.weights import sparsify_
 from yolo_slim.host.classes import yolo
+from yolo_slim.host.head import with_classes
 from yolo_slim.measure.cost import cost
 from yolo_slim.measure.latency import interleaved, onnx_call, torch_call, torch_threads
 from yolo_slim.measure.onnx_cost import onnx_cost, read_onnx
+from yolo_slim.report.bench_table import labels
+from yolo_slim.report.heads import Head, head_of_onnx
 
 ZOO = {file.stem: file for file in zoo()}
 QUICK = ["--threads", 1, "--repeats", 2]
@@ -144,6 +148,70 @@ def test_side_by_side(tiny_checkpoint, pruned_tiny, tiny_onnx, tmp_path, capsys)
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_models_of_different_tasks(tiny_model, tiny_yaml, tmp_path, capsys) -> None:
+    """Two classes in place of four, other names, an ONNX file, another stride, masks."""
+    first = save(tiny_model, tmp_path / "first.pt")
+    two = yolo.DetectionModel({**tiny_yaml, "nc": 2})
+    other = save(with_classes(tiny_model, dict(enumerate("wxyz"))), tmp_path / "other.pt")
+    files = [save(two, tmp_path / "two.pt"), onnx_of(two, tmp_path / "two.onnx", imgsz=64), other]
+    bench(first, first, *files, "--imgsz", 64, "--runtime", "onnx")
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.count("Another task: ") == 3
+    for file in files[:2]:
+        assert f"Another task: {file} has 2 classes, the first model 4." in text
+    assert f"Another task: {other} has other classes (w, x, y, ...) than the first model." in text
+    plain, masks = (Head(task, ("a",), None) for task in ("detection", "segmentation"))
+    assert masks.unlike(plain) == "a head for segmentation, the first model one for detection"
+    large = Head("detection", ("a",), (8, 16, 32, 64))
+    assert large.unlike(plain) == ""  # of an ONNX file, which does not say
+    assert "strides 8, 16, 32, 64, the first" in large.unlike(replace(plain, strides=(8, 16, 32)))
+
+
+def test_the_head_of_an_onnx_file(tiny_onnx, tmp_path) -> None:
+    head = head_of_onnx(read_onnx(tiny_onnx))
+    assert head is not None and (head.task, len(head.names)) == ("detection", 4)
+    node = [helper.make_node("Relu", ["x"], ["y"])]
+    made = write_onnx(tmp_path / "r.onnx", node, {}, [1, 3, 8, 8], "y")
+    assert head_of_onnx(read_onnx(made)) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            ["exp/weights/best.pt", "x/weights/best.pt"],
+            ["exp/weights/best.pt", "x/weights/best.pt"],
+        ),
+        (["exp10/weights/best.pt", "x/weights/best.pt"], ["exp10/.../best.pt", "x/.../best.pt"]),
+        (["a.pt", "b/a.pt"], ["a.pt", "b/a.pt"]),
+        (["x/a.pt", "x/a.pt"], ["a.pt", "a.pt"]),
+        (
+            ["a-long-experiment-1/best.pt", "a-long-experiment-2/best.pt"],
+            ["a-long-e...1/best.pt", "a-long-e...2/best.pt"],
+        ),
+        (
+            ["1-long-experiment-x/best.pt", "2-long-experiment-x/best.pt"],
+            ["1-long-e...x/best.pt", "2-long-e...x/best.pt"],
+        ),
+        (
+            ["a-long-thing/1/of-the-long-things.pt", "a-long-thing/2/of-the-long-things.pt"],
+            ["1/of-the...things.pt", "2/of-the...things.pt"],
+        ),
+        (
+            [
+                "long-experiment-1-of-long-experiments.pt",
+                "long-experiment-2-of-long-experiments.pt",
+            ],
+            ["1 ...xperiments.pt", "2 ...xperiments.pt"],
+        ),
+    ],
+)
+def test_names_are_shortened_where_they_do_not_differ(files, expected) -> None:
+    found = labels([Path("/runs") / file for file in files], 20)
+    assert found == expected
+    assert max(map(len, found)) <= 20
+
+
 def test_layers_and_one_runtime(tiny_checkpoint, capsys) -> None:
     found = bench(tiny_checkpoint, "--imgsz", 64, "--runtime", "torch", "--layers")[0]
     assert set(found.latency) == {"torch"}
@@ -239,7 +307,7 @@ BAD = [
     (["tiny.pt", "--repeats", "1"], "--repeats: 1, expected 2 or more"),
     (["tiny.pt", "--threads", "0"], "--threads: 0, expected 1 or more"),
     (["tiny.pt", "--runtime", "cuda"], "invalid choice: 'cuda'"),
-    (["grey.pt"], "grey.pt: images of 1 channels, expected 3, RGB"),
+    (["grey.pt"], "grey.pt: images of 1 channel, expected 3, RGB"),
     ([], "the following arguments are required: FILE"),
 ]
 

@@ -103,6 +103,23 @@ def test_no_label_that_can_be_read(calls, shapes, refused) -> None:
         assert f"{label(shapes, 'train')}, line 1: '0,0.5,0.5,0.1,0.1' is no number" in line
 
 
+@pytest.mark.parametrize("command", ["prune", "sensitivity"])
+def test_a_criterion_that_needs_labels(command, tiny_checkpoint, shapes, empty_folder, capsys):
+    """Labels are missing: told before the criterion looks at an image; another one needs none."""
+    shutil.rmtree(shapes.parent / "labels" / "train")
+    model = ["--weights"] * (command == "prune") + [str(tiny_checkpoint)]
+    argv = [*model, "--data", str(shapes), "--imgsz", "64", "--criterion"]
+    assert run(command, [*argv, "taylor"]) == 2
+    told = capsys.readouterr()
+    (line,) = told.err.splitlines()
+    assert "no labels of 6 images, such as " in line and "expected an image with a label" in line
+    assert "Pruning" not in told.out and "measured" not in told.out
+    if command == "prune":
+        assert run(command, [*argv, "thinet", "--dry-run"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "a cut by thinet needs none, a training does. Pruning " in text
+
+
 def test_no_image_that_can_be_read(calls, shapes, refused) -> None:
     for file in (shapes.parent / "images" / "train").glob("*.png"):
         file.write_bytes(b"")
@@ -127,7 +144,7 @@ def test_files_of_windows_are_trained_on(calls, shapes, empty_folder, capfd) -> 
     shapes.write_bytes(shapes.read_text().replace("\n", "\r\n").encode("utf-8-sig"))
     assert call("sparse", calls["sparse"]) == 0
     text = capfd.readouterr()
-    told = "train: 1 of 6 label files cannot be read, their images are left out: "
+    told = "train: 1 of 6 label files cannot be read, its image is left out: "
     assert f"{told}{bad}, line 1: 6 columns, not 5 (class x y w h)" in text.out
     assert "6 images, 0 backgrounds, 1 corrupt" in text.err
 
@@ -210,7 +227,7 @@ def test_another_number_of_classes_starts_no_download(calls, shapes, refused) ->
     text = {"train": "none/t", "val": "none/v", "names": ["a"], "download": "open('ran', 'w')"}
     shapes.write_text(yaml.safe_dump(text))
     for command in ("finetune", "sensitivity", "val"):
-        assert "1 classes, expected the 4 of the model" in refused(command, *calls[command])
+        assert "1 class, expected the 4 of the model" in refused(command, *calls[command])
         assert not Path("ran").exists()
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 from places import ROOT
 
+from yolo_slim.as_called import named
 from yolo_slim.cli import COMMANDS, run
+from yolo_slim.host.sources import declared_options
 from yolo_slim.parsing import PAGE
 
 PAGES = ROOT / "docs" / "options.md"
@@ -19,6 +23,7 @@ ORDER = {
     "finetune": ["how a cut model", "YOLOv5, model", "YOLOv5, length", "as in"],
     "export": ["what is exported", "the ONNX", "compared", "timed", "where it is", "as in"],
 }
+PLACES = {"sparse": "train"}  # where its runs lie, below runs/
 SCRIPTS = {
     "train_sparse.py": "sparse",
     "prune.py": "prune",
@@ -52,7 +57,6 @@ def test_groups_in_the_order_of_use(command: str, capsys: pytest.CaptureFixture)
 
 def test_all_options_of_yolov5_are_in_the_groups(capsys: pytest.CaptureFixture) -> None:
     from yolo_slim.host.command_line import SCRIPTS as LOOPS
-    from yolo_slim.host.sources import declared_options
 
     shown = set(re.findall(r"--[\w-]+", help_of("finetune", capsys)))
     for script in LOOPS.values():
@@ -88,3 +92,58 @@ def test_the_page_names_options_that_exist(capsys: pytest.CaptureFixture) -> Non
             assert option in known[command], f"{command} has no {option}"
     steps = {"slim", "sparse", "prune", "finetune", "export"}
     assert steps | {"sensitivity", "inspect", "bench", "finegrained"} <= {c for c, _ in named}
+
+
+@pytest.mark.parametrize(
+    "program", ["/opt/bin/yolo-slim", "/lib/yolo_slim/__main__.py", "/home/me/prune.py"]
+)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_it_names_commands_as_this_one_was_called(
+    command: str,
+    program: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """YOLOv5's own files, such as train.py and val.py, keep their names."""
+    monkeypatch.setattr(sys, "argv", [program])
+    text = help_of(command, capsys)
+    assert text.startswith(f"usage: {named(command)} ")
+    if not program.endswith("prune.py"):
+        assert not re.search("|".join(SCRIPTS).replace(".", r"\."), text)
+    if program.endswith("__main__.py"):
+        assert "yolo-slim" not in text
+
+
+def test_the_command_alone_lists_the_commands() -> None:
+    done = subprocess.run([sys.executable, "-m", "yolo_slim"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: python -m yolo_slim " in done.stderr
+    for name, text in COMMANDS.items():
+        assert f"  {name:<13}{text}" in done.stderr
+    assert max(map(len, done.stderr.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_mistakes_begin_alike(command: str, capsys: pytest.CaptureFixture) -> None:
+    """Whether argparse sees them or we do."""
+    with pytest.raises(SystemExit) as end:
+        sys.exit(run(command, ["--no-such-option"]))
+    text = capsys.readouterr().err
+    assert end.value.code == 2 and text.startswith("error: ") and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["slim", "sparse", "finetune", "val", "detect"])
+def test_defaults_of_yolov5_are_shown(command: str, capsys: pytest.CaptureFixture) -> None:
+    text = help_of(command, capsys).partition("YOLOv5")[2]
+    entries = re.split(r"\n  (?=-)", " ".join(text.split(" ")))
+    shown = {entry.partition(" ")[0]: " ".join(entry.split()) for entry in entries}
+    script = f"{command}.py" if command in ("val", "detect") else "train.py"
+    for flags, kwargs in declared_options(script).values():
+        default = kwargs.get("default")
+        optional = command == "detect" and flags[0] == "--data"
+        given = default not in (None, False, "") and not optional
+        if given or flags[0] in ("--weights", "--device"):
+            assert "(default: " in shown[flags[0]], flags
+            if isinstance(default, int | float) and flags[0] != "--imgsz":
+                assert f"(default: {default})" in shown[flags[0]]
+    assert f"(default: runs/{PLACES.get(command, command)})" in shown["--project"]

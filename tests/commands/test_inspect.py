@@ -15,6 +15,7 @@ from yolo_slim import channel_graph, load, save
 from yolo_slim.channels.graph import Norm
 from yolo_slim.channels.ties import tie_letters
 from yolo_slim.cli import run
+from yolo_slim.host.checkpoint import save_model
 from yolo_slim.host.classes import common, yolo
 from yolo_slim.report.graph_layout import BOX_HEIGHT, find_links, lay_out
 from yolo_slim.report.graph_plot import plot_graph, text_width
@@ -84,7 +85,8 @@ def test_layers_in_a_row(tiny_yaml, capfd, tmp_path):
 
 
 def test_pruned_checkpoint(pruned_tiny, tiny_checkpoint, capfd):
-    before, after = as_json(capfd, tiny_checkpoint), as_json(capfd, pruned_tiny)
+    before = as_json(capfd, tiny_checkpoint, "--residual", "skip")
+    after = as_json(capfd, pruned_tiny)
     assert [n["name"] for n in after["norms"]] == [n["name"] for n in before["norms"]]
     cut = before["channels"] - after["channels"]
     assert cut == pytest.approx(0.3 * before["prunable_channels"], abs=0.01 * 448)
@@ -93,14 +95,14 @@ def test_pruned_checkpoint(pruned_tiny, tiny_checkpoint, capfd):
 def test_words_and_picture(tiny_checkpoint, empty_folder, capfd):
     assert run("inspect", [str(tiny_checkpoint), "--name", "tiny"]) == 0
     text = capfd.readouterr().out
-    graph = channel_graph(load(tiny_checkpoint).model)
-    total = f"25 BatchNorms, 552 channels, {graph.prunable_channels} prunable with residual skip"
+    graph = channel_graph(load(tiny_checkpoint).model, "inner")
+    total = f"25 BatchNorms, 552 channels, {graph.prunable_channels} prunable with residual inner"
     assert total in text
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  ")}
     for name, norm in graph.norms.items():
         assert rows[name.removeprefix("model.").removesuffix(".bn")][1] == str(norm.channels)
-    row = " ".join(text.split("\n  4.m.0.cv1 ")[1].split("\n  4.m.0.cv2 ")[0].split())
-    assert "4.m.0.cv2; pinned: inside the residual 4.m.0" in row
+    row = " ".join(text.split("\n  4.m.0.cv2 ")[1].split("\n  4.m.1.cv1 ")[0].split())
+    assert "no conv; pinned: added in 4.m.0" in row
     assert "\n12 Detect, reads 4, 11, 7\n" in text
     assert "\n  B  4.cv1, 4.m.0.cv2, 4.m.1.cv2\n" in text
     picture = Path("runs/inspect/tiny/graph.png")
@@ -112,6 +114,24 @@ def test_words_and_picture(tiny_checkpoint, empty_folder, capfd):
     assert height > 600
     assert len(content) > 20_000
     assert sorted(p.name for p in picture.parent.iterdir()) == ["graph.png"]
+
+
+@pytest.mark.parametrize(
+    ("train", "expected", "why"),
+    [
+        ({}, "inner", "which yolo-slim slim takes for this model, and prune.py with data"),
+        ({"st": True}, "skip", "as this model was trained or cut before"),
+        ({"st": True, "residual": "group"}, "group", "as this model was trained or cut before"),
+    ],
+)
+def test_residual_is_that_of_a_cut(train, expected, why, tiny_model, empty_folder, capfd) -> None:
+    file = save_model(tiny_model, empty_folder / "t.pt", opt=train)
+    assert as_json(capfd, file)["residual"] == expected
+    assert run("inspect", [str(file)]) == 0
+    text = " ".join(capfd.readouterr().out.split())
+    assert f"This holds for --residual {expected}, {why}." in text
+    assert run("inspect", [str(file), "--residual", "skip"]) == 0
+    assert "This holds for --residual skip, as given." in " ".join(capfd.readouterr().out.split())
 
 
 def test_folders_are_numbered(tiny_checkpoint, empty_folder):

@@ -44,10 +44,10 @@ SPARSE = [  # given with --st
     ("--freeze 13 --sr 0.1", "--freeze: given with --st for all prunable layers"),
     (
         "--percent 0.9 --keep model.[4-9]",
-        "--percent: 0.9, more than --keep, --freeze and a floor leave",
+        "--percent: 0.9, more than --keep, --freeze and one channel a layer leave",
     ),
-    ("--percent 0.9 --freeze 8", "--percent: 0.9, more than --keep, --freeze and a floor leave"),
-    ("--percent 0.999", "--percent: 0.999, more than --keep, --freeze and a floor leave"),
+    ("--percent 0.9 --freeze 8", "--percent: 0.9, more than --keep, --freeze and one channel a"),
+    ("--percent 0.999", "--percent: 0.999, more than --keep, --freeze and one channel a layer"),
     ("--percent 0", "--percent: 0, expected more than 0"),
     ("--macs 1", "--macs: 1, expected less than 1"),
     ("--macs 0.5 --percent 0.6", "--macs: given besides --percent"),

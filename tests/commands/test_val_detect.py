@@ -25,7 +25,7 @@ SEEN = ["--imgsz", "64"]
 QUICK = [*SEEN, "--workers", "0", "--batch-size", "8"]
 EARLY = [  # known without the model; {} is the folder that the test made
     ("val", "--weights a.pt b.pt", "--weights: 2 files, expected one (ensembles"),
-    ("val", "--weights {}/folder", "folder: a folder, expected a checkpoint (.pt), or a file"),
+    ("val", "--weights {}/folder", "folder: a folder, expected a checkpoint (.pt), or an"),
     ("val", "--weights nope.onnx", "nope.onnx: no such file, expected a checkpoint (.pt), or a"),
     ("val", "--weights {}/model.pth", "model.pth: a .pth file, expected a checkpoint (.pt), or a"),
     ("val", "--weights https://example.com/a.pt", "a.pt: a URL, expected a file: weights are not"),
@@ -101,7 +101,7 @@ def test_one_line(
 
 
 def test_without_weights(refused: Any) -> None:
-    assert "--weights: not given, expected a checkpoint (.pt), or a file" in refused("val")
+    assert "--weights: not given, expected a checkpoint (.pt), or an" in refused("val")
 
 
 def test_no_stride_of_64(refused: Any, tiny_yaml: dict, shapes_yaml: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_in_the_hosts_loop(
     rows = list(csv.DictReader((folder / CSV).open()))
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert all(float(row[name]) > 0 for row in rows for name in PARTS)
-    assert caplog.text.count("distillation: box ") == 2
+    assert caplog.text.count("difference from the teacher: box ") == 2
     plain = finetuned(argv, "plain")
     ours, theirs = (load(f / "weights" / "best.pt").model for f in (folder, plain))
     ours, theirs = ours.state_dict(), theirs.state_dict()

@@ -181,7 +181,7 @@ def test_no_image_that_can_be_read(here: Path) -> None:
     picture("images/val/a.png").write_bytes(b"")
     data = read_data(yaml_of(train="images/val", val="images/val"))
     for _ in range(2):  # also when the host has written its cache
-        with pytest.raises(InputError, match="none of 1 images can be used .a.png: "):
+        with pytest.raises(InputError, match="none of 1 image can be used .a.png: "):
             LoadImagesAndLabels(data["val"], img_size=32, workers=0)
 
 
@@ -389,7 +389,7 @@ def test_home(here, monkeypatch) -> None:
 def test_nothing_is_downloaded_before_the_classes_are_compared(here) -> None:
     script = "open('ran', 'w').write('x')"
     file = yaml_of(train="none/train", val="none/val", download=script)
-    with pytest.raises(InputError, match="1 classes, expected the 4 of the model"):
+    with pytest.raises(InputError, match="1 class, expected the 4 of the model"):
         check_data(file, 4)
     assert not Path("ran").exists()
     with pytest.raises(InputError, match="val: .*none/val is not there"):
@@ -415,8 +415,8 @@ def test_lines_that_name_no_file(here, capsys) -> None:
     picture("sets/images/a.png")
     Path("sets/val.txt").write_text("images/a.png\n")
     file = yaml_of(train="sets/val.txt", val="sets/val.txt")
-    with pytest.raises(InputError, match="val: none of 1 images is there, such as images/a.png"):
+    with pytest.raises(InputError, match="val: none of 1 image is there, such as images/a.png"):
         check_data(file)
     Path("sets/val.txt").write_text("./images/a.png\nimages/a.png\n")
     check_data(file)
-    assert "val: 1 images are not there, such as images/a.png" in capsys.readouterr().out
+    assert "val: 1 image not there, such as images/a.png" in capsys.readouterr().out

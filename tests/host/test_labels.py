@@ -148,7 +148,7 @@ def test_what_is_dropped_is_told(image: Path, capsys: pytest.CaptureFixture) -> 
     cv2.imwrite(str(image.with_name("b.png")), np.full((20, 20, 3), 99, np.uint8))
     sets.check_labels(data, ("val",))
     told = capsys.readouterr().out
-    assert told.startswith("val: 1 of 2 label files cannot be read, their images are left out: ")
+    assert told.startswith("val: 1 of 2 label files cannot be read, its image is left out: ")
     assert f"{file}, line 2: 6 columns, not 5 (class x y w h)" in told
     with pytest.raises(InputError, match="no label file of 1 can be read; .*line 2: 6 columns"):
         sets.check_labels(data, ("val",), needed=("val",))
@@ -159,7 +159,7 @@ def test_a_split_needs_a_label(content: str | None, image: Path) -> None:
     if content is not None:
         write(image, content)
     data = {"nc": 1, "train": str(image.parent)}
-    with pytest.raises(InputError, match="empty or missing|no labels of 1 images"):
+    with pytest.raises(InputError, match="empty or missing|no labels of 1 image,"):
         sets.check_labels(data, ("train",), needed=("train",))
     sets.check_labels(data, ("train",))
 
@@ -169,9 +169,9 @@ def test_a_split_needs_an_image_that_can_be_read(image: Path) -> None:
     data = {"nc": 1, "train": str(image.parent)}
     sets.check_labels(data, ("train",), needed=("train",))
     image.write_bytes(b"no image")
-    with pytest.raises(InputError, match="none of .* images can be read with its label"):
+    with pytest.raises(InputError, match="none of 1 image can be read with its label"):
         sets.check_labels(data, ("train",), needed=("train",))
-    with pytest.raises(InputError, match="none of 1 images can be .* .a.png: not an image"):
+    with pytest.raises(InputError, match="none of 1 image can be .* .a.png: not an image"):
         sets.check_labels(data, ("train",))
 
 
@@ -263,7 +263,14 @@ def test_a_label_in_another_case_is_told(image: Path, capsys: pytest.CaptureFixt
     data = {"nc": 1, "val": str(image.parent)}
     sets.check_labels(data, ("val",))
     told = capsys.readouterr().out
-    assert "val: 1 label files end in another case, such as " in told
+    assert "val: 1 label file with another case at the end, such as " in told
     assert "a.txt: mAP will be 0" in told
-    with pytest.raises(InputError, match=r"no labels of 1 images, .*a.txt \(a.TXT is there\)"):
+    with pytest.raises(InputError, match=r"no labels of 1 image, .*a.txt \(a.TXT is there\)"):
         sets.check_labels(data, ("val",), needed=("val",))
+
+
+def test_a_class_beyond_the_only_one(image: Path) -> None:
+    write(image, "1 0.5 0.5 0.2 0.2")
+    expected = r"expected 0 \(line 1; the data yaml has 1 name\)"
+    with pytest.raises(InputError, match=expected):
+        sets.check_labels({"nc": 1, "train": str(image.parent)}, ("train",))

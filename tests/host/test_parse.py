@@ -121,7 +121,7 @@ WRONG: dict[str, tuple[Callable[[dict], Any], str]] = {
     ),
     "head first": (
         lambda d: d["head"].append([-2, 1, "Conv", [64]]),
-        r"1 layers that detect \(layer 12 of 14\)",
+        r"1 layer that detects \(layer 12 of 14\)",
     ),
     "head of one": (lambda d: d["head"][-1].__setitem__(0, 4), "layer 12, Detect: from 4"),
     "sizes": (

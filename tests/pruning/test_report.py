@@ -21,8 +21,8 @@ def report(_tiny: nn.Module) -> CutReport:
     [
         (LayerCut("model.2.cv1.bn", 8, 8, "added in model.2.m.0"), "in residual blocks"),
         (LayerCut("model.2.cv1.bn", 8, 8, "--keep"), "kept by --keep"),
-        (LayerCut("model.2.cv1.bn", 8, 8, "floor"), "at their floor"),
-        (LayerCut("model.2.cv1.bn", 8, 8, "x is a grouped conv"), "pinned for other reasons"),
+        (LayerCut("model.2.cv1.bn", 8, 8, "floor"), "at their floor (--min-channels)"),
+        (LayerCut("model.2.cv1.bn", 8, 8, "x is a grouped conv"), "pinned (must stay whole)"),
         (LayerCut("model.2.cv1.bn", 8, 8, "ratio 0.01"), "not chosen"),
         (LayerCut("model.2.cv1.bn", 8, 8), "not chosen"),
         (LayerCut("model.2.cv1.bn", 8, 4, "floor"), ""),

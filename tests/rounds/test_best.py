@@ -71,7 +71,7 @@ def test_finetuning_says_that_it_ended_below_its_start(
     monkeypatch.chdir(tmp_path)
     argv = ["--weights", str(ruined / "cut1.pt"), "--data", str(few), *QUICK, "--img", str(SIZE)]
     assert run("finetune", [*argv, "--lr-times", "90", "--hints", "none"]) == 0
-    told = capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
     start = json.loads((ruined / "report.json").read_text())["rounds"][0]["recovered"][1]
     assert f"less than the {start:.3f} before the training" in told and "Too few epochs" in told
 
@@ -94,6 +94,10 @@ def test_what_is_told_of_the_epochs() -> None:
     )
     (line,) = remarks(best_of(0.4, 0.096), [0.1, 0.2, 0.3, 0.4])
     assert "was still rising when the training ended (0.300, then 0.400)" in line
+    (line,) = remarks(best_of(0.0081, 0.0083), [0.0081])
+    assert "is 0.0081 after the last training, less than the 0.0083 of the recovered" in line
+    assert "0.0081 at best, less than the 0.0083 before" in too_few(0.0083, [0.0081])
+    assert "(0.0001, then 0.0002)" in still_rising([0.0001, 0.0002])
     assert remarks(best_of(0.4, 0.096), [0.1, 0.39, 0.4, 0.4]) == []
     assert remarks(best_of(0.1, None), [0.1]) == []
     assert too_few(0.3, [0.1, 0.2]).startswith("Too few epochs: mAP50-95 is 0.200 at best, less")

@@ -17,6 +17,7 @@ from torch import nn
 from yolo_slim.channels.graph import Ids
 from yolo_slim.channels.tracer import Tracer
 from yolo_slim.errors import InputError
+from yolo_slim.text import counted
 
 Rule = Callable[[Any, str, Any, Tracer], Ids]
 RULES: dict[type[nn.Module], Rule] = {}
@@ -78,7 +79,9 @@ def walk(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Any:
         raise InputError(where, f"a {type(out).__name__} returned", "the ids of its output, (C,)")
     channels = tracer.channels().get(name)
     if isinstance(channels, int) and len(out) != channels:
-        raise InputError(where, f"{len(out)} ids", f"the {channels} channels of its output")
+        raise InputError(
+            where, counted(len(out), "id"), f"{counted(channels, 'channel')}, those of its output"
+        )
     return out
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolo_slim.as_called import named
 from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.files import CHECKPOINT, check_file, check_writable
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.text import say
+from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="yolo-slim bench",
+        prog=named("bench"),
         description="Compare models on the CPU: parameters, MACs, file size, and latency in "
         "PyTorch and ONNX Runtime, measured in turns. Shares are of the first file.",
     )
@@ -36,8 +37,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "image size, px (default: that of the ONNX files, or 640)"
     add("--imgsz", "--img", type=int, help=text)
     add("--batch-size", type=int, help="images a call (default: that of the ONNX files, or 1)")
-    add("--threads", type=int, default=2, help="of each runtime (2)")
-    add("--repeats", type=int, default=60, help="rounds (60)")
+    add("--threads", type=int, default=2, help="of each runtime (default: 2)")
+    add("--repeats", type=int, default=60, help="rounds (default: 60)")
     text = "what to time (default: both); for ONNX Runtime a .pt is exported in memory"
     add("--runtime", nargs="+", choices=("torch", "onnx"), default=["torch", "onnx"], help=text)
     add = parser.add_argument_group("shown and written").add_argument
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
         if "onnx" not in opt.runtime:
             raise InputError("--runtime", "torch, for ONNX files alone", "onnx")
     opt.imgsz, opt.batch_size = sizes(sources, opt)
-    models = [counted(source, opt) for source in sources]
+    models = [cost_of(source, opt) for source in sources]
     calls: dict[tuple[int, str], Callable[[], Any]] = {}
     for index, source in enumerate(sources):
         if isinstance(source, OnnxFile) and "onnx" in opt.runtime:
@@ -91,10 +92,10 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
         if model.layers:
             print(layer_table(model))
     print(bench_tables(models, [r for r in ("torch", "onnx") if r in opt.runtime]))
-    say(
-        f"On the CPU, {opt.threads} threads, {opt.batch_size} x {opt.imgsz} px (MACs: one image), "
-        f"{opt.repeats} rounds in turns."
-    )
+    size = f"{counted(opt.threads, 'thread')}, {opt.batch_size} x {opt.imgsz} px"
+    say(f"On the CPU, {size} (MACs: one image), {opt.repeats} rounds in turns.")
+    for line in unlike(sources):
+        say(line)
     if len({isinstance(source, OnnxFile) for source in sources}) > 1:
         say("An ONNX file has its BatchNorms folded into the convs: fewer parameters.")
     if warning := warning_of(times):
@@ -129,7 +130,7 @@ def sizes(sources: Sequence[Checkpoint | OnnxFile], opt: argparse.Namespace) -> 
             channels, stride, _ = smallest_image(source.model)
             check_imgsz(imgsz, stride)
             if channels != 3:
-                raise InputError(source.path, f"images of {channels} channels", "3, RGB")
+                raise InputError(source.path, f"images of {counted(channels, 'channel')}", "3, RGB")
     return imgsz, batch
 
 
@@ -145,7 +146,7 @@ def same(file: Path, option: str, own: int | None, wanted: int | None) -> int | 
     return own or wanted
 
 
-def counted(source: Checkpoint | OnnxFile, opt: argparse.Namespace) -> Measured:
+def cost_of(source: Checkpoint | OnnxFile, opt: argparse.Namespace) -> Measured:
     """Parameters and MACs of a model, not yet timed.
 
     Raises:
@@ -159,6 +160,22 @@ def counted(source: Checkpoint | OnnxFile, opt: argparse.Namespace) -> Measured:
         return Measured(source.path, onnx_cost(source, source.images(opt.batch_size, opt.imgsz)))
     layers = layer_costs(source.model, opt.imgsz) if opt.layers else ()
     return Measured(source.path, cost(source.model, opt.imgsz, source.path), layers=layers)
+
+
+def unlike(sources: Sequence[Checkpoint | OnnxFile]) -> list[str]:
+    """A line on each model that is made for something else than the first one."""
+    from yolo_slim.measure.onnx_cost import OnnxFile
+    from yolo_slim.report.heads import head_of_model, head_of_onnx
+
+    heads = [
+        head_of_onnx(each) if isinstance(each, OnnxFile) else head_of_model(each.model)
+        for each in sources
+    ]
+    lines = []
+    for source, head in zip(sources, heads, strict=True):
+        if heads[0] and head and (text := head.unlike(heads[0])):
+            lines.append(f"Another task: {source.path} has {text}. Shares of the first say little.")
+    return lines
 
 
 def file_call(source: OnnxFile, opt: argparse.Namespace) -> Callable[[], Any]:

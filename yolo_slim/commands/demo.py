@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.as_called import named
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.target import PERCENT
 from yolo_slim.runs import checkpoint_to_cut, new_run
@@ -15,26 +16,26 @@ SPARSE_EPOCHS, FINETUNE_EPOCHS = 22, 16
 TRAINING = ["--batch-size", "16", "--workers", "2", "--imgsz", "160", "--noplots"]
 TRAINING += ["--optimizer", "AdamW"]
 OWN_DATA = """Now with your own data and a checkpoint of YOLOv5 (README.md, Your own data):
-  yolo-slim slim --weights yolov5n.pt --data mydata.yaml --macs 0.45 --epochs 100
+  {slim} --weights yolov5n.pt --data mydata.yaml --macs 0.45 --epochs 100
 """
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Run the demo; returns its folder."""
     parser = OneLineParser(
-        prog="yolo-slim demo", description="The four steps on a data set of shapes."
+        prog=named("demo"), description="The four steps on a data set of shapes."
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("how long, and where it is written").add_argument
     add(
         "--epochs",
         type=int,
         nargs=2,
         default=[SPARSE_EPOCHS, FINETUNE_EPOCHS],
         metavar=("SPARSE", "FINETUNE"),
-        help="epochs of the two trainings",
+        help=f"epochs of the two trainings (default: {SPARSE_EPOCHS} {FINETUNE_EPOCHS})",
     )
-    add("--project", default="runs/demo", help="save to project/name")
-    add("--name", default="exp", help="save to project/name")
+    add("--project", default="runs/demo", help="save to project/name (default: runs/demo)")
+    add("--name", default="exp", help="save to project/name (default: exp)")
     opt = parser.parse_args(argv)
 
     from yolo_slim.commands import export, finetune, prune, sparse
@@ -143,4 +144,4 @@ def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
     text += f"Files:\n  {best}  the slim checkpoint\n"
     for kind, file in exported["files"].items():
         text += f"  {file}  {kind}, checked against PyTorch\n"
-    return text + OWN_DATA
+    return text + OWN_DATA.format(slim=named("slim"))

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.commands.export_elsewhere import add_refused, format_name, one_size
 from yolo_slim.deploy.formats import FORMATS, Format
 from yolo_slim.deploy.options import ExportOptions
@@ -18,7 +18,7 @@ from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, 
 from yolo_slim.files import CHECKPOINT, check_file, write_aside
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runs import new_run, newest, removed_if_empty
+from yolo_slim.runs import new_run, newest, removed_if_empty, tell_taken
 from yolo_slim.text import mega, say
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ STOCK = """With today's packages YOLOv5 7.0 opens no .pt. It opens this one afte
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="export.py",
+        prog=named("export"),
         description="Write ONNX, TorchScript and a checkpoint that plain YOLOv5 opens (stock), "
         "compare them with PyTorch on real images, time the ONNX file against the dense model.",
     )
@@ -52,24 +52,24 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--include", nargs="+", type=format_name, metavar="FORMAT", default=usual, help=text)
     text = "image size, px (default: that of the training, or 640)"
     add("--imgsz", "--img", "--img-size", type=int, nargs="+", metavar="N", help=text)
-    add("--batch-size", type=int, default=1, help="images a call (1)")
+    add("--batch-size", type=int, default=1, help="images a call (default: 1)")
     add = parser.add_argument_group("the ONNX file").add_argument
     add("--dynamic", action="store_true", help="batch and image size may change")
     add("--no-simplify", action="store_true", help="leave the graph as torch writes it")
-    add("--opset", type=int, default=17, help="operator set (17)")
+    add("--opset", type=int, default=17, help="operator set (default: 17)")
     add = parser.add_argument_group("compared with PyTorch").add_argument
     add("--data", help="data yaml whose val images to compare on (default: that of the training)")
-    add("--images", type=int, default=8, help="number of images to compare on (8)")
+    add("--images", type=int, default=8, help="number of images to compare on (default: 8)")
     add = parser.add_argument_group("timed in ONNX Runtime").add_argument
     add(
         "--dense",
         help="dense checkpoint to time against (default: the architecture before pruning)",
     )
-    add("--threads", type=int, default=2, help="of ONNX Runtime (2)")
-    add("--repeats", type=int, default=60, help="rounds (60); 0: no timing")
+    add("--threads", type=int, default=2, help="of ONNX Runtime (default: 2)")
+    add("--repeats", type=int, default=60, help="rounds (default: 60); 0: no timing")
     add = parser.add_argument_group("where it is written").add_argument
-    add("--project", default="runs/export", help="save to project/name (runs/export)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    add("--project", default="runs/export", help="save to project/name (default: runs/export)")
+    add("--name", default="exp", help="save to project/name (default: exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     add_refused(parser)
     opt = parser.parse_args(argv)
@@ -160,7 +160,9 @@ def newest_finetuning() -> Path:
         InputError: there is none.
     """
     made_by = as_called("finetune")
-    return newest("**/weights/best.pt", where="--weights", made_by=made_by, beside="pruned.yaml")
+    file = newest("**/weights/best.pt", where="--weights", made_by=made_by, beside="pruned.yaml")
+    tell_taken("best.pt of the newest training of a cut model", file)
+    return file
 
 
 def dense_model(source: Checkpoint, path: str | None, imgsz: int) -> nn.Module | None:

@@ -10,11 +10,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from yolo_slim.as_called import named
 from yolo_slim.deploy.formats import FORMATS
 from yolo_slim.errors import InputError
 
 STOCK = "write it with --include stock, then YOLOv5's export.py on best-stock.pt"
-NO_NMS = "NMS in your program, or `yolo-slim detect --weights best.onnx`: files hold raw boxes"
+NO_NMS = f"NMS in your program, or `{named('detect')} --weights best.onnx`: files hold raw boxes"
 OPTIONS = {  # option of YOLOv5's to what to use instead, and whether a value follows it
     "--half": ("float32 here, then `trtexec --onnx=best.onnx --fp16` or a converter", False),
     "--int8": ("float32 here, then onnxruntime.quantization on best.onnx", False),

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import (
     InputError,
     check_count,
@@ -24,7 +24,7 @@ from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.runs import new_run, removed_if_empty
-from yolo_slim.text import say
+from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="yolo-slim finegrained",
+        prog=named("finegrained"),
         description="Set single weights of convs to zero (torch.nn.utils.prune) and write a "
-        "checkpoint with the masks, which finetune_pruned.py holds. The shapes stay as they are.",
+        f"checkpoint with the masks, which {named('finetune')} holds. The shapes stay as they are.",
     )
     text = "checkpoint (.pt); masks that it has stay, and count"
     parser.add_argument("weights", help=text)
     add = parser.add_argument_group("how much").add_argument
-    text = "share of the weights to be zero, [0, 1) (default 0.5, or 0 with ratios)"
+    text = "share of the weights to be zero, [0, 1) (default: 0.5, or 0 with ratios)"
     add("--sparsity", type=float, help=text)
     add("--ratios", metavar="FILE", help="yaml: shares by layer, such as model.2: 0.3")
     text = "this share of these layers, after --ratios; the last that matches decides (repeatable)"
@@ -52,19 +52,22 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "global (default): the smallest |w| of all layers that have no ratio; l1: of each "
     text += "layer; l2: whole filters by their norm; random"
     add("--method", choices=["l1", "l2", "random", "global"], default="global", help=text)
-    add("--seed", type=int, default=0, help="of the random method (0)")
+    add("--seed", type=int, default=0, help="of the random method (default: 0)")
     add = parser.add_argument_group("measured on").add_argument
     add("--data", help="data yaml: validate before and after")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=32, help="of the validation")
-    add("--workers", type=int, default=2, help="data loaders of the validation")
-    add("--device", default="", help="of the validation: 0, cpu")
-    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing")
-    add("--repeats", type=int, default=60, help="timed rounds, 2 or more; 0: no timing")
+    add("--batch-size", type=int, default=32, help="of the validation (default: 32)")
+    add("--workers", type=int, default=2, help="data loaders of the validation (default: 2)")
+    text = "of the validation: 0, cpu (default: the first GPU, or the CPU)"
+    add("--device", default="", help=text)
+    add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing (default: 2)")
+    text = "timed rounds, 2 or more (default: 60); 0: no timing"
+    add("--repeats", type=int, default=60, help=text)
     add = parser.add_argument_group("shown and written").add_argument
     add("--layers", action="store_true", help="print each layer (they are in report.json too)")
-    add("--project", default="runs/finegrained", help="save to project/name (runs/finegrained)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    text = "save to project/name (default: runs/finegrained)"
+    add("--project", default="runs/finegrained", help=text)
+    add("--name", default="exp", help="save to project/name (default: exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 
@@ -127,11 +130,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if times:
         sizes = {"threads": opt.threads, "batch": 1, "imgsz": imgsz, "repeats": opt.repeats}
         print(timing_text(times, **sizes))
-    text = f"{report.sparsity:.1%} of the weights of {len(report.layers)} layers are zero"
+    text = (
+        f"{report.sparsity:.1%} of the weights are zero, in {counted(len(report.layers), 'layer')}"
+    )
     say(text + ("." if opt.layers else " (each layer: --layers, report.json)."))
     say(
         "Zeros alone do not make a dense runtime faster: it multiplies by them as by any other "
-        "number. prune.py, which cuts whole channels, does."
+        f"number. {named('prune')}, which cuts whole channels, does."
     )
     say(f"{file}, report.json")
     print(f"Next: {as_called('finetune', '--weights', file, opt=opt)}")

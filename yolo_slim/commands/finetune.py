@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.commands.finetune_options import NONE, lr_times_of, parse
 from yolo_slim.commands.sparse import DEMO_DATA, DEMO_IMGSZ
 from yolo_slim.distill.hints import Hints, kept_channels
@@ -31,6 +31,7 @@ from yolo_slim.rounds.course import MORE, course, still_rising
 from yolo_slim.runs import FINETUNED, trained_file
 from yolo_slim.shapes import NAMES
 from yolo_slim.sparsify.probe import same_generators
+from yolo_slim.text import apart, counted, say
 from yolo_slim.weight_masks import WeightMasks, check_zeros, hold_masks, masks_of
 
 
@@ -62,7 +63,7 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
         nc, names = model.nc if not opt.weights else None, model.names
     if source:
         if not isinstance(source.model, ModelPruned) and not masks_of(source.model):
-            text = "a pruned.pt of prune.py, or a sparse.pt of yolo-slim finegrained"
+            text = f"a pruned.pt of {named('prune')}, or a sparse.pt of {named('finegrained')}"
             raise InputError(opt.weights, "a model that is not pruned", text)
         trained, nc, names, student = source.train, source.model.nc, source.names, source.model
         if opt.cfg:
@@ -71,7 +72,7 @@ def resolve_defaults_(opt: argparse.Namespace) -> None:
             training.LOGGER.info("--single-cls, as the model was trained")
             opt.single_cls = True
         if opt.single_cls and nc != 1:
-            got = f"given for a model of {nc} classes"
+            got = f"given for a model of {counted(nc, 'class')}"
             raise InputError("--single-cls", got, "no such option: the shapes of a cut model stay")
     if opt.data is None:
         if not trained.get("data") and set(names.values()) != set(NAMES):
@@ -154,7 +155,8 @@ class Finetuning(training.Hooks):
 
     Args:
         source: the pruned model; None if its weights are random.
-        measures: validate it before the first epoch, and say so if the training ends below that.
+        measures: validate it before the first epoch, and say if the training was too short; False
+            for a training of slim, which says it of the whole run.
     """
 
     def __init__(self, source: nn.Module | None, *, measures: bool = True) -> None:
@@ -262,14 +264,15 @@ class Finetuning(training.Hooks):
                 check_zeros(trained, self.masks, str(file))
         if not run.is_main:
             return
-        text = f"has the pruned shapes ({len(self.shapes)} tensors)"
-        print(f"\nChecked: {weights / 'best.pt'} {text}")
+        print()
+        text = f"the shapes of its {counted(len(self.shapes), 'tensor')} are those of the cut model"
+        say(f"Checked: {weights / 'best.pt'} is as small as before the training: {text}.")
         if self.masks:
-            zeros = sum(int((~mask).sum()) for mask in self.masks.values())
-            print(f"Checked: all {zeros:,} masked weights are zero")
+            zeros = counted(sum(int((~mask).sum()) for mask in self.masks.values()), "weight")
+            say(f"Checked: {zeros} that {named('finegrained')} set to zero: still zero.")
         text = too_few(self.start, [whole for _, whole in course(run.folder)])
-        if text:
-            print(text)
+        if text and self.measures:
+            say(text)
 
 
 def run(opt: argparse.Namespace, *, measures: bool = True) -> Path:
@@ -294,7 +297,8 @@ def too_few(start: float | None, maps: Sequence[float]) -> str:
     best = max(maps, default=0.0)
     if start is None or best >= start:
         return still_rising(maps)
-    text = f"Too few epochs: mAP50-95 is {best:.3f} at best, less than the {start:.3f} before the"
+    now, then = apart(best, start)
+    text = f"Too few epochs: mAP50-95 is {now} at best, less than the {then} before the"
     return f"{text} training, so that the model before it is the better one. {MORE}"
 
 

@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import InputError
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
-from yolo_slim.runs import newest, run_to_resume
+from yolo_slim.runs import newest, run_to_resume, tell_taken
 
 LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
 NONE = "none"  # of --hints
@@ -27,10 +27,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parse_options(
         argv,
         add=add_options,
-        prog="finetune_pruned.py",
-        description="Train a pruned model: its shapes stay, and weights that `yolo-slim "
-        "finegrained` set to zero stay zero. Takes all options of YOLOv5's train.py. "
+        prog=named("finetune"),
+        description="Train a pruned model: its shapes stay, and weights that "
+        f"`{named('finegrained')}` set to zero stay zero. Takes all options of YOLOv5's train.py. "
         "--cfg pruned.yaml --weights '' trains the slim architecture from scratch.",
+        unset={
+            "weights": "the newest pruned.pt in runs/",
+            "cfg": "that of the weights",
+            "data": "that of the model's training",
+            "imgsz": "that of the model's training",
+        },
         weights=None,
         data=None,
         imgsz=None,
@@ -50,7 +56,9 @@ def check_first(opt: argparse.Namespace) -> None:
         InputError: an option is out of range, or names no file.
     """
     if opt.weights is None and not opt.cfg:
-        opt.weights = str(newest("**/pruned.pt", where="--weights", made_by=as_called("prune")))
+        pruned = newest("**/pruned.pt", where="--weights", made_by=as_called("prune"))
+        tell_taken("the newest pruned.pt", pruned)
+        opt.weights = str(pruned)
     check_lr_times(opt)
     check_teachers(opt)
     check_training(opt)
@@ -73,10 +81,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What finetune_pruned adds to YOLOv5's options."""
     parser = parser.add_argument_group("how a cut model is trained")  # type: ignore[assignment]
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
-    text += "learns to say what it says (distillation; off without it)"
+    text += "learns from its outputs (distillation; default: no teacher)"
     parser.add_argument("--teacher", metavar="CHECKPOINT", help=text)
     text = "checkpoint of the model that was cut: for the first quarter of the training the pruned "
-    text += "model is held to its feature maps, less and less (default: the one that prune.py cut, "
+    text += "model is held to its feature maps, less and less (default: the one that was cut, "
     text += f"where it still is; {NONE}: no hints)"
     parser.add_argument("--hints", metavar="CHECKPOINT", help=text)
     text = "lr0 of --hyp is multiplied by this (default of a model that was cut "

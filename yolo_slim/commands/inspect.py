@@ -6,18 +6,24 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from yolo_slim.as_called import named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import new_run, removed_if_empty
 from yolo_slim.text import say
 
+if TYPE_CHECKING:
+    from yolo_slim.channels.residual import Residual
+    from yolo_slim.host.checkpoint import Checkpoint
+
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="yolo-slim inspect",
+        prog=named("inspect"),
         description="Print and draw the channel graph of a checkpoint: its BatchNorms, which convs "
         "read them, which are tied or pinned and why, and how |gamma| is distributed.",
     )
@@ -26,14 +32,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--residual",
         choices=RESIDUAL,
-        default="skip",
         help="what may be cut around a residual add: nothing, the inner channels of the "
-        "Bottleneck, or all, tied together",
+        "Bottleneck, or all, tied together (default: as a cut of this model takes it)",
     )
     add = parser.add_argument_group("shown and written").add_argument
     add("--json", action="store_true", help="print one JSON object; draw and write nothing")
-    add("--project", default="runs/inspect", help="save to project/name (runs/inspect)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    add("--project", default="runs/inspect", help="save to project/name (default: runs/inspect)")
+    add("--name", default="exp", help="save to project/name (default: exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 
@@ -49,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     from yolo_slim.report.graph_table import graph_table
     from yolo_slim.report.inspection import inspection
 
-    model = load(opt.weights).model
-    view = inspection(model, channel_graph(model, opt.residual), opt.weights)
+    source = load(opt.weights)
+    residual, why = (opt.residual, "as given") if opt.residual else usual_residual(source)
+    view = inspection(source.model, channel_graph(source.model, residual), opt.weights)
     if opt.json:
         print(json.dumps(view.as_dict(), indent=2, allow_nan=False))
         return None
@@ -58,5 +64,18 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     with removed_if_empty(folder):
         picture = plot_graph(view, folder / "graph.png")
     print(graph_table(view))
+    say(f"Pinned: must keep all channels. This holds for --residual {residual}, {why}.")
     say(f"The same as a picture: {picture}")
     return folder
+
+
+def usual_residual(source: Checkpoint) -> tuple[Residual, str]:
+    """What a cut of a model takes for --residual where it is not given, and why, in words."""
+    from yolo_slim.pruning.criteria.table import find
+
+    known = source.train.get("residual")
+    if known or source.train.get("st"):
+        return known or find("bn").residual, "as this model was trained or cut before"
+    return find("thinet").residual, (
+        f"which {named('slim')} takes for this model, and {named('prune')} with data"
+    )

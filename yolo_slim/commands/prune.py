@@ -16,8 +16,8 @@ from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, find
 from yolo_slim.pruning.recover.table import ALL, PARTS, check_parts, parse_parts
-from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_run
-from yolo_slim.text import say
+from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_run, tell_taken
+from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
     from yolo_slim.host.checkpoint import Checkpoint
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     opt = parse(argv)
     check(opt)
     weights = opt.weights or sparse_run(where="--weights")
+    if not opt.weights:
+        tell_taken("of the newest training with --st", Path(weights))
     if not opt.weights and (newer := newer_plain_run(Path(weights))):
         advice = f"--weights {shlex.quote(str(newer))} cuts it"
         print(f"Skipped: {newer.parent.parent} is newer, but was trained without --st; {advice}.")
@@ -124,7 +126,11 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     data = check_data(data_file, classes, splits) if data_file and splits else None
     if data is not None:
         single, outlines = classes_of(source) is None, task_of_model(source.model) is SEGMENTATION
-        check_labels(data, splits, single_cls=single, outlines=outlines)
+        needed = ("train",) if row.labels and looks else ()
+        check_labels(data, splits, single_cls=single, outlines=outlines, needed=needed)
+        if looks and not needed and not labelled(data):
+            text = f"no image in {data['train']} has a label: a cut by {criterion} needs none"
+            say(f"train: {text}, a training does.")
     renewed = data is not None and classes_of(source) not in (None, len(data["names"]))
     if data is not None and renewed:
         model = with_classes(source.model, data["names"], seed=opt.seed)
@@ -273,7 +279,7 @@ def measured(opt: argparse.Namespace, plan: Plan, judge: Judge) -> dict[str, Acc
 
     assert plan.data is not None
     count = len(images(plan.data))
-    say(f"mAP is measured on {count} validation images, on {device_name(opt.device)}.")
+    say(f"mAP is measured on {counted(count, 'validation image')}, on {device_name(opt.device)}.")
     with titled("validating, before the cut"):
         return {"dense": judge(plan.source.model)}
 

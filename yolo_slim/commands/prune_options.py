@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.as_called import named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
@@ -39,7 +40,7 @@ LEAST = {
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="prune.py",
+        prog=named("prune"),
         description="Cut the channels that matter least and rebuild the detector: of a sparse "
         "training those that it brought to zero, of any other model those that its next layers "
         "miss least. A model of other classes than the data's gets a new head for them.",
@@ -53,7 +54,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += f" (default: as in the sparse training; else skip, inner {rows_with(residual='inner')})"
     add("--residual", choices=RESIDUAL, help=text)
-    add("--min-channels", type=int, default=1, help="each layer keeps at least so many (1)")
+    text = "each layer keeps at least so many (default: 1)"
+    add("--min-channels", type=int, default=1, help=text)
     text = "kept channels are multiples of N where a layer is wide enough; 1: any (default: as in "
     add("--round-to", type=int, metavar="N", help=text + "the sparse training, else 32)")
     amount = parser.add_argument_group("how much (one of the first five)")
@@ -67,22 +69,23 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--size-mb", type=float, help="size of pruned.pt, 10^6 bytes")
     text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
     group.add_argument("--latency", type=float, help=text)
-    amount.add_argument("--threads", type=int, default=2, help="of ONNX Runtime, for --latency (2)")
+    text = "of ONNX Runtime, for --latency (default: 2)"
+    amount.add_argument("--threads", type=int, default=2, help=text)
     add = parser.add_argument_group("how channels are chosen").add_argument
-    text = "how they are scored: auto (default: bn after train_sparse.py --st; of any other "
+    text = f"how they are scored: auto (default: bn after {named('sparse')} --st; of any other "
     text += "model thinet with data, for a small cut obs, without data l2), "
     text += f"{', '.join(map(told, CRITERIA.values()))}, or one of --modules"
     add("--criterion", type=name_given, default=AUTO, metavar="NAME", help=text)
     text = "how the cut spreads over the layers: global (default), uniform "
     text += f"({rows_with(spread='uniform')}), per-mac (most MACs for the least score; "
     text += f"{rows_with(spread='per-mac')}), a yaml of shares by layer, or the "
-    text += "sensitivity.csv of `yolo-slim sensitivity`"
+    text += f"sensitivity.csv of `{named('sensitivity')}`"
     add("--budget", metavar="NAME|FILE", help=text)
-    text = "cut little by little: recover after each of N steps, and score anew (default 1)"
+    text = "cut little by little: recover after each of N steps, and score anew (default: 1)"
     add("--steps", type=int, metavar="N", default=1, help=text)
-    text = "images of the training split to look at (128)"
+    text = "images of the training split to look at (default: 128)"
     add("--calib-images", type=int, default=128, help=text)
-    text = "of the calibration images, and of --criterion random (0)"
+    text = "of the calibration images, and of --criterion random (default: 0)"
     add("--seed", type=int, default=0, help=text)
     add = parser.add_argument_group("after the cut").add_argument
     text = "what is done, with commas: "
@@ -95,15 +98,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text += "model that was not trained with --st: that of its training, where it is here)"
     add("--data", help=text)
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=32, help="of the validation (32)")
-    add("--workers", type=int, default=2, help="data loaders of the validation (2)")
-    add("--device", default="", help="of the validation: 0, cpu")
+    add("--batch-size", type=int, default=32, help="of the validation (default: 32)")
+    add("--workers", type=int, default=2, help="data loaders of the validation (default: 2)")
+    text = "of the validation: 0, cpu (default: the first GPU, or the CPU)"
+    add("--device", default="", help=text)
     add = parser.add_argument_group("shown and written").add_argument
     add("--dry-run", action="store_true", help="print the plan, write nothing")
     text = "print each BatchNorm (they are in report.json and channels.png too)"
     add("--layers", action="store_true", help=text)
-    add("--project", default="runs/prune", help="save to project/name (runs/prune)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    add("--project", default="runs/prune", help="save to project/name (default: runs/prune)")
+    add("--name", default="exp", help="save to project/name (default: exp)")
     add("--exist-ok", action="store_true", help="an existing project/name is written to")
     return parser.parse_args(argv)
 

@@ -8,26 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
+from yolo_slim.pruning.budget.target import MACS
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.runs import new_run, removed_if_empty
-from yolo_slim.text import say
+from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
     from yolo_slim.sensitivity.run import Plan
 
+AGAIN = 0.7  # share of the MACs that a further cut of a cut model leaves, as advice
 SHARES = [n / 10 for n in range(1, 10)]
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; nothing heavy is imported for --help."""
     parser = OneLineParser(
-        prog="yolo-slim sensitivity",
+        prog=named("sensitivity"),
         description="Measure mAP with each layer cut alone, at several shares: which layers can "
         "lose much, which little. Results are written as they come.",
     )
@@ -36,26 +38,29 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "what to cut: channels of BatchNorms, single weights of convs (default: both)"
     kinds = ["channels", "weights"]
     add("--kind", nargs="+", choices=kinds, default=kinds, help=text)
-    text = "shares of a layer to cut, each in (0, 1) (default 0.1 0.2 ... 0.9)"
+    text = "shares of a layer to cut, each in (0, 1) (default: 0.1 0.2 ... 0.9)"
     add("--shares", nargs="+", type=float, default=SHARES, metavar="SHARE", help=text)
-    add("--criterion", default="bn", help="which channels of a layer go first, as for prune.py")
+    text = f"which channels of a layer go first, as for {named('prune')} (default: bn)"
+    add("--criterion", default="bn", help=text)
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += " (default: as in the sparse training, or that of the criterion)"
     add("--residual", choices=RESIDUAL, help=text)
     add = parser.add_argument_group("measured on").add_argument
     add("--data", required=True, help="data yaml, for validation")
     add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    text = "validate on so many images, evenly spread over the split (default 500; they stay in "
+    text = "validate on so many images, evenly spread over the split (default: 500; they stay in "
     add("--images", type=int, default=500, help=text + "memory, about 1.2 MB each at 640 px)")
-    add("--split", choices=["train", "val", "test"], default="val", help="images to validate on")
-    add("--device", default="", help="0, cpu")
-    text = "processes that measure side by side; several have one thread each (default 1)"
+    text = "images to validate on (default: val)"
+    add("--split", choices=["train", "val", "test"], default="val", help=text)
+    add("--device", default="", help="0, cpu (default: the first GPU, or the CPU)")
+    text = "processes that measure side by side; several have one thread each (default: 1)"
     add("--processes", type=int, default=1, help=text)
     add = parser.add_argument_group("where it is written").add_argument
     text = "go on with the interrupted scan in this folder; the other options as they were"
     add("--resume", metavar="FOLDER", help=text)
-    add("--project", default="runs/sensitivity", help="save to project/name (runs/sensitivity)")
-    add("--name", default="exp", help="save to project/name (exp)")
+    text = "save to project/name (default: runs/sensitivity)"
+    add("--project", default="runs/sensitivity", help=text)
+    add("--name", default="exp", help="save to project/name (default: exp)")
     return parser.parse_args(argv)
 
 
@@ -84,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     plan = make_plan(opt)
     cuts = len(plan.shares) * sum(len(layers(plan.model, plan.graph, kind)) for kind in opt.kind)
     count, device = plan.settings["images"], device_name(opt.device)
-    say(f"{cuts} cuts, each measured on {count} images of {opt.data} ({opt.split}), on {device}")
+    images = f"{counted(int(count), 'image')} of {opt.data} ({opt.split})"
+    say(f"{counted(cuts, 'cut')}, each measured on {images}, on {device}")
     folder = Path(opt.resume) if opt.resume else new_run(opt.project, opt.name)
     with removed_if_empty(folder):
         try:
@@ -96,14 +102,19 @@ def main(argv: Sequence[str] | None = None) -> Path:
             raise
     print(scan)
     if any(row.map > scan.dense.map for row in scan.rows):
-        say(f"More mAP than before is chance: {scan.settings['images']} images tell no better.")
+        number = counted(int(scan.settings["images"]), "image")
+        say(f"Where mAP rises by a cut, that is chance: {number} cannot tell it better.")
     say(f"{scan.path}, sensitivity.png")
     if "channels" in opt.kind:
         options = ["--weights", opt.weights, "--budget", scan.path, "--data", opt.data]
         options += ["--residual", opt.residual] if opt.residual else []
         options += ["--criterion", opt.criterion] if opt.criterion != "bn" else []
         options += ["--imgsz", plan.settings["imgsz"]] if opt.imgsz else []
-        print(f"Next: {as_called('prune', *options, '--macs', 0.5, opt=opt)}")
+        left = AGAIN if getattr(plan.model, "ancestry", None) else MACS
+        if left != MACS:
+            text = f"--macs {left:g} leaves {left:.0%} of the MACs that it has now"
+            say(f"This model was cut before: {text}.")
+        print(f"Next: {as_called('prune', *options, '--macs', left, opt=opt)}")
     return folder
 
 
@@ -133,7 +144,8 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     splits = (opt.split, "train") if scored and how.data else (opt.split,)
     data = check_data(opt.data, classes_of(source), splits)
     single, outlines = classes_of(source) is None, task_of_model(source.model) is SEGMENTATION
-    check_labels(data, splits, single_cls=single, outlines=outlines)
+    needed = ("train",) if how.labels and "train" in splits else ()
+    check_labels(data, splits, single_cls=single, outlines=outlines, needed=needed)
     graph = channel_graph(
         source.model, opt.residual or source.train.get("residual") or how.residual
     )

@@ -46,7 +46,7 @@ from yolo_slim.sparsify.ended import untold_verdict
 from yolo_slim.sparsify.session import SparseSession
 from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.trained import kept_of
-from yolo_slim.text import giga
+from yolo_slim.text import counted, giga
 
 OWN = ("rounds", "criterion", "calib_images", "at_once", "same_classes")
 GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
@@ -180,13 +180,15 @@ def go_on(opt: argparse.Namespace, folder: Path) -> Path:
             continue
         if place:
             source = source_of(folder, places[number - 1]) if number else None
-            title = f"{place.name[5:]} of {len(trainings)}, {leg.epochs} epochs"
+            title = f"{place.name[5:]} of {len(trainings)}, {counted(leg.epochs, 'epoch')}"
             training.LOGGER.info(f"\nslim: training {title} ({place})")
             train(opt, folder, place, number, leg, source)
         if leg.left is not None:
             ended = trainings[: sum(each.epochs > 0 for each in legs[: number + 1])]
             epoch = sum(len(course(each)) for each in ended)
-            training.LOGGER.info(f"\nslim: cut {number + 1} of {opt.rounds}, after {epoch} epochs")
+            training.LOGGER.info(
+                f"\nslim: cut {number + 1} of {opt.rounds}, after {counted(epoch, 'epoch')}"
+            )
             report = cut(opt, folder, source_of(folder, place), number, leg, epoch)
             training.LOGGER.info(round_line(report))
             write_state(folder, opt, [*done, report.as_dict()])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.commands.finetune_options import LR_TIMES, NONE, check_lr_times, check_teachers
 from yolo_slim.errors import InputError, check_count, option_of
@@ -17,7 +17,8 @@ from yolo_slim.host.training_options import check_training
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, find, name_given
 from yolo_slim.rounds.plan import REPORT
-from yolo_slim.runs import STATE, newest
+from yolo_slim.runs import STATE, newest, tell_taken
+from yolo_slim.text import counted
 
 USUAL, SPARSE = "thinet", "bn"  # the criterion, by default: without --st, with it
 
@@ -31,10 +32,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parse_options(
         argv,
         add=add_options,
-        prog="yolo-slim slim",
-        description="Cut, recover, train on, in rounds if asked; then report. Takes all options "
-        "of YOLOv5's train.py; --epochs are those of all trainings together. --resume [FOLDER] "
-        "goes on with an interrupted run.",
+        prog=named("slim"),
+        description="Cut a model, recover it, train it on, and report what came of it. Takes all "
+        "options of YOLOv5's train.py; --epochs are those of all trainings together. --resume "
+        "[FOLDER] goes on with an interrupted run.",
+        usage="%(prog)s --weights FILE --data YAML [options]",
+        unset={
+            "weights": "none: it or --cfg must be given",
+            "data": "none: it must be given",
+            "imgsz": "640",
+        },
         weights="",
         data=None,
         imgsz=None,
@@ -53,7 +60,7 @@ def check_first(opt: argparse.Namespace) -> None:
         InputError: an option is out of range, excludes another one, or names no file.
     """
     if int(os.getenv("WORLD_SIZE", "1")) > 1:
-        raise InputError("yolo-slim slim", "started by torchrun", "one process; or step by step")
+        raise InputError(named("slim"), "started by torchrun", "one process; or step by step")
     if opt.resume:
         return
     Target("macs", opt.macs)
@@ -93,7 +100,7 @@ def check_epochs(opt: argparse.Namespace, *, at_once: bool) -> None:
     """
     least = opt.rounds + (not at_once)
     if opt.epochs < least:
-        got = f"{opt.epochs} with {opt.rounds} round{'s' * (opt.rounds > 1)}"
+        got = f"{opt.epochs} with {counted(opt.rounds, 'round')}"
         trainings = "after each cut" if at_once else "before each cut, and after the last"
         raise InputError("--epochs", got, f"{least} or more: a training comes {trainings}")
 
@@ -106,12 +113,14 @@ def resumed(place: Any) -> Path:
     """
     if place is True:
         made_by = as_called("slim")
-        run_folder = newest(f"**/{STATE}", where="--resume", made_by=made_by).parent
+        state = newest(f"**/{STATE}", where="--resume", made_by=made_by)
+        tell_taken("the newest run of slim", state, not_given="--resume names no run")
+        run_folder = state.parent
     else:
         places = [p for p in (Path(place), *Path(place).parents) if (p / STATE).is_file()]
         if not places:
             got = f"no {STATE} there"
-            raise InputError(f"--resume {place}", got, "the folder of a yolo-slim slim")
+            raise InputError(f"--resume {place}", got, f"the folder of a run of {named('slim')}")
         run_folder = places[0]
     if (run_folder / REPORT).is_file():
         raise InputError(f"--resume {run_folder}", "a finished run", "one that was interrupted")
@@ -121,29 +130,30 @@ def resumed(place: Any) -> Path:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What slim adds to YOLOv5's options."""
     add = parser.add_argument_group("how much is cut").add_argument
-    text = f"share of the MACs that is left in the end, (0, 1] (default {MACS:g})"
+    text = f"share of the MACs that is left in the end, (0, 1] (default: {MACS:g})"
     add("--macs", type=float, default=MACS, help=text)
-    text = "cuts; the first one comes at once, unless the weights are random or it is --st; a "
-    text += "training comes between two and after the last one (1)"
+    text = "number of cuts. The first comes at once, or after a training if the weights are random "
+    text += "or --st is given; a training follows each cut (default: 1)"
     add("--rounds", type=int, default=1, help=text)
-    text = "trainings before the cuts are sparse (see train_sparse.py --help): what they bring to "
-    text += "zero is cut; they get half of the epochs"
+    text = f"make the model sparse before each cut (see {named('sparse')} --help): what is then at "
+    text += "zero is cut; these trainings get half of the epochs"
     add("--st", action="store_true", help=text)
     add = parser.add_argument_group("how channels are chosen").add_argument
-    text = f"how channels are scored (see prune.py --help; default auto, with --st {SPARSE})"
+    text = f"how channels are scored (see {named('prune')} --help; default auto, with --st "
+    text += f"{SPARSE})"
     add("--criterion", type=name_given, default=AUTO, help=text)
-    text = f"kept channels are multiples of N where a layer is wide enough (default {ROUND_TO})"
+    text = f"kept channels are multiples of N where a layer is wide enough (default: {ROUND_TO})"
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
     text = "what may be cut around residual adds (default: as suits the criterion)"
     add("--residual", choices=RESIDUAL, help=text)
-    text = "images of the training split that a cut looks at (128)"
+    text = "images of the training split that a cut looks at (default: 128)"
     add("--calib-images", type=int, default=128, help=text)
     add = parser.add_argument_group("the trainings after a cut").add_argument
     text = "trainings after a cut begin with lr0 of --hyp times this (default "
     text += f"{LR_TIMES:g} with SGD, else 1)"
     add("--lr-times", type=float, metavar="N", help=text)
     text = f"{NONE}: a cut model gets no hints from the model before the cut (see "
-    text += "finetune_pruned.py --help)"
+    text += f"{named('finetune')} --help)"
     add("--hints", choices=[NONE], help=text)
-    text = "checkpoint of a model that teaches the cut ones (see finetune_pruned.py --help)"
+    text = f"checkpoint of a model that teaches the cut ones (see {named('finetune')} --help)"
     add("--teacher", metavar="CHECKPOINT", help=text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.channels.residual import Residual
 from yolo_slim.commands.sparse_options import parse
 from yolo_slim.errors import InputError
@@ -33,7 +33,7 @@ from yolo_slim.sparsify.strategy import Fixed
 from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.thinning import Thinning
 from yolo_slim.sparsify.verdict import share_worth_cutting
-from yolo_slim.text import fold, say
+from yolo_slim.text import counted, fold, say
 from yolo_slim.weight_masks import hold_masks
 
 DEMO_CFG, DEMO_IMGSZ = "cfg/yolov5n.yaml", 160
@@ -62,13 +62,14 @@ def was_sparse(last: str) -> bool:
     """
     folder = Path(last).parent.parent
     saved = read_mapping(folder / "opt.yaml", "the options of a run")
+    where, expected = f"--resume {last}", f"a run of {named('sparse')}"
     if "st" not in saved:
-        raise InputError(f"--resume {last}", "no --st in its opt.yaml", "a run of train_sparse.py")
+        raise InputError(where, "no --st in its opt.yaml", expected)
     if (folder / FINETUNED).is_file():
-        made_by = "finetune_pruned.py or yolo-slim slim, which goes on with it"
-        raise InputError(f"--resume {last}", f"a run of {made_by}", "a run of train_sparse.py")
+        made_by = f"{named('finetune')} or {named('slim')}, which goes on with it"
+        raise InputError(where, f"a run of {made_by}", expected)
     if saved["st"] and not (folder / CSV).is_file():
-        raise InputError(f"--resume {last}", f"no {CSV} in its run", "a run of train_sparse.py")
+        raise InputError(where, f"no {CSV} in its run", expected)
     return bool(saved["st"])
 
 
@@ -227,7 +228,8 @@ def next_step(session: SparseSession, run: training.Run) -> str:
 def announce(run: training.Run, penalty: SparsityPenalty) -> None:
     """Say before the first epoch what this penalty will do in this run."""
     channels, strategy = sum(penalty.norms.sizes), penalty.strategy
-    text = f"\nsparsity: {len(penalty.names)} BatchNorms, {channels} channels, "
+    text = f"\nsparsity: {counted(len(penalty.names), 'BatchNorm')}, "
+    text += f"{counted(channels, 'channel')}, "
     if isinstance(strategy, Fixed):
         announce_fixed(run, penalty, strategy, text)
         return

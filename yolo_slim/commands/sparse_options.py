@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
+from yolo_slim.as_called import named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count
 from yolo_slim.host.command_line import names_given, parse_options, refuse_beside_resume
@@ -24,8 +25,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parse_options(
         argv,
         add=add_options,
-        prog="train_sparse.py",
-        description="Train YOLOv5 with channel sparsity. Takes all options of YOLOv5's train.py.",
+        prog=named("sparse"),
+        description="With --st: train until many channels are at zero, so that a cut of them costs "
+        "little. Without --st this is YOLOv5's own training. Takes all options of its train.py.",
+        unset={
+            "weights": "none: random weights",
+            "cfg": "that of the weights; yolov5n.yaml with random ones",
+            "data": "shapes that are drawn, as in the demo",
+            "imgsz": "640; 160 of the shapes",
+        },
         weights="",
         data=None,
         imgsz=None,
@@ -70,19 +78,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What train_sparse adds to YOLOv5's options."""
     add = parser.add_argument_group("sparsity: how much").add_argument
     add("--st", action="store_true", help="train with sparsity: a penalty on BatchNorm")
-    add("--percent", type=float, help=f"share that is to be cut (default {PERCENT:g})")
-    text = "share of the MACs that is to be left, in place of a percent; for --sr auto with prox"
+    add("--percent", type=float, help=f"share that is to be cut (default: {PERCENT:g})")
+    text = "share of the MACs that is to be left, in place of --percent (with --sr auto and prox)"
     add("--macs", type=float, help=text)
     text = "layers that are not penalised, such as model.2 (repeatable)"
     add("--keep", action="append", default=[], metavar="GLOB", help=text)
     text = "what may be cut around residual adds (group: a group penalty on what is tied); default "
     text += "as in the last cut of a pruned model, or skip"
     add("--residual", choices=RESIDUAL, help=text)
-    text = f"as of prune.py, for --sr auto with prox (default {ROUND_TO})"
+    text = f"as of {named('prune')}, for --sr auto with prox (default: {ROUND_TO})"
     add("--round-to", type=int, metavar="N", help=text)
     add = parser.add_argument_group("sparsity: how it comes about").add_argument
     text = "auto (default): as strong as it takes to have --percent of the channels at zero by "
-    text += "three quarters of the run; or a number: strength of the L1 on gamma"
+    text += "three quarters of the run; or a number: the strength of an L1 penalty on gamma"
     add("--sr", type=strength, metavar="SR", help=text)
     text = "prox: soft thresholding after the step (default with --sr auto); l1: its gradient "
     text += "before the step, decaying (default with a number)"

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import mend
+from yolo_slim.text import counted
 
 mend()
 
@@ -47,11 +48,11 @@ class Agreement:
 
     def __str__(self) -> str:
         if not (self.boxes or self.scores or self.masks):
-            return f"the same to the bit on {self.images} images"
+            return f"the same to the bit on {counted(self.images, 'image')}"
         parts = [f"boxes within {self.boxes:.2g} px", f"scores within {self.scores:.1g}"]
         if self.masks is not None:
             parts.append(f"masks within {self.masks:.1g} of the largest value")
-        return f"{', '.join(parts)} on {self.images} images"
+        return f"{', '.join(parts)} on {counted(self.images, 'image')}"
 
 
 @torch.no_grad()

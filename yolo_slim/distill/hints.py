@@ -23,6 +23,7 @@ from yolo_slim.distill.asked import LAYOUT, asked
 from yolo_slim.errors import InputError
 from yolo_slim.host.classes import common
 from yolo_slim.numerics import relative_error
+from yolo_slim.text import counted
 
 UNTIL = 0.25  # share of the training after which there are no hints
 GAIN = 1.0  # of the hints at the start, beside the host's loss of an image (about 0.1 to 0.3)
@@ -144,7 +145,7 @@ def kept_channels(
         channels = dense.bn.num_features if dense is not None else 0
         mask = masks.get(bn, torch.ones(channels, dtype=torch.bool)).cpu()
         if len(mask) != channels or int(mask.sum()) != conv.bn.num_features:
-            got = f"{channels} channels in {bn}"
+            got = f"{counted(channels, 'channel')} in {bn}"
             wanted = f"the model that was cut, with {len(mask)} there"
             raise InputError("the source of the hints", got, wanted)
         kept[name] = mask.nonzero().flatten()

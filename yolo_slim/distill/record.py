@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from yolo_slim.distill.loss import PARTS
 from yolo_slim.host.loops import keep_rows
 from yolo_slim.host.training import LOGGER, Run
 
 CSV = "distillation.csv"
-COLUMNS = (*PARTS, "hints")
+HINTS = "hints"
+COLUMNS = (*PARTS, HINTS)
 
 
 def record(run: Run, parts: dict[str, float]) -> None:
@@ -25,12 +28,20 @@ def record(run: Run, parts: dict[str, float]) -> None:
     values = [f"{parts[name]:.5g}" if name in parts else "" for name in COLUMNS]
     with file.open("a") as out:
         out.write(",".join([str(run.epoch), *values]) + "\n")
-    LOGGER.info("distillation: " + ", ".join(in_words(*part) for part in parts.items()))
+    for line in in_words(parts):
+        LOGGER.info(line)
     if run.board:
         for name, value in parts.items():
             run.board.add_scalar(f"distillation/{name}", value, run.epoch)
 
 
-def in_words(name: str, value: float) -> str:
-    """A part with its unit: parts of a teacher are losses of an image."""
-    return f"{name} {value:.4f}{' of the energy of the feature maps' * (name == 'hints')}"
+def in_words(parts: Mapping[str, float]) -> list[str]:
+    """What an epoch's figures mean, a line for the teacher and one for the hints."""
+    lines = []
+    if taught := [f"{name} {value:.4f}" for name, value in parts.items() if name != HINTS]:
+        text = "as a loss of one image; 0: they say the same"
+        lines.append(f"difference from the teacher: {', '.join(taught)} ({text})")
+    if HINTS in parts:
+        text = f"the feature maps differ by {parts[HINTS]:.1%} from those before the cut"
+        lines.append(f"hints: {text} (squares of the values)")
+    return lines

@@ -21,7 +21,7 @@ TYPES = (AssertionError, Exception, FileNotFoundError, NotImplementedError, Conn
 TABLE = (
     (
         r"Label class (\S+) exceeds nc=(\d+) in (.+?)\. ",
-        ("{3}", "labels of class {1}", "labels of the {2} classes that it names"),
+        ("{3}", "labels of class {1}", "a class that the data yaml names: it has {2}"),
     ),
     (
         r"No labels found in (.+?),",
@@ -43,7 +43,7 @@ TABLE = (
     (r"Invalid CUDA '--device (.+?)'", ("--device", "{1}", "a GPU that is there, or cpu")),
     (
         r"(\d+) classes\) trained on different --data than what you passed \((\d+) classes",
-        ("--data", "{2} classes", "the {1} of the model"),
+        ("--data", "another number of classes: {2}", "that of the model, {1}"),
     ),
     (r"Invalid Confidence threshold (\S+),", ("--conf-thres", "{1}", "a number from 0 to 1")),
     (r"Invalid IoU (\S+),", ("--iou-thres", "{1}", "a number from 0 to 1")),
@@ -65,7 +65,7 @@ TABLE = (
     (r"--task (\S+) not in", ("--task", "{1}", "train, val, test, speed or study")),
     (
         r"training to (\d+) epochs is finished",
-        ("--resume", "a finished training of {1} epochs", "one that was interrupted"),
+        ("--resume", "a finished training (epochs: {1})", "one that was interrupted"),
     ),
     (r"File not found: (.*)$", ("{1}", "no such file", "a file that is here")),
     (r"File download failed: (.*)$", ("{1}", "cannot be downloaded", "a file that is here")),

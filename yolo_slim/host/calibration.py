@@ -28,6 +28,7 @@ from yolo_slim.host.loading import verify_image_label
 from yolo_slim.host.options import HYP
 from yolo_slim.host.outputs import apart
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
+from yolo_slim.text import counted
 
 mend()
 
@@ -102,7 +103,7 @@ def calibrate(
     where = f"{split}: {data.get(split)}"
     nc, single = model.model[-1].nc, is_single(model, data)
     if labels and data["nc"] != nc and not single:
-        raise InputError(where, f"{data['nc']} classes", f"the {nc} of the model")
+        raise InputError(where, counted(data["nc"], "class"), f"the {nc} of the model")
     if not files:
         raise InputError(where, "no images", "at least one image")
     chosen = _readable(files, images, seed, where)
@@ -123,7 +124,7 @@ def calibrate(
             workers=workers,
             seed=seed,
         )
-    source = f"{readable} of {len(files)} images of {where}"
+    source = f"{readable} of {counted(len(files), 'image')} of {where}"
     loss = training_loss(model, imgsz) if labels else None
     return Calibration(batches, loss, source, compare=partial(apart, nc=nc))
 
@@ -191,7 +192,7 @@ def _load(
                 **(masks if task is SEGMENTATION else {}),
             )
         if labels and not any(map(len, dataset.labels)):
-            raise InputError(where, f"no labels of {len(dataset)} images", "some labels")
+            raise InputError(where, f"no labels of {counted(len(dataset), 'image')}", "some labels")
         batches = tuple(map(_batch, tqdm(loader, desc="calibration images", unit="batch")))
     except InputError:
         raise

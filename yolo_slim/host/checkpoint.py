@@ -30,6 +30,7 @@ from yolo_slim.host.reading import CFG, allow_list, allowed_in, read, refused_na
 from yolo_slim.host.soundness import check_finite
 from yolo_slim.host.yamls import check_model_yaml
 from yolo_slim.numerics import survives_half
+from yolo_slim.text import counted
 
 __all__ = ["Checkpoint", "allow_list", "allowed_in", "attempt_load", "finished", "load", "packed"]
 __all__ += ["read", "refused_name", "safe_loading", "save_model", "write"]
@@ -63,8 +64,7 @@ class Checkpoint:
 
     def __str__(self) -> str:
         params = sum(p.numel() for p in self.model.parameters())
-        classes = f"{len(self.names)} class{'es' * (len(self.names) != 1)}"
-        return f"{self.path}: {classes}, {params:,} parameters"
+        return f"{self.path}: {counted(len(self.names), 'class')}, {params:,} parameters"
 
 
 def load(path: str | Path, cfg: Cfg | None = None) -> Checkpoint:
@@ -102,7 +102,7 @@ def load(path: str | Path, cfg: Cfg | None = None) -> Checkpoint:
         state = state_in(data)
         if state is None:
             raise InputError(path, "neither a model nor weights in it", CHECKPOINT)
-        got = f"weights without an architecture (a state dict of {len(state)} tensors)"
+        got = f"weights without an architecture (a state dict of {counted(len(state), 'tensor')})"
         raise InputError(path, got, advice(state))
     if CFG not in data and unused() is not None:
         note(path, f"holds its model; --cfg {unused()} is not used")
@@ -167,8 +167,11 @@ def complete_names(names: Mapping[int, str], nc: int, where: object) -> dict[int
     if missing or len(names) > nc:
         filled = f"class{missing[0]}" if missing else ""
         filled += f" to class{missing[-1]}" if len(missing) > 1 else ""
-        text = f"the others are called {filled}" if missing else f"the first {nc} are taken"
-        note(where, f"{len(names)} names for {nc} classes; {text}")
+        if missing:
+            text = f"the other{'s are' if len(missing) > 1 else ' is'} called {filled}"
+        else:
+            text = f"the first {nc} are taken" if nc > 1 else "the first is taken"
+        note(where, f"{counted(len(names), 'name')} for {counted(nc, 'class')}; {text}")
     return {index: names.get(index, f"class{index}") for index in range(nc)}
 
 

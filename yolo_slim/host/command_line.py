@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.option_groups import adder
+from yolo_slim.host.shown_defaults import DEVICE, show_defaults_
 from yolo_slim.host.sources import declared_options, root
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.runs import STATE
@@ -28,6 +29,8 @@ def parse_options(
     add: Callable[[argparse.ArgumentParser], None],
     prog: str,
     description: str,
+    unset: Mapping[str, str] | None = None,
+    usage: str | None = None,
     **defaults: Any,
 ) -> argparse.Namespace:
     """YOLOv5's training options, those of both loops, and ours.
@@ -37,10 +40,15 @@ def parse_options(
         add: adds our options to the host's parser.
         prog: name of the script, for --help.
         description: what it does, for --help.
+        unset: what is taken for an option of YOLOv5's that has no default, for --help.
+        usage: for --help, where options have to be given; %(prog)s is the command.
         defaults: defaults that differ from the host's.
     """
-    parser = training_parser(add, prog=prog, description=description)
+    parser = training_parser(add, prog=prog, description=description, usage=usage)
     parser.set_defaults(hyp=str(default_hyp()), **defaults)
+    hosts = {name for script in SCRIPTS.values() for name in declared_options(script)}
+    actions = [action for action in parser._actions if action.dest in hosts]
+    show_defaults_(actions, {"device": DEVICE, **(unset or {})})
     opt = parser.parse_args(argv)
     if opt.resume == "":
         expected = "a run's folder or its last.pt; nothing after it: the newest run"
@@ -50,10 +58,10 @@ def parse_options(
 
 
 def training_parser(
-    add: Callable[[argparse.ArgumentParser], None], **texts: str
+    add: Callable[[argparse.ArgumentParser], None], **texts: str | None
 ) -> argparse.ArgumentParser:
     """A parser of YOLOv5's training options, those of both loops, and of ours."""
-    parser = OneLineParser(**texts, cfg=False)
+    parser = OneLineParser(cfg=False, **texts)
     add(parser)  # ours come first in --help
     add_host = adder(parser)
     detection, segmentation = (declared_options(script) for script in SCRIPTS.values())

@@ -19,6 +19,7 @@ from yolo_slim.host.data_yaml import (
 )
 from yolo_slim.host.images import images, listed
 from yolo_slim.host.label_checks import check_labels, labelled
+from yolo_slim.text import counted
 
 mend()
 
@@ -96,7 +97,7 @@ def check_nc(data: dict[str, Any], nc: int | None, where: str | Path) -> None:
         InputError: it has another number; None: any will do.
     """
     if nc is not None and nc != data["nc"]:
-        raise InputError(where, f"{data['nc']} classes", f"the {nc} of the model")
+        raise InputError(where, counted(data["nc"], "class"), f"the {nc} of the model")
 
 
 def check_data(path: str | Path, nc: int | None = None, splits: tuple[str, ...] = ("val",)) -> dict:
@@ -119,11 +120,11 @@ def check_data(path: str | Path, nc: int | None = None, splits: tuple[str, ...] 
         if not files:
             raise InputError(path, f"{split}: no images in {data.get(split)}", "at least one image")
         if len(missing) == len(files):
-            got = f"{split}: none of {len(files)} images is there, such as {missing[0]}"
+            got = f"{split}: none of {counted(len(files), 'image')} is there, such as {missing[0]}"
             expected = "lines from where you stand, or with ./ from the folder of the text file"
             raise InputError(path, got, expected)
         if missing:
-            tell(f"{split}: {len(missing)} images are not there, such as {missing[0]}")
+            tell(f"{split}: {counted(len(missing), 'image')} not there, such as {missing[0]}")
     return data
 
 

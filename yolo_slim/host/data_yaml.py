@@ -16,6 +16,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.files import read_mapping, shipped
 from yolo_slim.host.sources import root
 from yolo_slim.parsing import at_home
+from yolo_slim.text import indices
 
 EXPECTED = "a data yaml (path, train, val, names)"
 SPLITS = ("train", "val", "test")
@@ -122,9 +123,11 @@ def read_names(names: Any, file: Path) -> dict[int, str]:
             raise InputError(file, f"names: class {number} twice", "one name for each class")
     gap = next((i for i in range(len(by_index)) if i not in by_index), None)
     if gap is not None:
-        got = f"names: classes {', '.join(map(str, sorted(by_index)[:8]))}"
+        got = (
+            f"names: class{'es' * (len(by_index) > 1)} {', '.join(map(str, sorted(by_index)[:8]))}"
+        )
         got += ", ..." if len(by_index) > 8 else ""
-        raise InputError(file, got, f"0 to {len(by_index) - 1}: class {gap} has no name")
+        raise InputError(file, got, f"{indices(len(by_index))}: class {gap} has no name")
     for name, count in Counter(by_index.values()).items():
         if count > 1:
             same = " and ".join(str(i) for i in sorted(by_index) if by_index[i] == name)

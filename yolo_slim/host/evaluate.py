@@ -19,6 +19,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_labels
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
+from yolo_slim.text import indices
 from yolo_slim.weight_masks import baked
 
 mend()
@@ -62,7 +63,9 @@ def check_device(device: str) -> None:
     count = torch.cuda.device_count()
     if not all(i.isdigit() and int(i) < count for i in wanted.split(",")):
         raise InputError(
-            "--device", device, f"cpu or one of {count} GPUs, from 0" if count else "cpu (no GPU)"
+            "--device",
+            device,
+            f"cpu, or a GPU by its number: {indices(count)}" if count else "cpu (no GPU)",
         )
 
 

@@ -14,6 +14,7 @@ from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import mend
 from yolo_slim.host.data_yaml import tell
 from yolo_slim.host.loading import decodes, read_image
+from yolo_slim.text import counted
 
 mend()
 
@@ -81,7 +82,7 @@ def readable(files: Iterable[Path], count: int, where: str) -> list[Path]:
             break
         (chosen if decodes(file) else bad).append(file)
     if bad and not chosen:
-        got = f"none of {len(bad)} images can be read, such as {bad[0]}"
+        got = f"none of {counted(len(bad), 'image')} can be read, such as {bad[0]}"
         raise InputError(where, got, "images that OpenCV reads")
     if bad:
         more = f" and {len(bad) - 1} more" * (len(bad) > 1)

@@ -22,6 +22,7 @@ from yolo_slim.host.labels import (
     read_labels,
 )
 from yolo_slim.host.loading import reason, verify_image_label
+from yolo_slim.text import counted, indices
 
 WITH_ROWS = (BOXES, OUTLINES, MIXED)
 EXAMPLES = 3  # of what is wrong, in a line
@@ -60,7 +61,8 @@ def check_labels(
             check_outlines(pairs)
         tell_dropped(split, pairs)
         if split == "val" and not any(label.kind in WITH_ROWS for label in labels):
-            tell(f"val: no labels of {len(files)} images, such as {files[0]}: mAP will be 0")
+            count = counted(len(files), "image")
+            tell(f"val: no labels of {count}, such as {files[0]}: mAP will be 0")
         if split in needed:
             check_labelled(f"{split}: {data.get(split)}", pairs)
             useful = [label.kind in WITH_ROWS for label in labels]
@@ -86,7 +88,7 @@ def check_classes(pairs: Sequence[tuple[str, Label]], nc: int | None) -> None:
     for file, label in pairs:
         if label.kind != UNREADABLE and nc is not None and (label.odd or label.top >= nc):
             fault = next(faults(file, nc))
-            expected = f"0 to {nc - 1} (line {fault.line}; the data yaml has {nc} names)"
+            expected = f"{indices(nc)} (line {fault.line}; the data yaml has {counted(nc, 'name')})"
             raise InputError(file, fault.text, expected)
 
 
@@ -109,8 +111,9 @@ def tell_dropped(split: str, pairs: Sequence[tuple[str, Label]]) -> None:
         examples = "; ".join(str(fault_in(file)) for file in dropped[:EXAMPLES])
         more = "; ..." * (len(dropped) > EXAMPLES)
         tell(
-            f"{split}: {len(dropped)} of {len(pairs)} label files cannot be read, their images are "
-            f"left out: {examples}{more}"
+            f"{split}: {len(dropped)} of {counted(len(pairs), 'label file')} cannot be read, "
+            f"{'its image is' if len(dropped) == 1 else 'their images are'} left out: "
+            f"{examples}{more}"
         )
     missing = [Path(file) for file, label in pairs if label.kind == MISSING]
     folders = [file for file in missing if file.is_dir()]
@@ -119,14 +122,14 @@ def tell_dropped(split: str, pairs: Sequence[tuple[str, Label]]) -> None:
     other = in_other_case(missing)
     if other:
         tell(
-            f"{split}: {len(other)} label files end in another case, such as {other[0]}; YOLOv5 "
-            "looks for .txt, and takes their images for empty ones"
+            f"{split}: {counted(len(other), 'label file')} with another case at the end, such as "
+            f"{other[0]}; YOLOv5 looks for .txt, and takes such an image for an empty one"
         )
     mixed = [file for file, label in pairs if label.kind == MIXED]
     if mixed:
         tell(
-            f"{split}: {len(mixed)} label files mix outlines and boxes; YOLOv5 takes such a box "
-            f"for an outline of two points: {mixed[0]}"
+            f"{split}: outlines and boxes are mixed in {counted(len(mixed), 'label file')}; YOLOv5 "
+            f"takes such a box for an outline of two points: {mixed[0]}"
         )
 
 
@@ -157,9 +160,9 @@ def check_labelled(where: str, pairs: Sequence[tuple[str, Label]]) -> None:
             fault = fault_in(dropped[0])
             got = f"no label file of {len(dropped)} can be read; {fault}"
         elif any(label.kind == EMPTY for _, label in pairs):
-            got = f"all labels of {len(pairs)} images are empty or missing"
+            got = f"the labels of {counted(len(pairs), 'image')}: all empty or missing"
         else:
-            got = f"no labels of {len(pairs)} images, such as {pairs[0][0]}"
+            got = f"no labels of {counted(len(pairs), 'image')}, such as {pairs[0][0]}"
             other = in_other_case([Path(file) for file, _ in pairs])
             got += f" ({other[0].name} is there)" if other else ""
         raise InputError(where, got, "an image with a label (class x y w h)")
@@ -178,7 +181,7 @@ def check_readable(where: str, pictures: Sequence[Path], files: Sequence[str]) -
             return
         reasons.append(f"{picture.name}: {reason(text)}")
     if reasons:
-        got = f"none of {len(reasons)} images can be read with its label ({reasons[0]})"
+        got = f"none of {counted(len(reasons), 'image')} can be read with its label ({reasons[0]})"
         raise InputError(where, got, "an image to read")
 
 

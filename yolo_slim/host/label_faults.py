@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yolo_slim.files import decode
 from yolo_slim.host.labels import taken_by_host
+from yolo_slim.text import counted
 
 LARGEST = 1 + 2.0**-24  # the host compares in float32, in which this is 1
 SMALLEST = -(2.0**-150)  # and this 0
@@ -59,9 +60,9 @@ def fault_of(row: list[str], outlines: bool) -> str:
             shown = ascii(word)[:40] if not word.isprintable() else repr(word)[:40]
             return f"{shown} is no number"
     if not outlines and len(row) != 5:
-        return f"{len(row)} columns, not 5 (class x y w h)"
+        return f"{counted(len(row), 'column')}, not 5 (class x y w h)"
     if outlines and (len(row) % 2 == 0 or len(row) < 3):
-        return f"{len(row)} columns: an outline is a class and pairs of x y"
+        return f"{counted(len(row), 'column')}: an outline is a class and pairs of x y"
     for word in row:
         if float(word) != float(word):
             return f"{word}"

@@ -22,6 +22,7 @@ import numpy as np
 from yolo_slim.errors import InputError
 from yolo_slim.files import text_of
 from yolo_slim.host.compat import mend
+from yolo_slim.text import counted
 
 mend()
 
@@ -132,7 +133,7 @@ def with_images(cache_labels: Callable[..., dict]) -> Callable[..., dict]:
 def no_image(files: Sequence[str], messages: Sequence[str]) -> str:
     """That none of some images can be used, and why the first one cannot."""
     why = f"{Path(files[0]).name}: {reason(messages[0])}" if messages else "no reason known"
-    return f"none of {len(files)} images can be used ({why})"
+    return f"none of {counted(len(files), 'image')} can be used ({why})"
 
 
 def reason(message: str) -> str:

@@ -20,6 +20,7 @@ from yolo_slim.host.sources import declared_options
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model, task_of_yaml
 from yolo_slim.host.trained_with import check_trained_imgsz
 from yolo_slim.host.training_options import check_training
+from yolo_slim.text import counted
 
 mend()
 
@@ -140,7 +141,7 @@ def check_batch(opt: argparse.Namespace, images: int) -> None:
         raise InputError("--batch-size", opt.batch_size, expected)
     last = images % min(opt.batch_size, images) if opt.quad else 0
     if 0 < last < 4 or (opt.quad and images < 4):
-        got = f"given, and the last of {images} images make a batch of {last or images}"
+        got = f"given, and the last batch of {counted(images, 'image')} has {last or images}"
         raise InputError("--quad", got, "another --batch-size: YOLOv5 makes one image of four")
 
 

@@ -12,29 +12,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.as_called import named
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share, option_of
 from yolo_slim.files import CHECKPOINT, check_file, check_writable, text_of
 from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.host.shown_defaults import DEVICE, show_defaults_
 from yolo_slim.host.sources import declared_options
 from yolo_slim.host.training_options import check_place
 from yolo_slim.parsing import OneLineParser
 
 SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
 TASKS = ("train", "val", "test", "speed", "study")
-EXPORTED = "a checkpoint (.pt), or a file that export.py wrote (.onnx, .torchscript)"
+EXPORTED = "a checkpoint (.pt), or an exported file (.onnx, .torchscript)"
 SUFFIXES = (".pt", ".onnx", ".torchscript", ".xml", ".engine", ".mlmodel", ".pb", ".tflite")
 FOLDERS = ("_openvino_model", "_saved_model", "_paddle_model", "_web_model")  # formats of YOLOv5
+UNSET = {  # what is taken for an option without a default, for --help
+    "val": {"weights": "none: it must be given", "data": "that of the model's training"},
+    "detect": {"weights": "none: it must be given", "source": "two images of YOLOv5"},
+}
 STREAM = re.compile(r"(rtsp|rtmp|https?|tcp|udp)://|screen|\d+$", re.IGNORECASE)
 LEAST = {"batch_size": 1, "workers": 0, "max_det": 1, "vid_stride": 1, "line_thickness": 0}
 
 
 def script_parser(name: str, kind: type[argparse.ArgumentParser] = OneLineParser) -> Any:
     """A parser of the options of val or detect, of detection and of segmentation models."""
-    parser = kind(prog=f"yolo-slim {name}")
+    parser = kind(
+        prog=named(name),
+        usage="%(prog)s --weights FILE [options]",
+        description=f"YOLOv5's {name}.py as it is, for dense and cut checkpoints, and exports.",
+    )
     both = {**declared_options(SEGMENT[name]), **declared_options(f"{name}.py")}
-    for flags, kwargs in both.values():
-        parser.add_argument(*flags, **kwargs)
+    group = parser.add_argument_group("YOLOv5's options")
+    actions = [group.add_argument(*flags, **kwargs) for flags, kwargs in both.values()]
     parser.set_defaults(weights=[], data=None)
+    show_defaults_(actions, {"device": DEVICE, **UNSET[name]})
     return parser
 
 

@@ -15,12 +15,14 @@ from urllib.error import URLError
 
 import torch
 
+from yolo_slim.as_called import named
 from yolo_slim.errors import InputError, check_imgsz
 from yolo_slim.files import shipped
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.assertions import in_our_words, is_hosts
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
+from yolo_slim.host.quiet_log import quiet
 from yolo_slim.host.script_options import EXPORTED, has_display, script_parser
 from yolo_slim.host.sightings import ReadableImages, check_loadable
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
@@ -51,7 +53,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
 
     class Parser(OneLineParser):
         def parse_args(self, *args: object, **kwargs: object) -> argparse.Namespace:  # type: ignore[override]
-            self.prog = f"yolo-slim {name}"
+            self.prog = named(name)
             if task is SEGMENTATION:
                 self.set_defaults(project=PROJECTS[name])
             opt = super().parse_args(options)
@@ -90,6 +92,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
         swapped["non_max_suppression"] = lambda *a, **kw: suppress(*a, **{**kw, "nm": masks})
     with (
         checkpoint.safe_loading(),
+        quiet(host.LOGGER, Path),
         replaced(host, check_requirements=lambda *args, **kwargs: None, **swapped),
     ):
         try:
@@ -100,7 +103,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
         except BaseException as error:
             remove_empty(made)
             if isinstance(error, ModuleNotFoundError):
-                where = f"yolo-slim {name}"
+                where = named(name)
                 raise InputError(where, f"needs {error.name}", "that package installed") from error
             if isinstance(error, URLError):
                 where = f"--source {getattr(first, 'source', '')}"

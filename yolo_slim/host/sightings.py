@@ -9,6 +9,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.files import text_of
 from yolo_slim.host.compat import mend
 from yolo_slim.host.loading import named
+from yolo_slim.text import counted
 
 mend()
 
@@ -37,7 +38,9 @@ class ReadableImages(dataloaders.LoadImages):  # type: ignore[misc]
         pairs = zip(self.files, self.video_flag, strict=True)
         kept = [(file, video) for file, video in pairs if named(file)]
         if len(kept) < self.nf:
-            LOGGER.warning(f"skipped: {self.nf - len(kept)} files whose names are not UTF-8")
+            LOGGER.warning(
+                f"skipped: {counted(self.nf - len(kept), 'file')} with a name that is not UTF-8"
+            )
         self.files, self.video_flag = [f for f, _ in kept], [video for _, video in kept]
         self.nf = len(kept)
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import InputError
+from yolo_slim.text import counted
 
 FINITE = "finite weights and statistics; a training that diverged leaves such a file"
 
@@ -28,8 +29,8 @@ def check_finite(model: nn.Module, where: object) -> None:
         tensor = dict(_tensors(model))[wrong[0]]
         bad = int((~torch.isfinite(tensor)).sum())
         kind = "NaN" if torch.isnan(tensor).any() else "Inf"
-        got = f"{kind} in {wrong[0]} ({bad} of {tensor.numel()} values)"
-        more = f", and in {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
+        got = f"{kind} in {wrong[0]} ({bad} of {counted(tensor.numel(), 'value')})"
+        more = f", and in {counted(len(wrong) - 1, 'tensor')} more" if len(wrong) > 1 else ""
         raise InputError(where, got + more, FINITE)
     for name, module in model.named_modules():
         variance = getattr(module, "running_var", None)

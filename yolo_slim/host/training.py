@@ -37,6 +37,7 @@ from yolo_slim.host.loops import (
     segment_logger,
 )
 from yolo_slim.host.options import BuildModel, task_of
+from yolo_slim.host.quiet_log import quiet
 from yolo_slim.host.tasks import SEGMENTATION
 from yolo_slim.moved import BEGUN_IN, check_there, options_here, standing_in
 from yolo_slim.runs import RESULTS
@@ -170,6 +171,7 @@ class Training:
             patches.enter_context(replaced(torch, save=self.save))
             patches.enter_context(replaced(loggers, SummaryWriter=self.board))
             patches.enter_context(replaced(self.loop, **self.names))
+            patches.enter_context(quiet(LOGGER, lambda: Path(self.run.opt.save_dir)))
             yield
 
     def train(self, hyp: Any, opt: argparse.Namespace, device: torch.device, _: Any) -> Any:

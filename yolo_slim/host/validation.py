@@ -18,6 +18,7 @@ from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import images as image_files
 from yolo_slim.host.evaluate import Accuracy, val_loader, validate
 from yolo_slim.host.tasks import task_of_model
+from yolo_slim.text import counted
 
 mend()
 
@@ -66,7 +67,9 @@ class Validation:
             chosen = {**data, split: str(listed)}
             loader = val_loader(model, chosen, imgsz=imgsz, workers=0, split=split)
             if not any(map(len, loader.dataset.labels)):
-                raise InputError(split, f"{len(files)} images without labels", "labelled images")
+                raise InputError(
+                    split, f"{counted(len(files), 'image')} without labels", "labelled images"
+                )
             bar = {"desc": "loading images", "unit": "batch", "leave": False, "delay": 1}
             self._batches = list(tqdm(loader, disable=not progress, **bar))
         self.data, self.imgsz, self.device = data, imgsz, device

@@ -18,6 +18,7 @@ from torch import nn
 
 from yolo_slim.errors import InputError, check_count
 from yolo_slim.host.admitted import ADMITTED
+from yolo_slim.text import counted, indices
 
 _NAME = re.compile(r"(nn\.)?[A-Za-z_]\w*")
 _CHILD = re.compile(r"\w+(\.\w+)*")
@@ -84,13 +85,14 @@ def check_structure(
     heads = [i for i, row in enumerate(rows) if is_head(row[2])]
     if heads != [len(rows) - 1]:
         at = ", ".join(f"layer {i} of {len(rows)}" for i in heads)
-        got = f"{len(heads)} layers that detect{at and f' ({at})'}"
+        count = "1 layer that detects" if len(heads) == 1 else f"{len(heads)} layers that detect"
+        got = f"{count}{at and f' ({at})'}"
         raise InputError(where, got, "one, Detect or Segment, as the last layer")
     for i, (source, number, name, _) in enumerate(rows):
         sources = list(source) if isinstance(source, list | tuple) else [source]
         for f in sources:
             if isinstance(f, bool) or not isinstance(f, int) or not -max(i, 1) <= f < max(i, 0):
-                expected = f"-1, or a layer before it, 0 to {i - 1}" if i else "-1, the image"
+                expected = f"-1, or a layer before it, {indices(i)}" if i else "-1, the image"
                 raise InputError(f"{where}, layer {i}, {name}", f"from {source}", expected)
         check_count(f"{where}, layer {i}, {name}, number", number)
         if not sources or (i in heads and not isinstance(source, list | tuple)):
@@ -105,7 +107,7 @@ def _check_anchors(anchors: Any, scales: int, where: str) -> None:
         check_count(where, anchors)
         return
     if len(anchors) != scales:
-        got = f"{len(anchors)} rows for a head that reads {scales} layers"
+        got = f"{counted(len(anchors), 'row')} for a head that reads {counted(scales, 'layer')}"
         raise InputError(where, got, "a row for each of them")
     for row in anchors:
         pairs = isinstance(row, list | tuple) and len(row) > 1 and len(row) % 2 == 0

@@ -41,7 +41,7 @@ def build_layers(data: dict[str, Any], ch: list[int]) -> tuple[nn.Sequential, li
                 text = " ".join(f"{type(error).__name__}: {error}".split())[:160]
                 got = f"{args!s:.60} on {inputs} channels, which cannot be built ({text})"
                 where = f"pruned yaml, layer {i}, {name}"
-                raise InputError(where, got, "a row as prune.py writes it") from error
+                raise InputError(where, got, "a row as in a pruned.yaml") from error
             module.i, module.f = i, f
             module.type = str(type(module))[8:-2]
             module.np = sum(p.numel() for p in module.parameters())

@@ -13,6 +13,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import FREE, ChannelGraph
 from yolo_slim.errors import InputError
+from yolo_slim.text import counted
 
 Masks = dict[str, torch.Tensor]  # maskbndict: BN name -> bool (C,), True = kept
 Scores = dict[str, torch.Tensor]  # BN name -> (C,), for the prunable BNs: high is kept
@@ -43,7 +44,9 @@ def keep_vector(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> np.nd
         if not mask.any():
             raise InputError(name, "a mask that keeps nothing", "at least one channel")
         if norm.pinned and not mask.all():
-            raise InputError(name, f"{int((~mask).sum())} channels cut", f"all ({norm.pinned})")
+            raise InputError(
+                name, f"{counted(int((~mask).sum()), 'channel')} cut", f"all ({norm.pinned})"
+            )
         keep[norm.ids] = mask.numpy()
     most = np.zeros(graph.group.max(initial=-1) + 1, dtype=bool)
     least = np.ones_like(most)

@@ -13,10 +13,12 @@ import numpy as np
 from yolo_slim.channels.graph import RESIDUAL_PINS, ChannelGraph
 from yolo_slim.measure.cost import Cost
 from yolo_slim.pruning.masks import Masks
-from yolo_slim.text import fold, giga, mega, ratio, table, times_fewer
+from yolo_slim.pruning.rebuild.parity import LIMIT
+from yolo_slim.text import counted, fold, giga, mega, ratio, table, times_fewer
 
 PLANNED = (*RESIDUAL_PINS, "--keep")  # what a layer is held by that the user may choose
 FAR = 0.25  # share of the channels that are pinned by something else, to be spoken of
+OPTION = "--min-channels"  # that sets the floor
 SHOWN = 5  # modules without a rule that are listed
 UNITS = {
     "percent": "of the prunable channels",
@@ -69,8 +71,9 @@ class LayerCut:
             return ""
         if self.note.startswith(("added in ", "inside the residual ")):
             return "in residual blocks"
-        other = "pinned for other reasons" if self.pinned else "not chosen"
-        return {"floor": "at their floor", "--keep": "kept by --keep"}.get(self.note, other)
+        other = "pinned (must stay whole)" if self.pinned else "not chosen"
+        named = {"floor": f"at their floor ({OPTION})", "--keep": "kept by --keep"}
+        return named.get(self.note, other)
 
     @property
     def place(self) -> str:
@@ -146,7 +149,8 @@ class CutReport:
         """How many BatchNorms lose channels, and why the others do not, in a sentence."""
         stays = Counter(c.stays for c in self.layers)
         cut = stays.pop("", 0)
-        text = f"{cut} of {len(self.layers)} BatchNorms lose channels"
+        lose = "loses" if cut == 1 else "lose"
+        text = f"{cut} of {counted(len(self.layers), 'BatchNorm')} {lose} channels"
         why = ", ".join(f"{number} {reason}" for reason, number in stays.most_common())
         return f"{text}; the others do not: {why}." if why else f"{text}."
 
@@ -194,18 +198,19 @@ class CutReport:
         if self.target.name != "percent":
             text += f"{self.achieved:.1%} of the prunable channels were cut\n"
         text += f"{self.how()}\n"
-        text += f"parity: largest difference {self.parity:.1e} from the model with these channels "
-        text += "silenced\n"
+        text += "checked: the pruned model computes what the model before the cut does with these "
+        text += f"channels set to zero (largest difference {self.parity:.1e}, allowed {LIMIT:g})\n"
         held = sum(c.note == "floor" for c in self.layers)
         channels = sum(c.channels for c in self.layers)
         rounded = len(self.layers) + 0.01 * channels * (self.round_to > 1)
         short = self.target.name == "percent" and self.percent - self.achieved
         if short * channels > rounded:
-            text += f"{held} layers are at their floor: no more could be cut\n"
+            where = "is at its floor" if held == 1 else "are at their floor"
+            text += f"{counted(held, 'layer')} {where} ({OPTION}): no more could be cut\n"
         pinned = [c for c in self.layers if c.pinned and not c.note.startswith(PLANNED)]
         fixed = sum(c.channels for c in pinned)
         if fixed > FAR * channels:
-            text += f"{fixed} of {channels} channels could not be cut: {self.pinned}\n"
+            text += f"{fixed} of {counted(channels, 'channel')} could not be cut: {self.pinned}\n"
         for module in self.unknown[:SHOWN]:
             text += f"left as it is, it has no rule: {module}\n"
         if len(self.unknown) > SHOWN:
@@ -216,7 +221,7 @@ class CutReport:
         """How the channels were chosen, in a line."""
         text = f"criterion {self.criterion}, budget {self.budget}, {self.rounding()}"
         if self.calibration:
-            text += f", {self.calibration} calibration images"
+            text += f", {counted(self.calibration, 'calibration image')}"
         return text + f", recovery: {', '.join(self.recovered) or 'none'}"
 
     def rounding(self) -> str:
@@ -232,7 +237,7 @@ class CutReport:
         layers = Counter(next(n for n in steps if c.kept % n == 0) for c in cut)
         if set(layers) <= {self.round_to}:
             return f"in multiples of {self.round_to}"
-        parts = [f"of {n} in {layers[n]} layer{'s' * (layers[n] > 1)}" for n in steps if layers[n]]
+        parts = [f"of {n} in {counted(layers[n], 'layer')}" for n in steps if layers[n]]
         return f"in multiples {', '.join(parts)}"
 
     def __str__(self) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.measure.cost import Cost, LayerCost
 from yolo_slim.measure.latency import Latency
-from yolo_slim.text import giga, mega, ratio, shortened, table
+from yolo_slim.text import cells, giga, mega, ratio, screen_width, shortened, table
 
+DOTS = "..."
+LABEL, FIGURES = 22, 58  # columns: of a name at least; of the figures beside it
 RUNTIMES = {"torch": "PyTorch", "onnx": "ONNX RT"}
 
 
@@ -89,13 +92,53 @@ def layer_table(model: Measured) -> str:
     return table(head, rows, f"Layers of {model.file}")
 
 
-def labels(files: Sequence[Path], width: int = 22) -> list[str]:
+def labels(files: Sequence[Path], width: int | None = None) -> list[str]:
     """The files without the folders that they share, and no longer than `width`.
 
-    Where two ends would be the same, all names stay whole.
+    A name that is too long loses its middle: first the folders that are the same in all names, then
+    letters, so that the names still differ. Names that differ nowhere else get a number.
+
+    Args:
+        files: of the models.
+        width: columns; None: what the figures leave of the screen.
+
+    Example:
+        >>> labels([Path("/r/big-one/weights/best.pt"), Path("/r/b2/weights/best.pt")], 20)
+        ['big-one/.../best.pt', 'b2/.../best.pt']
     """
-    paths = [file.resolve() for file in files]
+    width = width or max(LABEL, screen_width() - FIGURES)
+    paths = [file.absolute() for file in files]
     base = os.path.commonpath([path.parent for path in paths])
     names = [path.relative_to(base).as_posix() for path in paths]
-    short = [shortened(name, width) for name in names]
-    return names if len(set(short)) < len(set(names)) else short
+    short = without_shared(names)
+    middles = range((width - len(DOTS)) // 2 + 1)
+    tries = [names, short]
+    tries += [[cut_out(name, width, head) for name in short] for head in reversed(middles)]
+    for each in tries:
+        if max(map(cells, each)) <= width and len(set(each)) == len(set(names)):
+            return each
+    return [f"{number} {shortened(name, width - 4)}" for number, name in enumerate(names, 1)]
+
+
+def without_shared(names: Sequence[str]) -> list[str]:
+    """Names with "..." for the folders that are the same in all of them."""
+    parts = [name.split("/") for name in names]
+    if len({len(each) for each in parts}) > 1:
+        return list(names)
+    shared = [len(set(column)) == 1 for column in zip(*parts, strict=True)]
+    shared[-1] = False  # the file
+    short = []
+    for each in parts:
+        kept = [DOTS if same else part for part, same in zip(each, shared, strict=True)]
+        short.append("/".join(part for part, _ in groupby(kept)))
+    return short
+
+
+def cut_out(name: str, width: int, head: int) -> str:
+    """A name that is no wider: its first `head` letters, dots, and its end."""
+    if cells(name) <= width:
+        return name
+    tail = name[head:]
+    while cells(name[:head] + DOTS + tail) > width:
+        tail = tail[1:]
+    return name[:head] + DOTS + tail

@@ -16,6 +16,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph, Norm
 from yolo_slim.channels.ties import tie_letters
+from yolo_slim.text import counted
 
 LEVELS = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
@@ -130,10 +131,11 @@ class Inspection:
     @property
     def totals(self) -> str:
         """BNs, channels, parameters in one line."""
+        norms, channels = counted(len(self.norms), "BatchNorm"), counted(self.channels, "channel")
         share = f"{self.prunable_channels:,} prunable with residual {self.residual}"
         return (
-            f"{len(self.norms)} BatchNorms, {self.channels:,} channels, {share}; "
-            f"{self.params:,} parameters, {self.classes} classes"
+            f"{norms}, {channels}, {share}; "
+            f"{self.params:,} parameters, {counted(self.classes, 'class')}"
         )
 
     def as_dict(self) -> dict[str, Any]:

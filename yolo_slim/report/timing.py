@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from yolo_slim.measure.latency import Latency, warning_of
-from yolo_slim.text import fold, shortened, table
+from yolo_slim.text import counted, fold, shortened, table
 
 
 def timing_text(
@@ -22,7 +22,7 @@ def timing_text(
     for name, time in times.items():
         figures = (time.median, time.spread, time.median / first.median)
         rows.append([shortened(name, 40), *(f"{figure:.2f}" for figure in figures)])
-    title = f"ONNX Runtime on the CPU: {threads} threads, {batch} x {imgsz} px, "
+    title = f"ONNX Runtime on the CPU: {counted(threads, 'thread')}, {batch} x {imgsz} px, "
     title += f"{repeats} rounds in turns"
     head = ["", "median, ms", "between the quartiles, ms", "of the first"]
     if len(times) == 1:

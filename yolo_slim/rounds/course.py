@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolo_slim.runs import RESULTS
+from yolo_slim.text import apart
 
 LAST_PART = 1 / 4  # of the epochs of a training: where mAP should not rise much any more
 RISES = 0.05  # a larger share of mAP50-95 that the last part adds says that more would come
@@ -33,8 +34,9 @@ def still_rising(maps: Sequence[float]) -> str:
     rise = rising(maps)
     if rise is None:
         return ""
+    before, after = apart(*rise)
     text = "mAP50-95 was still rising when the training ended"
-    return f"Too few epochs: {text} ({rise[0]:.3f}, then {rise[1]:.3f}). {MORE}"
+    return f"Too few epochs: {text} ({before}, then {after}). {MORE}"
 
 
 def rising(maps: Sequence[float]) -> tuple[float, float] | None:

@@ -25,7 +25,7 @@ from yolo_slim.rounds.course import MORE, course, still_rising
 from yolo_slim.rounds.picture import PICTURE, plot_rounds
 from yolo_slim.rounds.plan import REPORT, cut_file
 from yolo_slim.runs import trained_file
-from yolo_slim.text import giga, mega, ratio, table
+from yolo_slim.text import apart, giga, mega, ratio, table
 
 Rounds = Sequence[Mapping[str, Any]]
 NEW_CLASSES = "new classes"  # in the place of an accuracy: the model does not know them yet
@@ -140,8 +140,9 @@ def remarks(best: Best, maps: Sequence[float]) -> list[str]:
     """
     if not best.is_trained:
         assert best.recovered is not None
-        text = f"mAP50-95 is {best.trained.map:.3f} after the last training, less than the"
-        text += f" {best.recovered[1]:.3f} of the recovered model that it began with: best.pt is"
+        now, then = apart(best.trained.map, best.recovered[1])
+        text = f"mAP50-95 is {now} after the last training, less than the"
+        text += f" {then} of the recovered model that it began with: best.pt is"
         return [f"Too few epochs: {text} that model. {MORE}"]
     return [text] if (text := still_rising(maps)) else []
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from torch import nn
 from tqdm import tqdm
 
+from yolo_slim.as_called import named
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError
 from yolo_slim.files import write_aside
@@ -153,7 +154,7 @@ def read_scan(path: str | Path) -> Scan:
     head = [text[2:] for text in lines if text.startswith("# ")]
     settings = dict(text.split(": ", 1) for text in head if ": " in text)
     if not lines or lines[0] != TITLE or any(key not in settings for key in SETTINGS):
-        raise InputError(path, "not a scan", "a sensitivity.csv of `yolo-slim sensitivity`")
+        raise InputError(path, "not a scan", f"a sensitivity.csv of {named('sensitivity')}")
     body = list(enumerate(lines, 1))[len(head) :]
     if not body or body[0][1] != ",".join(COLUMNS):
         raise InputError(path, "other columns", ",".join(COLUMNS))

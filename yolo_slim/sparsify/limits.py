@@ -72,7 +72,7 @@ def check_reach(auto: Thinning) -> None:
 
 def too_much(auto: Thinning, expected: str) -> InputError:
     """The error for a share that cannot be cut."""
-    got = f"{auto.percent:g}, more than --keep, --freeze and a floor leave"
+    got = f"{auto.percent:g}, more than --keep, --freeze and one channel a layer leave"
     return InputError("--percent", got, expected)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
+from yolo_slim.as_called import named
 from yolo_slim.errors import InputError
 from yolo_slim.files import write_aside
 from yolo_slim.sparsify.readiness import NEAR_ZERO, QUANTILES, Kept, Sparsity
@@ -69,7 +70,7 @@ def older_start(file: Path) -> float | None:
 
 def _rows(file: Path) -> list[dict[str, float]]:
     """The lines by column; nan for what is empty."""
-    expected = "a sparsity.csv of train_sparse.py"
+    expected = f"a sparsity.csv of {named('sparse')}"
     try:
         with file.open(newline="", encoding="utf-8") as source:
             reader = csv.DictReader(source, strict=True)

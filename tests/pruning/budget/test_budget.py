@@ -91,6 +91,6 @@ def test_what_a_floor_forbids_is_said(tiny_model: torch.nn.Module) -> None:
 
     report = prune(tiny_model, 0.99, min_channels=4, imgsz=64).report
     assert report.achieved < 0.9
-    assert "layers are at their floor: no more could be cut" in report.summary()
+    assert "layers are at their floor (--min-channels): no more could be cut" in report.summary()
     assert {c.kept for c in report.layers if c.note == "floor"} == {4}
     assert "at their floor" not in prune(tiny_model, 0.5, imgsz=64).report.summary()

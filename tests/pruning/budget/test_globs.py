@@ -142,7 +142,7 @@ def test_report_has_what_was_chosen(tiny_checkpoint: Path, empty_folder: Path) -
         (["--ratio", "model.1=-0.1"], "expected GLOB=SHARE with a share in [0, 1)"),
         (["--ratio", "model.1=nan"], "expected GLOB=SHARE with a share in [0, 1)"),
         (["--ratio", "model.2.m=0.5"], "which is pinned (inside the residual model.2.m.0)"),
-        (["--percent", "0.9", "--keep", "model.*"], "more than --keep, --ratio and the floor"),
+        (["--percent", "0.9", "--keep", "model.*"], "more than --keep, --ratio and --min-channels"),
         (["--percent", "0.1", "--ratio", "model.*=0.5"], "less than --ratio cuts"),
         (["--residual", "some"], "invalid choice: 'some'"),
     ],

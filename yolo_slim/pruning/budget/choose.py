@@ -249,7 +249,7 @@ def _refuse(
     if goal.percent is not None:
         wanted, gone = graph.prunable_channels - goal.value, cut.gone()
         if chosen and wanted - gone >= cut.size.max(initial=1):
-            got = f"{goal.percent:g}, more than --keep, --ratio and the floor leave"
+            got = f"{goal.percent:g}, more than --keep, --ratio and --min-channels leave"
             most = math.floor(1000 * gone / graph.prunable_channels) / 1000
             raise InputError("--percent", got, f"at most {most:g}")
         return
@@ -282,7 +282,7 @@ def check_some_cut(
     """
     wanted = target.value * graph.prunable_channels if target.name == "percent" else 0
     if wanted > len(graph.prunable) and all(mask.all() for mask in masks.values()):
-        got = f"{target.value:g} of the channels, and none can go: all layers are at their floor"
+        got = f"{target.value:g} of the channels, and none can go: each layer has the least"
         raise InputError(target.option, got, f"--min-channels below {min_channels}")
 
 

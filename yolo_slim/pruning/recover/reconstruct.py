@@ -37,7 +37,7 @@ from yolo_slim.pruning.activations import evaluation_copy, filters, generator, p
 from yolo_slim.pruning.masks import keep_vector
 from yolo_slim.pruning.recover.cut import Cut
 from yolo_slim.pruning.recover.shift import Shifts
-from yolo_slim.text import table
+from yolo_slim.text import counted, table
 
 RIDGE = 1e-2
 ENOUGH = 64  # images; with half of them the ridge is twice as high, and so on
@@ -63,7 +63,7 @@ class Reconstruction:
 
     def __str__(self) -> str:
         rows = [[name, f"{a:.3f}", f"{b:.3f}"] for name, (a, b) in self.errors.items()]
-        title = f"error of the output, a share of its norm, on {self.images} images"
+        title = f"error of the output, a share of its norm, on {counted(self.images, 'image')}"
         return table(["conv", "weights kept", "weights fitted"], rows, title)
 
 

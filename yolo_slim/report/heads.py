@@ -1,0 +1,79 @@
+"""What models are made for: shares between two that are made for different tasks say little."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yolo_slim.text import counted
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from yolo_slim.measure.onnx_cost import OnnxFile
+
+SHOWN = 3  # names of classes in a sentence
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the last layer of a model tells.
+
+    Attributes:
+        task: detection or segmentation.
+        names: of the classes.
+        strides: px, one a scale; None where a file does not say.
+    """
+
+    task: str
+    names: tuple[str, ...]
+    strides: tuple[int, ...] | None
+
+    def unlike(self, first: Head) -> str:
+        """How it differs from the head of the first model, in words; "" if it does not.
+
+        Example:
+            >>> Head("detection", ("car",), None).unlike(Head("detection", ("cat", "dog"), None))
+            '1 class, the first model 2'
+        """
+        if self.task != first.task:
+            return f"a head for {self.task}, the first model one for {first.task}"
+        if len(self.names) != len(first.names):
+            return f"{counted(len(self.names), 'class')}, the first model {len(first.names)}"
+        if self.names != first.names:
+            return f"other classes ({listed(self.names)}) than the first model"
+        if self.strides and first.strides and self.strides != first.strides:
+            ours, theirs = (", ".join(map(str, head.strides or ())) for head in (self, first))
+            return f"a head with strides {ours}, the first model {theirs}"
+        return ""
+
+
+def head_of_model(model: nn.Module) -> Head:
+    """The head of a detector."""
+    from yolo_slim.host.classes import class_names
+    from yolo_slim.host.tasks import task_of_model
+
+    strides = tuple(int(stride) for stride in model.stride)
+    return Head(task_of_model(model).name, tuple(class_names(model).values()), strides)
+
+
+def head_of_onnx(file: OnnxFile) -> Head | None:
+    """The head that an ONNX file notes, as YOLOv5 writes it; None where it notes no classes."""
+    noted = {entry.key: entry.value for entry in file.model.metadata_props}
+    try:
+        names = ast.literal_eval(noted["names"])
+    except (KeyError, ValueError, SyntaxError):
+        return None
+    names = list(names.values()) if isinstance(names, Mapping) else names
+    if not isinstance(names, list | tuple):
+        return None
+    ranks = [len(out.type.tensor_type.shape.dim) for out in file.model.graph.output]
+    task = "segmentation" if 4 in ranks[1:2] else "detection"  # a second output: the masks
+    return Head(task, tuple(map(str, names)), None)
+
+
+def listed(names: tuple[str, ...]) -> str:
+    """The first names."""
+    return ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
