@@ -49,7 +49,7 @@ class _Scalar(Array):
     """numpy.core.multiarray.scalar; a class with a state, so that a pickle cannot change it."""
 
     def __init__(self, dtype: Dtype, content: bytes) -> None:
-        self.value = scalar(dtype, content)
+        self.value: Any = scalar(dtype, content)
 
 
 KNOWN = {"numpy.dtype": _Dtype, "numpy.ndarray": "ndarray"}  # what a cache may name
