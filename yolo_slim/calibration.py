@@ -32,6 +32,18 @@ class Calibration:
     source: str = ""
     compare: Callable[[Any, Any], torch.Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        whole = isinstance(self.batches, tuple | list) and all(
+            isinstance(batch, tuple | list)
+            and len(batch) == 2
+            and isinstance(batch[0], torch.Tensor)
+            and batch[0].ndim == 4
+            for batch in self.batches
+        )
+        if not whole:
+            expected = "(images, targets) a batch, images a tensor (n, channels, h, w)"
+            raise InputError("Calibration, batches", f"{self.batches!r:.80}", expected)
+
     @property
     def images(self) -> int:
         """Number of images."""

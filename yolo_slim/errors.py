@@ -71,6 +71,19 @@ def as_arguments() -> Iterator[None]:
         raise InputError(where, got, expected) from error.__cause__
 
 
+def as_python(value: Any) -> Any:
+    """A number of numpy, or a tensor of one, as Python's own; anything else as it is.
+
+    Example:
+        >>> import numpy
+        >>> as_python(numpy.float32(0.5)), as_python([1])
+        (0.5, [1])
+    """
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        return value.item()
+    return value
+
+
 def check_share(
     where: str, value: Any, what: str = "a share", *, zero: bool = True, one: bool = True
 ) -> float:
@@ -89,6 +102,7 @@ def check_share(
         >>> check_share("--percent", 0.6, one=False)
         0.6
     """
+    value = as_python(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and 0 <= value <= 1 and (zero or value > 0) and (one or value < 1):
         return float(value)
@@ -104,6 +118,7 @@ def check_count(where: str, value: Any, least: int = 1) -> int:
     Raises:
         InputError: it is something else.
     """
+    value = as_python(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(where, repr(value), f"a whole number, {least} or more")
     if value < least:
@@ -117,6 +132,7 @@ def check_seed(where: str, value: Any) -> int:
     Raises:
         InputError: it is something else.
     """
+    value = as_python(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise InputError(where, value, f"a whole number from 0 to {2**32 - 1}")
     return value
@@ -144,6 +160,7 @@ def check_imgsz(imgsz: Any, stride: int = 32) -> int:
     Raises:
         InputError: not a positive multiple of the stride.
     """
+    imgsz = as_python(imgsz)
     if not isinstance(imgsz, int) or imgsz < stride or imgsz % stride:
-        raise InputError("--imgsz", imgsz, f"a multiple of the stride, {stride}")
+        raise InputError("--imgsz", f"{imgsz!r:.80}", f"a multiple of the stride, {stride}")
     return imgsz

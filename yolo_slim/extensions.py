@@ -12,6 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def admit(path: str | Path) -> list[type[nn.Module]]:
         InputError: no such file, it does not import, it holds no module class, rule or
             criterion, or a class has the name of one of YOLOv5's.
     """
+    if not isinstance(path, str | PathLike):
+        raise InputError("admit", f"{path!r:.80}", "the path of a Python file, or of a clone")
     path = Path(path)
     if path.is_dir() or (path.suffix != ".py" and not path.exists()):
         return list(admit_clone(path).of_yamls().values())

@@ -34,12 +34,11 @@ def write_aside(path: str | Path, data: bytes) -> Path:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError is one of a name with a NUL byte
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise InputError(
-            path, f"cannot be written ({error.strerror})", "a writable place"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(path, f"cannot be written ({reason})", "a writable place") from error
     return path
 
 

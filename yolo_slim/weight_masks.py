@@ -81,6 +81,8 @@ def reapply_(model: nn.Module) -> nn.Module:
 
     Its functions then go on from there, as if the model had never been saved.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError("model", f"{model!r:.80}", "an nn.Module")
     modules = dict(model.named_modules())
     for key, mask in masks_of(model).items():
         name, _, tensor = key.rpartition(".")

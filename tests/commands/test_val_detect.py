@@ -44,6 +44,14 @@ EARLY = [  # known without the model; {} is the folder that the test made
     ("detect", "--source {}/empty.txt", "empty.txt: an empty list, expected a file with names"),
     ("detect", "--source {}/list.txt", "list.txt: gone.jpg is not there, expected images"),
     ("detect", "--vid-stride 0", "--vid-stride: 0, expected 1 or more"),
+    ("detect", "--classes 0 -1", "--classes: -1, expected 0 or more"),
+    ("detect", "--conf-thres 7", "--conf-thres: 7.0, expected a number in [0, 1]"),
+    ("detect", "--conf-thres nan", "--conf-thres: nan, expected a number in [0, 1]"),
+    ("detect", "--iou-thres -1", "--iou-thres: -1.0, expected a number in [0, 1]"),
+    ("detect", "--max-det 0", "--max-det: 0, expected 1 or more"),
+    ("detect", "--line-thickness -1", "--line-thickness: -1, expected 0 or more"),
+    ("detect", "--line-thickness 40000", "--line-thickness: 40000, expected 0 to 100 px"),
+    ("detect", "--update --weights {}/fixed.onnx", "--update: given for "),
     ("detect", "--imgsz 64 64 64", "--imgsz: 64 64 64, expected one number, or height and width"),
 ]
 LATE = [
@@ -59,6 +67,11 @@ LATE = [
     ("detect", "--source {}/text.yaml", "text.yaml: no image and no video, expected files such"),
     ("detect", "--source {}/broken", "none of 2 can be read, expected whole image or video files"),
     ("detect", "--source {}/broken/film.mp4", "none of 1 can be read, expected whole image or"),
+    ("detect", "--classes 0 4 99 --source {}/broken", "--classes: 4 99, expected 0 to 3, the"),
+    ("detect", "--classes 4 --source {}/broken --weights {}/fixed.onnx", "--classes: 4, expected"),
+    ("detect", "--device mps --source {}/broken", "--device: mps, expected cpu (no GPU)"),
+    ("detect", "--device cuda --source {}/broken", "--device: cuda, expected cpu (no GPU)"),
+    ("detect", "--device -1 --source {}/broken", "--device: -1, expected cpu (no GPU)"),
     ("detect", "--source 77", "--source 77: cannot be opened, expected a camera or a stream"),
     ("detect", "--source https://localhost:9/a.jpg", "cannot be downloaded ("),
     ("detect", "--source screen", "needs mss, expected that package installed"),
@@ -98,6 +111,23 @@ def test_one_line(
     words = given.replace("{data}", str(shapes_yaml)).replace("{}", str(place)).split()
     line = refused(command, "--weights", tiny_checkpoint, *SEEN, *words)
     assert expected in line
+
+
+def test_a_camera_that_is_not_there_leaves_no_folder(
+    tiny_checkpoint: Path, empty_folder: Path
+) -> None:
+    argv = ["--weights", str(tiny_checkpoint), "--source", "99", *SEEN]
+    assert run("detect", argv) == run("detect", [*argv, "--save-txt", "--name", "camera"]) == 2
+    assert not list(empty_folder.iterdir())
+    (empty_folder / "runs").mkdir()
+    assert run("detect", argv) == 2
+    assert [file.name for file in empty_folder.rglob("*")] == ["runs"]
+
+
+def test_classes_that_are_there(tiny_checkpoint: Path, empty_folder: Path) -> None:
+    cv2.imwrite("a.png", np.zeros((32, 32, 3), np.uint8))
+    argv = ["--weights", str(tiny_checkpoint), "--source", "a.png", "--classes", "0", "3"]
+    assert run("detect", [*argv, "--line-thickness", "0", *SEEN]) == 0
 
 
 def test_without_weights(refused: Any) -> None:

@@ -49,6 +49,10 @@ def rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
         ('last',)
     """
 
+    wrong = [cls for cls in types if not (isinstance(cls, type) and issubclass(cls, nn.Module))]
+    if wrong or not types:
+        raise InputError("rule", f"{wrong[0]!r:.80}" if wrong else "no class", "nn.Module classes")
+
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(types, function))
         return function

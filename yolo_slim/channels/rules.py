@@ -19,6 +19,7 @@ from yolo_slim.channels.tracer import NORMS, Tracer
 from yolo_slim.errors import InputError
 from yolo_slim.host.classes import common, experimental, yolo
 from yolo_slim.host.image import check_model, is_detector, smallest_image
+from yolo_slim.host.running import FIT, layers_named
 from yolo_slim.models.modules import (
     BottleneckPruned,
     C3Pruned,
@@ -58,8 +59,8 @@ def channel_graph(model: nn.Module, residual: Residual = "skip") -> ChannelGraph
         'added in model.2.m.0'
     """
     check_model(model)
-    if residual not in RESIDUAL:
-        raise InputError("residual", repr(residual), "skip, inner or group")
+    if not isinstance(residual, str) or residual not in RESIDUAL:
+        raise InputError("residual", repr(residual)[:80], "skip, inner or group")
     modules = dict(model.named_modules(remove_duplicate=False))
     tracer = Tracer(residual, cache(lambda: output_channels(model)), modules)
     image = np.full(smallest_image(model)[0], FREE)
@@ -93,9 +94,12 @@ def _walk_layers(model: nn.Module, x: Any, tracer: Tracer) -> None:
 def _walk_fitting(module: nn.Module, name: str, x: Any, tracer: Tracer) -> Any:
     try:
         return walk(module, name, x, tracer)
-    except AssertionError as error:
-        where = name or type(module).__name__
-        raise InputError(where, str(error), "layers that fit together") from error
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError) or not (name or isinstance(error, AssertionError)):
+            raise
+        got = f"{type(error).__name__}: {error}"  # a child is missing, or another than YOLOv5's
+        got = str(error) if isinstance(error, AssertionError) else f"it cannot be read ({got})"
+        raise InputError(name or type(module).__name__, got, FIT) from error
 
 
 @torch.no_grad()
@@ -140,10 +144,13 @@ def output_channels(model: nn.Module) -> dict[str, Any]:
         model.eval()
         if detector:
             model.model[-1].training = True  # the head makes no grids then
-        model(image.to(next(model.parameters())))
-    except RuntimeError as error:
-        if detector:
+        with layers_named(""):
+            model(image.to(next(model.parameters())))
+    except Exception as error:  # a module of the user's may raise anything
+        if isinstance(error, InputError):
             raise
+        if detector:
+            raise InputError("model", f"it does not run ({str(error)[:120]})", FIT) from error
         got = f"{(channels, height, width)}, on which it fails ({str(error)[:120]})"
         raise InputError(f"{type(model).__name__}.image", got, "an image that it takes") from error
     finally:
@@ -227,13 +234,17 @@ def _bottleneck_csp(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
 
 @rule(common.SPPF, SPPFPruned)
 def _sppf(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
-    return walk(m.cv2, f"{name}.cv2", join([walk(m.cv1, f"{name}.cv1", x, t)] * 4), t)
+    parts = [walk(m.cv1, f"{name}.cv1", x, t)]
+    for _ in range(3):
+        parts.append(walk(m.m, f"{name}.m", parts[-1], t))
+    return walk(m.cv2, f"{name}.cv2", join(parts), t)
 
 
 @rule(common.SPP, SPPPruned)
 def _spp(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     y = walk(m.cv1, f"{name}.cv1", x, t)
-    return walk(m.cv2, f"{name}.cv2", join([y] * (len(m.m) + 1)), t)
+    pooled = [walk(pool, f"{name}.m.{i}", y, t) for i, pool in enumerate(m.m)]
+    return walk(m.cv2, f"{name}.cv2", join([y, *pooled]), t)
 
 
 @rule(common.GhostConv)

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from yolo_slim.errors import InputError, check_share
+from yolo_slim.errors import InputError, check_seed, check_share
 from yolo_slim.finegrained.report import LayerSparsity, SparsityReport
+from yolo_slim.host.image import check_module
 from yolo_slim.models.resize import LINEAR
 from yolo_slim.pruning.budget.globs import matching
 from yolo_slim.weight_masks import bake_, masks_of, reapply_
@@ -97,12 +98,15 @@ def sparsify_(
         InputError: a share is out of range, a glob matches nothing, there is no such method, the
             model has no such layer or weights that are not finite. Nothing was changed.
     """
-    if method not in get_args(Method):
-        raise InputError("method", repr(method), f"one of {', '.join(get_args(Method))}")
+    check_module(model)
+    if not isinstance(method, str) or method not in get_args(Method):
+        raise InputError("method", repr(method)[:80], f"one of {', '.join(get_args(Method))}")
     layers = weight_layers(model)
     if sparsity is None:
         sparsity = 0.0 if ratios else DEFAULT
-    check_share("sparsity", sparsity, one=False)
+    sparsity, seed = check_share("sparsity", sparsity, one=False), check_seed("seed", seed)
+    if not isinstance(ratios or {}, Mapping):
+        raise InputError("ratios", repr(ratios)[:80], "a dict of globs and shares")
     own = own_shares(layers, ratios or {})
     shares = {name: own.get(name, sparsity) for name in layers}
     reapply_(model)
@@ -147,8 +151,8 @@ def own_shares(names: Collection[str], ratios: Mapping[str, float]) -> dict[str,
     """
     by_layer: dict[str, float] = {}
     for glob, share in ratios.items():
-        check_share(f"ratio of {glob}", share, one=False)
-        by_layer.update(dict.fromkeys(matching(names, str(glob), "ratio", "a conv"), float(share)))
+        share = check_share(f"ratio of {glob}", share, one=False)
+        by_layer.update(dict.fromkeys(matching(names, str(glob), "ratio", "a conv"), share))
     return by_layer
 
 

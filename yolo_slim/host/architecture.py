@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def find_cfg(value: str | Path, option: str = "--cfg") -> Path:
     Raises:
         InputError: there is none.
     """
+    if not isinstance(value, str | PathLike):
+        raise InputError(option, f"{value!r:.80}", "a model yaml, by path or name")
     path = Path(value)
     if path.is_file():
         return path

@@ -161,4 +161,10 @@ def _load_(model: nn.Module, state: dict[str, torch.Tensor], cfg: Cfg, where: ob
         got = f"weights that {title(cfg)} does not fit: {count}, the first is {wrong[0]}"
         raise InputError(where, f"{got}: {here}, in the model {there}", "the yaml of these weights")
     known = model.state_dict()
+    for key, value in known.items():
+        theirs_too = state.get(key, value)
+        odd = not theirs_too.is_floating_point() and not key.endswith((*JUNK, "_mask"))
+        if theirs_too.is_meta or odd:
+            kind = "on the meta device" if theirs_too.is_meta else f"of {theirs_too.dtype}"
+            raise InputError(where, f"{key} {kind}", "floating-point weights, not quantised ones")
     model.load_state_dict({k: v for k, v in state.items() if k in known}, strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,14 +17,14 @@ from torch import nn
 from tqdm import tqdm
 
 from yolo_slim.calibration import Batch, Calibration
-from yolo_slim.errors import InputError, as_arguments, check_count, check_imgsz
+from yolo_slim.errors import InputError, as_arguments, check_count, check_imgsz, check_seed
 from yolo_slim.files import read_mapping
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_labels, read_data
 from yolo_slim.host.data import images as image_files
-from yolo_slim.host.data_yaml import tell
+from yolo_slim.host.data_yaml import SPLITS, tell
 from yolo_slim.host.evaluate import is_single
-from yolo_slim.host.image import check_model
+from yolo_slim.host.image import check_model, is_detector
 from yolo_slim.host.loading import verify_image_label
 from yolo_slim.host.options import HYP
 from yolo_slim.host.outputs import apart
@@ -93,10 +94,17 @@ def calibrate(
         (4, torch.Size([4, 3, 64, 64]))
     """
     check_model(model)
-    check_count("calibration, images", images)
-    check_count("calibration, batch_size", batch_size)
-    check_count("calibration, workers", workers, 0)
-    check_imgsz(imgsz, max(int(model.stride.max()), 32))
+    if not is_detector(model):
+        raise InputError("model", f"a {type(model).__name__}", "a YOLOv5 detector")
+    images = check_count("calibration, images", images)
+    batch_size = check_count("calibration, batch_size", batch_size)
+    workers = check_count("calibration, workers", workers, 0)
+    seed = check_seed("calibration, seed", seed)
+    imgsz = check_imgsz(imgsz, max(int(model.stride.max()), 32))
+    if split not in SPLITS:
+        raise InputError("calibration, split", f"{split!r:.80}", ", ".join(SPLITS))
+    if not isinstance(data, str | os.PathLike | dict):
+        raise InputError("data", f"{data!r:.80}", "the path of a data yaml, or what it holds")
     if not isinstance(data, dict) or "nc" not in data:
         data = read_data(data)
     files = image_files(data, split)

@@ -27,7 +27,7 @@ from yolo_slim.host.bare import advice, state_in
 from yolo_slim.host.classes import class_names, common, experimental, known_modules, yolo
 from yolo_slim.host.modernise import modernise_
 from yolo_slim.host.reading import CFG, allow_list, allowed_in, read, refused_name, safe_loading
-from yolo_slim.host.soundness import check_finite
+from yolo_slim.host.soundness import check_detector, check_finite
 from yolo_slim.host.yamls import check_model_yaml
 from yolo_slim.numerics import survives_half
 from yolo_slim.text import counted
@@ -111,6 +111,7 @@ def load(path: str | Path, cfg: Cfg | None = None) -> Checkpoint:
         check_model_yaml(getattr(model, "yaml", None), namespace=known_modules())
     except InputError as error:
         raise InputError(path, f"refused ({error})", "a checkpoint that holds no code") from error
+    check_detector(model, path)
     try:
         weight_masks.unpack_(model)
         modernise_(model)
@@ -119,7 +120,8 @@ def load(path: str | Path, cfg: Cfg | None = None) -> Checkpoint:
         train = dict(vars(train) if isinstance(train, argparse.Namespace) else train)
         epoch = -1 if epoch is None else int(epoch)
     except Exception as error:  # what is in the file is not what its names say
-        raise InputError(path, f"damaged ({error})", CHECKPOINT) from error
+        got = str(error) if isinstance(error, InputError) else f"damaged ({error})"
+        raise InputError(path, got, CHECKPOINT) from error
     check_finite(model, path)
     if not isinstance(train.get("imgsz", 0), int):
         del train["imgsz"]

@@ -7,10 +7,12 @@ also puts our parse_model in the place of the host's, which evaluates strings.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from torch import nn
 
+from yolo_slim.errors import InputError
 from yolo_slim.host.admitted import ADMITTED, CLONES
 from yolo_slim.host.compat import mend
 from yolo_slim.host.parse import parse_model
@@ -37,11 +39,19 @@ def known_modules() -> dict[str, Any]:
 
 
 def class_names(model: nn.Module) -> dict[int, str]:
-    """Class index to name; YOLOv5 before 6.2, and any model before its training, has a list."""
-    nc = model.model[-1].nc
-    names = getattr(model, "names", None) or [str(i) for i in range(nc)]
-    pairs = names.items() if isinstance(names, dict) else enumerate(names)
-    return {int(index): str(name) for index, name in pairs}
+    """Class index to name; YOLOv5 before 6.2, and any model before its training, has a list.
+
+    Raises:
+        InputError: the model's names are something else.
+    """
+    names = getattr(model, "names", None)
+    if names is None or names in ([], {}):
+        names = [str(i) for i in range(model.model[-1].nc)]
+    if isinstance(names, dict | list | tuple):
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
+        with suppress(TypeError, ValueError):  # an index that is no number
+            return {int(index): str(name) for index, name in pairs}
+    raise InputError("model.names", repr(names)[:80], "a list of names, or a dict by class index")
 
 
 def parser_of(yaml: dict) -> Callable[[dict, list[int]], Any] | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
+from yolo_slim.host.metadata import literal
 
 TESTED_HOST = "7.0.14"
 
@@ -190,6 +191,7 @@ def _mend_host() -> None:
         module.non_max_suppression = without_time_limit(general, general.non_max_suppression)
     common.attempt_download_from_hub = downloads.attempt_download_from_hub
     common.check_requirements = general.check_requirements
+    common.eval = literal  # it evaluates the names in an ONNX file
     experimental.attempt_download = local_file
     dataloaders.check_requirements = general.check_requirements
 

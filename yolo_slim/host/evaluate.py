@@ -58,7 +58,7 @@ def check_device(device: str) -> None:
         InputError: it is not.
     """
     wanted = str(device).lower().replace("cuda:", "").replace(" ", "")
-    if wanted in ("", "cpu", "mps"):
+    if wanted in ("", "cpu") or (wanted == "mps" and torch.backends.mps.is_available()):
         return
     count = torch.cuda.device_count()
     if not all(i.isdigit() and int(i) < count for i in wanted.split(",")):

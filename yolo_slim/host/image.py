@@ -14,6 +14,7 @@ from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import mend
 from yolo_slim.host.data_yaml import tell
 from yolo_slim.host.loading import decodes, read_image
+from yolo_slim.host.soundness import check_detector, check_strides
 from yolo_slim.text import counted
 
 mend()
@@ -27,6 +28,19 @@ def is_detector(model: nn.Module) -> bool:
 
 
 def check_model(model: Any) -> None:
+    """See that it is a module, and of a detector that it fits itself.
+
+    Raises:
+        InputError: it is what holds one, or something else; or see `check_detector`.
+    """
+    check_module(model)
+    if is_detector(model):
+        check_detector(model, "model")
+        strides = getattr(model, "stride", None)
+        check_strides(strides, len(model.model[-1].m), "model.stride")
+
+
+def check_module(model: Any) -> None:
     """See that it is a module.
 
     Raises:

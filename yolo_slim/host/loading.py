@@ -1,8 +1,8 @@
 """YOLOv5's loaders, which read text in any encoding, and say what is wrong with their files.
 
-For good, the names through which yolov5.utils.dataloaders opens text, looks for files, keys its
-label cache and checks an image point to ours. Its processes that read labels get ours by name, so
-that this holds where they start anew, too.
+For good, the names through which yolov5.utils.dataloaders opens text, looks for files, keys and
+reads its label cache and checks an image point to ours. Its processes that read labels get ours by
+name, so that this holds where they start anew, too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from yolo_slim.errors import InputError
 from yolo_slim.files import text_of
 from yolo_slim.host.compat import mend
+from yolo_slim.host.label_cache import numpy_for_the_host
 from yolo_slim.text import counted
 
 mend()
@@ -147,6 +148,8 @@ def install() -> None:
     dataloaders.open = open_text
     dataloaders.glob = SimpleNamespace(glob=glob_below)
     dataloaders.get_hash = get_hash
+    dataloaders.np = numpy_for_the_host()
+    dataloaders.eval = int  # of the number of a camera
     dataloaders.verify_image_label = verify_image_label
     loader = dataloaders.LoadImagesAndLabels
     loader.cache_labels = with_images(loader.cache_labels)

@@ -20,8 +20,10 @@ def modernise_(model: nn.Module) -> None:
         del detect._buffers["anchor_grid"]
     detect.grid = [torch.empty(0) for _ in range(detect.nl)]
     detect.anchor_grid = [torch.empty(0) for _ in range(detect.nl)]
-    if not isinstance(getattr(model, "stride", None), torch.Tensor):
-        model.stride = detect.stride
+    detect.nc, detect.nl, detect.na, detect.no = map(
+        int, (detect.nc, detect.nl, detect.na, detect.no)
+    )
+    model.stride = detect.stride
     detect.export = detect.dynamic = False  # as AutoShape and exports leave them
     model.nc = int(detect.nc)
     model.inplace = getattr(model, "inplace", True)

@@ -177,7 +177,8 @@ def plain(loaded: Any, where: object = "checkpoint") -> Any:
     for key in ("model", "ema"):
         value = found.get(key)
         value = value[0] if isinstance(value, tuple) and value else value
-        value = value.module if isinstance(value, nn.DataParallel) else value
+        while isinstance(value, nn.DataParallel):
+            value = value.module
         if isinstance(value, nn.Module):
             found[key] = weight_masks.bake_(settle_(value))
     modules = [found[key] for key in ("model", "ema") if isinstance(found.get(key), nn.Module)]

@@ -31,6 +31,7 @@ UNSET = {  # what is taken for an option without a default, for --help
     "detect": {"weights": "none: it must be given", "source": "two images of YOLOv5"},
 }
 STREAM = re.compile(r"(rtsp|rtmp|https?|tcp|udp)://|screen|\d+$", re.IGNORECASE)
+THICKEST = 100  # px; OpenCV ends in an error above 32767
 LEAST = {"batch_size": 1, "workers": 0, "max_det": 1, "vid_stride": 1, "line_thickness": 0}
 
 
@@ -78,6 +79,9 @@ def check_script(name: str, argv: Sequence[str] | None) -> None:
     if name == "val":
         check_task(opt.task)
     else:
+        check_count("--classes", min(opt.classes or [0]), 0)
+        if opt.line_thickness > THICKEST:
+            raise InputError("--line-thickness", opt.line_thickness, f"0 to {THICKEST} px")
         check_source(str(opt.source))
         if opt.view_img and not has_display():
             raise InputError("--view-img", "given", "a display; images are saved without it, too")
@@ -101,6 +105,8 @@ def check_weights(opt: argparse.Namespace) -> None:
             check_file(file, file, CHECKPOINT if file.endswith(".pt") else EXPORTED)
             if not file.endswith(SUFFIXES):  # YOLOv5 goes by the name
                 raise InputError(file, f"a {Path(file).suffix or 'nameless'} file", EXPORTED)
+        if getattr(opt, "update", False) and not file.endswith(".pt"):
+            raise InputError("--update", f"given for {file}", "a checkpoint (.pt)")
         if opt.dnn and not file.endswith(".onnx"):
             raise InputError("--dnn", f"given for {file}", "an .onnx file: OpenCV runs no other")
 

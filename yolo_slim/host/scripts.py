@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -22,8 +21,10 @@ from yolo_slim.host import checkpoint, data
 from yolo_slim.host.assertions import in_our_words, is_hosts
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
+from yolo_slim.host.exported import INPUTS, OUTPUTS, classes_in
 from yolo_slim.host.quiet_log import quiet
-from yolo_slim.host.script_options import EXPORTED, has_display, script_parser
+from yolo_slim.host.running import layers_named
+from yolo_slim.host.script_options import has_display, script_parser
 from yolo_slim.host.sightings import ReadableImages, check_loadable
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
 from yolo_slim.host.trained_with import all_as_one, classes_of, stride_of
@@ -67,14 +68,14 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             if name == "val":
                 settle_data_(opt, first.data, task)
             else:
+                check_classes(opt, opt.weights[0])
                 opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
                 check_loadable(str(opt.source))
             return opt
 
     def increment_path(*args: Any, **kwargs: Any) -> Path:
         path = Path(increment(*args, **kwargs))
-        if not path.exists():
-            made.append(path)
+        made.extend(folder for folder in (path, *path.parents) if not folder.exists())
         return path
 
     silence_opencv()
@@ -91,6 +92,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
         suppress = host.non_max_suppression
         swapped["non_max_suppression"] = lambda *a, **kw: suppress(*a, **{**kw, "nm": masks})
     with (
+        layers_named(first.weights[0]),
         checkpoint.safe_loading(),
         quiet(host.LOGGER, Path),
         replaced(host, check_requirements=lambda *args, **kwargs: None, **swapped),
@@ -123,12 +125,10 @@ def silence_opencv() -> None:
 
 
 def remove_empty(folders: Sequence[Path]) -> None:
-    """Remove the folders of a run in which nothing was written."""
+    """Remove the folders of a run, and those around it, in which nothing was written."""
     for folder in folders:
         if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
             shutil.rmtree(folder)
-            if not any(folder.parent.iterdir()):
-                folder.parent.rmdir()
 
 
 def settle_data_(opt: argparse.Namespace, given: str | None, task: Task) -> None:
@@ -177,6 +177,23 @@ def check_sizes(opt: argparse.Namespace, file: str) -> None:
         raise InputError(file, f"exported for batches of {shape[0]}", expected)
 
 
+def check_classes(opt: argparse.Namespace, file: str) -> None:
+    """See that a model has the classes that detect is to show: of others it would show nothing.
+
+    Raises:
+        InputError: it has not.
+    """
+    suffix, nc = Path(file).suffix, None
+    if opt.classes and suffix == ".pt":
+        nc = int(checkpoint.load(file).model.model[-1].nc)
+    elif opt.classes and suffix in OUTPUTS:
+        nc = classes_in(OUTPUTS[suffix](Path(file)))
+    wrong = [index for index in opt.classes or () if index >= (nc or index + 1)]
+    if nc and wrong:
+        got = " ".join(map(str, wrong))
+        raise InputError("--classes", got, f"0 to {nc - 1}, the classes of {Path(file).name}")
+
+
 def kind(weights: Sequence[str]) -> tuple[Task, int]:
     """What the first of the files is for, and its number of masks, 0 for detection."""
     file = Path(weights[0]) if weights else Path()
@@ -191,54 +208,3 @@ def kind(weights: Sequence[str]) -> tuple[Task, int]:
     if len(shapes) > 1 and len(shapes[1]) == 4:  # the prototypes (batch, masks, h, w)
         return SEGMENTATION, shapes[1][1]
     return DETECTION, 0
-
-
-def onnx_outputs(file: Path) -> list[list[int]]:
-    """The shapes of an ONNX file's outputs, 0 where it is open."""
-    import onnx
-
-    outputs = onnx.load(file, load_external_data=False).graph.output
-    return [[size.dim_value for size in out.type.tensor_type.shape.dim] for out in outputs]
-
-
-def onnx_input(file: str | Path) -> list[int]:
-    """The shape of an ONNX file's images, 0 where it is open.
-
-    Raises:
-        InputError: it is no ONNX file.
-    """
-    import onnx
-
-    try:
-        graph = onnx.load(file, load_external_data=False).graph
-        sizes = graph.input[0].type.tensor_type.shape.dim
-    except Exception as error:  # protobuf has a dozen types
-        raise InputError(file, "not an ONNX file, or a damaged one", EXPORTED) from error
-    return [size.dim_value for size in sizes]
-
-
-def torchscript_input(file: str | Path) -> list[int]:
-    """The shape of a TorchScript file's images; empty where YOLOv5 did not note it.
-
-    Raises:
-        InputError: it is no TorchScript file.
-    """
-    extra = {"config.txt": ""}
-    try:
-        torch.jit.load(file, map_location="cpu", _extra_files=extra)
-    except Exception as error:  # torch raises RuntimeError and others
-        raise InputError(file, "not a TorchScript file, or a damaged one", EXPORTED) from error
-    return json.loads(extra["config.txt"])["shape"] if extra["config.txt"] else []
-
-
-def torchscript_outputs(file: Path) -> list[list[int]]:
-    """The shapes of a TorchScript file's outputs, for an image of the size that is noted in it."""
-    extra = {"config.txt": ""}
-    script = torch.jit.load(file, map_location="cpu", _extra_files=extra)
-    with torch.no_grad():
-        outputs = script(torch.zeros(json.loads(extra["config.txt"])["shape"]))
-    return [list(out.shape) for out in outputs if isinstance(out, torch.Tensor)]
-
-
-INPUTS = {".onnx": onnx_input, ".torchscript": torchscript_input}
-OUTPUTS = {".onnx": onnx_outputs, ".torchscript": torchscript_outputs}

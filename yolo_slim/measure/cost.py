@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.image import is_detector, smallest_image
+from yolo_slim.host.running import layers_named
 from yolo_slim.numerics import copy_of, survives_half
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
@@ -207,6 +208,6 @@ def _count(copy: nn.Module, image: torch.Tensor) -> dict[str, int]:
         module.register_forward_hook(leave(name))
         if isinstance(module, yolo.Detect):
             module.training = True  # it makes no grids then, and these have no MACs
-    with counter:
+    with counter, layers_named(""):
         copy(image.to(next(copy.parameters()).dtype))
     return macs

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from yolo_slim.host.bare import builds_models
 from yolo_slim.host.classes import known_modules, register, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.head import inherit_boxes_
+from yolo_slim.host.running import layers_named
 from yolo_slim.host.tasks import SEGMENTATION, task_of_yaml
 from yolo_slim.host.yamls import (
     activation_text,
@@ -96,41 +96,13 @@ def build_model(cfg: str | Path | Mapping, **kwargs: Any) -> nn.Module:
     else:
         model = yolo.SegmentationModel if segmentation else yolo.Model
     try:
-        with default_activation(None), runs_named(where):  # an `activation` would stay for others
+        with default_activation(None), layers_named(where):  # an `activation` would stay for others
             return model(data if isinstance(data, dict) else dict(data), **kwargs)
     except InputError as error:
         first, *rest = error.parts
         for name in ("model yaml", "pruned yaml"):
             first = first.replace(name, where, 1) if where != "model yaml" else first
         raise InputError(first, *rest) from error
-
-
-@contextmanager
-def runs_named(where: str) -> Iterator[None]:
-    """A model that is built in the block, and does not run, says at which layer: the host runs it
-    once, to see its strides.
-
-    Raises:
-        InputError: it does not run.
-    """
-    layers: list[nn.Module] = []
-
-    def note(layer: nn.Module, inputs: Any) -> None:
-        if hasattr(layer, "f"):
-            layers.append(layer)
-
-    handle = nn.modules.module.register_module_forward_pre_hook(note)
-    try:
-        yield
-    except Exception as error:  # a module of the user's may raise anything
-        if isinstance(error, InputError) or not layers:
-            raise
-        layer, text = layers[-1], " ".join(f"{error}".split())[:160]
-        name = layer.type.rpartition(".")[2]
-        at = f"{where}, layer {layer.i}, {name}, from {layer.f}"
-        raise InputError(at, text, "layers that fit together") from error
-    finally:
-        handle.remove()
 
 
 def build_heir(source: nn.Module | None, *, boxes: bool = False) -> Callable[..., nn.Module]:

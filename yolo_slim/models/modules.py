@@ -138,11 +138,15 @@ def _c3_spec(m: Any, kept: Kept) -> Spec | None:
     return [kept("cv3.bn"), kept("cv1.bn"), kept("cv2.bn"), rows, add]
 
 
-def _sppf_spec(m: Any, kept: Kept) -> Spec:
+def _sppf_spec(m: Any, kept: Kept) -> Spec | None:
+    if type(m.m) is not nn.MaxPool2d:
+        return None
     return [kept("cv2.bn"), kept("cv1.bn"), m.m.kernel_size]
 
 
-def _spp_spec(m: Any, kept: Kept) -> Spec:
+def _spp_spec(m: Any, kept: Kept) -> Spec | None:
+    if any(type(pool) is not nn.MaxPool2d for pool in m.m):
+        return None
     return [kept("cv2.bn"), kept("cv1.bn"), [pool.kernel_size for pool in m.m]]
 
 

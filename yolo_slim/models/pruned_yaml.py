@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or not a mapping.
     """
+    if not isinstance(path, str | PathLike):
+        raise InputError("model yaml", f"{path!r:.80}", "its path, or a dict")
     path = Path(path)
     if not path.is_file():
         raise InputError(path, "no such file", "a model yaml")

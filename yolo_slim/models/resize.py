@@ -15,15 +15,19 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import InputError
-from yolo_slim.host.classes import common
+from yolo_slim.host.classes import common, yolo
 from yolo_slim.host.clone_classes import take_hosts_
 from yolo_slim.host.yamls import activation_text, is_activation, parse_activation
 from yolo_slim.models.sharing import share_, shared_in
 
 Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
-CONV_SETTINGS = ("bias", "padding_mode", "kernel_size", "stride", "padding", "dilation")
+PLAIN = (int, float, str, tuple)
+UNBUILT = "what the model's yaml builds; anything else needs a class of its own"
+UNBUILT += " (docs/own-modules.md)"
 SELF = "self"  # the name of a layer that is a conv or a BN itself
 SET_LATER = {"training", "i", "f", "np", "type", "eps", "momentum", "inplace"}  # by the host
+SIZES = {"in_channels", "out_channels", "groups", "num_features", "num_parameters"}
+SIZES |= {"in_features", "out_features"}
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -132,31 +136,50 @@ def check_settings(model: nn.Module, built: nn.Module) -> None:
         built: from its yaml, or from the pruned one.
 
     Raises:
-        InputError: a conv has a bias, a padding or the like, or a layer of torch.nn without weights
-            a type, that the yaml does not build.
+        InputError: a module was put in, or has a setting (a bias, a padding, a kernel), that the
+            yaml does not build.
     """
     others = dict(built.named_modules(remove_duplicate=False))
     for name, module in model.named_modules():
         other = others.get(name)
-        if other is None or not type(module).__module__.startswith("torch.nn."):
+        if not name or isinstance(module, yolo.Detect):  # it has other classes after a training
             continue
-        expected = "what the model's yaml builds; anything else needs a class of its own"
-        if type(module) is not type(other) and not list(module.parameters()):
-            got = f"a {type(module).__name__}, where the yaml builds a {type(other).__name__}"
-            raise InputError(name, got, f"{expected} (docs/own-modules.md)")
-        for setting in CONV_SETTINGS if isinstance(module, nn.Conv2d) else ():
-            ours, theirs = getattr(module, setting), getattr(other, setting, None)
-            if setting == "bias":
-                ours, theirs = ours is not None, theirs is not None
-            if ours != theirs:
-                got = f"{setting} {ours}, where the yaml builds {theirs}"
-                raise InputError(name, got, f"{expected} (docs/own-modules.md)")
+        if other is None or _kind(module) != _kind(other):
+            got = f"a {_kind(module)}, where the yaml builds {_article(other)}"
+            raise InputError(name, got, UNBUILT)
+        home = type(module).__module__
+        if not home.startswith(("torch.nn.", "yolov5.", "yolo_slim.")):
+            continue  # what a class of the user's keeps in its attributes is not known
+        ours, theirs = _settings(module), _settings(other)
+        for setting in (key for key in ours if key in theirs and ours[key] != theirs[key]):
+            got = f"{setting} {ours[setting]}, where the yaml builds {theirs[setting]}"
+            raise InputError(name, got, UNBUILT)
+
+
+def _kind(module: nn.Module) -> str:
+    """The class of a module; one with given counts stands for YOLOv5's own."""
+    return type(module).__name__.removesuffix("Pruned")
+
+
+def _article(module: nn.Module | None) -> str:
+    return "nothing" if module is None else f"a {_kind(module)}"
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """What a module was built with, but for its sizes."""
+    settings = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in vars(module).items()
+        if isinstance(value, (*PLAIN, list)) and key[0] != "_" and key not in SET_LATER | SIZES
+    }
+    if isinstance(module, nn.Conv2d):
+        settings["bias"] = module.bias is not None
+    return settings
 
 
 def _same_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     shared = (a.keys() & b.keys()) - SET_LATER
-    plain = (int, float, str, tuple)
-    return all(a[k] == b[k] for k in shared if isinstance(a[k], plain) and isinstance(b[k], plain))
+    return all(a[k] == b[k] for k in shared if isinstance(a[k], PLAIN) and isinstance(b[k], PLAIN))
 
 
 def _resize_conv_(conv: Any, c_in: int, c_out: int) -> None:

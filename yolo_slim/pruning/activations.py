@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from yolo_slim.calibration import Calibration
 from yolo_slim.host.image import is_detector
+from yolo_slim.host.running import layers_named
 from yolo_slim.numerics import copy_of
 
 POSITIONS = 64  # output positions an image and conv
@@ -98,7 +99,8 @@ def watch(
         for name, look in looks.items():
             copy.get_submodule(name).register_forward_pre_hook(partial(hook, look))
         for images in batches:
-            copy(images.to(first))
+            with layers_named("calibration images"):
+                copy(images.to(first))
 
 
 def evaluation_copy(model: nn.Module) -> nn.Module:

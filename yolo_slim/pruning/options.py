@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.channels.residual import RESIDUAL, Residual
 from yolo_slim.errors import InputError, check_count, check_seed, check_share, option_of
+from yolo_slim.pruning.budget.globs import check_names
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import BUDGETS, Criterion, find
 from yolo_slim.pruning.recover.table import check_parts
@@ -60,30 +61,32 @@ class CutOptions:
 
     def __post_init__(self) -> None:
         row = find(self.criterion)
-        for name in ("round_to", "min_channels", "steps", "threads"):
-            check_count(option_of(name), getattr(self, name))
-        check_seed("--seed", self.seed)
-        check_count("--imgsz", self.imgsz)
-        for name in ("keep", "recover"):
-            value = getattr(self, name)
-            listed = isinstance(value, Collection) and all(isinstance(v, str) for v in value)
-            if isinstance(value, str) or not (listed or (name, value) == ("recover", None)):
-                raise InputError(option_of(name), repr(value)[:80], "a list of names")
+        settled: dict[str, Any] = {
+            name: check_count(option_of(name), getattr(self, name))
+            for name in ("round_to", "min_channels", "steps", "threads", "imgsz")
+        }
+        settled["seed"] = check_seed("--seed", self.seed)
+        check_names("--keep", self.keep)
+        if self.recover is not None:
+            check_names("--recover", self.recover)
         if not isinstance(self.ratios, Mapping) or not all(isinstance(g, str) for g in self.ratios):
             raise InputError("--ratio", repr(self.ratios)[:80], "a dict of globs and shares")
-        for glob, share in self.ratios.items():
-            check_share(f"--ratio {glob}={share}", share, one=False)
-        losses = hasattr(self.budget, "losses")
-        if self.budget is not None and self.budget not in BUDGETS and not losses:
+        ratios = {
+            glob: check_share(f"--ratio {glob}={share}", share, one=False)
+            for glob, share in self.ratios.items()
+        }
+        named = self.budget is None or (isinstance(self.budget, str) and self.budget in BUDGETS)
+        if not named and not hasattr(self.budget, "losses"):
             raise InputError("--budget", repr(self.budget)[:80], f"{', '.join(BUDGETS)} or losses")
-        if self.residual not in (None, *RESIDUAL):
-            raise InputError("--residual", repr(self.residual), ", ".join(RESIDUAL))
-        settled: dict[str, Any] = {
+        named = isinstance(self.residual, str) and self.residual in RESIDUAL
+        if self.residual is not None and not named:
+            raise InputError("--residual", repr(self.residual)[:80], ", ".join(RESIDUAL))
+        settled |= {
             "budget": row.spread if self.budget is None else self.budget,
             "residual": self.residual or row.residual,
             "recover": check_parts(row.recover if self.recover is None else self.recover),
             "keep": tuple(self.keep),
-            "ratios": dict(self.ratios),
+            "ratios": ratios,
         }
         for name, value in settled.items():
             object.__setattr__(self, name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from yolo_slim.channels.rules import channel_graph, from_outside
 from yolo_slim.errors import InputError, ParityError, as_arguments
 from yolo_slim.host import checkpoint
 from yolo_slim.host.image import check_model, is_detector, smallest_image
+from yolo_slim.host.soundness import check_finite
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning.budget.choose import (
     Goal,
@@ -139,6 +141,7 @@ def prune(
         (0.5, True)
     """
     check_model(model)
+    check_finite(model, "model")
     if calibration is not None and not isinstance(calibration, Calibration):
         got = f"a {type(calibration).__name__}"
         raise InputError("calibration", got, "a Calibration, as calibrate(...) makes it")
@@ -425,4 +428,6 @@ def save(pruned: Pruned | nn.Module, path: str | Path) -> Path:
     """
     model = pruned.model if isinstance(pruned, Pruned) else pruned
     check_model(model)
+    if not isinstance(path, str | PathLike):
+        raise InputError("path", f"{path!r:.80}", "the path of a file to write")
     return checkpoint.save_model(model, path)

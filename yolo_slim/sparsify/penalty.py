@@ -15,7 +15,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.residual import Residual
-from yolo_slim.errors import InputError, as_arguments, check_count
+from yolo_slim.errors import InputError, as_arguments, as_python, check_count
 from yolo_slim.host.image import check_model, is_detector, smallest_image
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.target import PERCENT, ROUND_TO, Target
@@ -86,10 +86,11 @@ class SparsityPenalty:
         keep: Sequence[str] = (),
         round_to: int = ROUND_TO,
     ) -> None:
-        check_strengths(sr, bias_sr)
-        if penalty not in (None, *METHODS):
-            raise InputError("penalty", repr(penalty), " or ".join(METHODS))
-        check_count("round_to", round_to)
+        sr, bias_sr = as_python(sr), as_python(bias_sr)
+        check_strengths("None" if sr is None else sr, bias_sr)
+        if penalty is not None and not (isinstance(penalty, str) and penalty in METHODS):
+            raise InputError("penalty", repr(penalty)[:80], " or ".join(METHODS))
+        round_to = check_count("round_to", round_to)
         method: Method = penalty or ("prox" if sr == AUTO else "l1")
         target = Target.of(percent=percent, macs=macs)
         if sr == AUTO and target.name == "percent" and not target.value:
@@ -145,6 +146,8 @@ class SparsityPenalty:
     def attach(self, optimizer: torch.optim.Optimizer) -> SparsityPenalty:
         """Act before and after each step of this optimizer, until `detach`."""
         self.detach()
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise InputError("optimizer", f"{optimizer!r:.80}", "a torch.optim.Optimizer")
         if not self.strategy.acts:
             return self
         groups = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}

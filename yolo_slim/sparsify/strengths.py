@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, get_args
 
-from yolo_slim.errors import InputError
+from yolo_slim.errors import InputError, as_python
 
 Method = Literal["l1", "prox"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -28,11 +28,11 @@ def check_strengths(sr: Any, bias_sr: Any, prefix: str = "") -> None:
     Raises:
         InputError: sr is neither "auto" nor a finite number, 0 or more; or bias_sr is no such.
     """
-    for name, value in (("sr", sr), ("bias_sr", bias_sr)):
-        if value is None or (name == "sr" and value == AUTO):
+    for name, value in (("sr", as_python(sr)), ("bias_sr", as_python(bias_sr))):
+        if value is None or (name == "sr" and isinstance(value, str) and value == AUTO):
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not (math.isfinite(value) and value >= 0):
             or_auto = ", or auto" if name == "sr" else ""
             option = f"{prefix}{name.replace('_', '-')}" if prefix else name
-            raise InputError(option, value, f"a finite number, 0 or more{or_auto}")
+            raise InputError(option, f"{value!r:.80}", f"a finite number, 0 or more{or_auto}")

@@ -203,7 +203,7 @@ def test_unfilled_puts_the_constructors_back(dense: nn.Module) -> None:
     broken.names = {0: "one"}
     broken.model[-1].m[0] = nn.Conv2d(broken.model[-1].m[0].in_channels, 7, 1)
     with pytest.raises(ParityError, match=r"model.24.m.0.weight: \(7, "):
-        rebuild(broken, channel_graph(broken), {})
+        rebuild(broken, graph, {})
     torch.manual_seed(3)
     first = nn.Conv2d(3, 4, 3).weight
     torch.manual_seed(3)

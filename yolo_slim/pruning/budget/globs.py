@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError, check_share
@@ -38,12 +39,24 @@ def matching(names: Collection[str], glob: str, where: str, kind: str) -> list[s
     return named
 
 
+def check_names(where: str, value: Any) -> None:
+    """See that a value is a list, or another collection, of names.
+
+    Raises:
+        InputError: it is one name, or something else.
+    """
+    listed = isinstance(value, Collection) and all(isinstance(name, str) for name in value)
+    if isinstance(value, str) or not listed:
+        raise InputError(where, repr(value)[:80], "a list of names")
+
+
 def kept_by(graph: ChannelGraph, globs: Iterable[str]) -> set[str]:
     """The BNs that --keep GLOB ... holds, and those tied to them.
 
     Raises:
-        InputError: a glob matches nothing.
+        InputError: a glob matches nothing, or they are no list.
     """
+    check_names("--keep", globs)
     return {name for glob in globs for name in select(graph, glob, "--keep")}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, get_args
 
-from yolo_slim.errors import InputError, check_share, option_of
+from yolo_slim.errors import InputError, as_python, check_share, option_of
 
 Name = Literal["percent", "macs", "params", "size_mb", "latency"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -40,15 +40,16 @@ class Target:
     implied: bool = False
 
     def __post_init__(self) -> None:
+        value = as_python(self.value)
         if self.name == "size_mb":
-            number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
-            if not number or not self.value > 0 or not isfinite(self.value):
-                raise InputError(self.option, self.value, "MB, more than 0")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not value > 0 or not isfinite(value):
+                raise InputError(self.option, f"{value!r:.80}", "MB, more than 0")
         elif self.name == "percent":
-            check_share(self.option, self.value, one=False)
+            check_share(self.option, value, one=False)
         else:
-            check_share(self.option, self.value, "the share that is left,", zero=False)
-        object.__setattr__(self, "value", float(self.value))
+            check_share(self.option, value, "the share that is left,", zero=False)
+        object.__setattr__(self, "value", float(value))
 
     @classmethod
     def of(

@@ -65,7 +65,7 @@ class Criterion:
             ("spread", BUDGETS),
         ):
             value = getattr(self, field)
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise InputError(where, f"{field}={value!r}", ", ".join(known))
         check_count(f"{where}, batch", self.batch)
 
@@ -186,9 +186,9 @@ def find(name: str, *, also: tuple[str, ...] = ()) -> Criterion:
     Raises:
         InputError: there is none; all that there are, are in the message.
     """
-    if name not in CRITERIA:
+    if not isinstance(name, str) or name not in CRITERIA:
         known = [*also, *CRITERIA]
         near = get_close_matches(str(name), known, n=1, cutoff=0.7)
         text = f"{near[0]}? All: " if near else ""
-        raise InputError("--criterion", repr(name), text + ", ".join(known))
+        raise InputError("--criterion", repr(name)[:80], text + ", ".join(known))
     return CRITERIA[name]

@@ -17,7 +17,15 @@ from yolo_slim.host.classes import class_names, common, known_modules
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.yamls import activation_text, parse_activation
 from yolo_slim.models.modules import spec
-from yolo_slim.models.resize import SELF, Sizes, activations, build_resized, same_structure, sized
+from yolo_slim.models.resize import (
+    SELF,
+    UNBUILT,
+    Sizes,
+    activations,
+    build_resized,
+    same_structure,
+    sized,
+)
 
 ARGUMENTS = {"None": None, "True": True, "False": False}
 
@@ -69,7 +77,12 @@ def layer_row(
     first = {id(module): full for full, module in model.named_modules()}  # of several names
 
     def kept(bn: str) -> int:
-        return int(keep[graph.norms[first[id(layer.get_submodule(bn))]].ids].sum())
+        try:
+            norm = graph.norms[first[id(layer.get_submodule(bn))]]
+        except (AttributeError, KeyError) as error:  # something else was put in its place
+            got = f"a {type(layer).__name__} in which {bn} is no BatchNorm"
+            raise InputError(name, got, UNBUILT) from error
+        return int(keep[norm.ids].sum())
 
     named = spec(layer, activation, kept)
     if named is not None:
