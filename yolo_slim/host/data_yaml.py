@@ -78,12 +78,12 @@ def read_data_yaml(file: Path) -> dict[str, Any]:
             hint = f"; nc: {data['nc']} does not say what they are called"
         got = f"no entry {', '.join(missing)}"
         raise InputError(file, got, f"a data yaml (train, val, names){hint}")
-    if not isinstance(data.get("path") or "", str):
+    if not isinstance(data.get("path") or "", str) or "\0" in (data.get("path") or ""):
         raise InputError(file, f"path: {data['path']!r}"[:80], "a folder")
     for split in SPLITS:
         entry = data.get(split)
         entries = entry if isinstance(entry, list) else [entry] if entry else []
-        if not all(isinstance(each, str) and each for each in entries):
+        if not all(isinstance(each, str) and each and "\0" not in each for each in entries):
             expected = "a folder of images, a text file of their paths, or a list of these"
             raise InputError(file, f"{split}: {entry!r}"[:80], expected)
     data["names"] = read_names(data["names"], file)
@@ -174,9 +174,9 @@ def resolved(data: dict[str, Any], file: Path) -> dict[str, Any]:
     if readings[taken] != readings[0]:
         tell(
             f"{file}: train and val are read from its own folder, {bases[taken]}; "
-            f"they are not below {bases[0].resolve()}"
+            f"they are not below {os.path.realpath(bases[0])}"
         )
-    out = {**data, "path": str(bases[taken].resolve())}
+    out = {**data, "path": os.path.realpath(bases[taken])}
     for split, files in readings[taken].items():
         if files:
             texts = [str(file) for file in files]
@@ -192,7 +192,7 @@ def below(entry: str | list[str] | None, base: Path, up: bool = True) -> list[Pa
         if "\\" in text and os.sep == "/" and not (base / text).exists():  # written on Windows
             text = text.replace("\\", "/")
         text = text if up else text.removeprefix("../")
-        files.append((base / at_home(text)).resolve())
+        files.append(Path(os.path.realpath(base / at_home(text))))  # resolve() fails on a loop
     return files
 
 
