@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 _COMMAND: ContextVar[bool] = ContextVar("command", default=False)
@@ -171,5 +172,5 @@ def check_place(project: str, name: str) -> None:
             raise InputError(option, shown, "a name without a space at an end")
         if value.startswith("-"):
             raise InputError(option, shown, "a name that begins otherwise: with - it is an option")
-        if max(len(part.encode()) for part in value.split(os.sep)) > LONGEST:
+        if any(len(part.encode()) > LONGEST for part in PurePath(value).parts):
             raise InputError(option, shown, f"names of {LONGEST} bytes at most")

@@ -1,4 +1,4 @@
-"""Trainings that ended at an odd moment: before their first epoch, and between the last and the end."""
+"""Trainings that were ended before their first epoch, and between their last one and the end."""
 
 from __future__ import annotations
 

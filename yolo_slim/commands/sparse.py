@@ -243,7 +243,7 @@ def tell_next(
     residual: str,
     opt: argparse.Namespace,
 ) -> None:
-    """Say which cut comes next: the one that the training was for, or as much of it as costs little.
+    """Say which cut comes next: that which the training was for, or as much as costs little.
 
     Args:
         folder: of the training.

@@ -21,6 +21,7 @@ import numpy as np
 
 from yolo_slim.errors import InputError
 from yolo_slim.files import text_of
+from yolo_slim.host import image_copies
 from yolo_slim.host.compat import mend
 from yolo_slim.host.data_yaml import tell
 
@@ -187,6 +188,7 @@ def install() -> None:
     dataloaders.verify_image_label = verify_image_label
     loader = dataloaders.LoadImagesAndLabels
     loader.cache_labels = with_images(loader.cache_labels)
+    image_copies.install()
 
 
 install()

@@ -47,7 +47,6 @@ from yolov5.utils.callbacks import Callbacks  # isort: skip
 __all__ = ["LOGGER", "Callbacks", "Hooks", "Run", "train"]
 
 
-
 def train(
     opt: argparse.Namespace,
     hooks: Hooks,

@@ -51,7 +51,10 @@ def check_training(opt: argparse.Namespace) -> None:
             raise InputError(f"{option} {value}", got, "a yaml file")
     if not opt.hyp:
         raise InputError("--hyp", "an empty name", "a yaml file")
-    check_hyp(opt.hyp if Path(opt.hyp).is_file() else str(shipped_with_host(opt.hyp)[0]))
+    hyp = opt.hyp if Path(opt.hyp).is_file() else str(shipped_with_host(opt.hyp)[0])
+    check_hyp(hyp)
+    if opt.optimizer == "SGD" and read_mapping(hyp, "")["momentum"] == 0:
+        raise InputError(f"--hyp {hyp}", "momentum: 0", "more: YOLOv5's SGD is that of Nesterov")
 
 
 def check_numbers(opt: argparse.Namespace) -> None:
