@@ -93,6 +93,7 @@ def test_a_name_of_two_lines(command: str, refused, tiny_checkpoint: Path) -> No
     first = {"inspect", "sensitivity", "finegrained"}  # take the weights without an option
     words = [] if command == "demo" else [tiny_checkpoint]
     words = ["--weights"] * (command not in first | {"demo"}) + words
+    words += ["--data", "d.yaml"] * (command == "sensitivity")
     line = refused(command, *words, "--name", "a\nb")
     assert r"--name: 'a\nb', expected a name without line ends" in line
 
