@@ -6,12 +6,14 @@ import argparse
 import ast
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
 import yolo_slim
+from yolo_slim import cli
 from yolo_slim.host.command_line import SCRIPTS
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.script_options import SEGMENT
@@ -126,3 +128,19 @@ def test_options_are_those_that_the_host_parses() -> None:
                 assert Path(kwargs["default"]).name == action.default.name
             elif "default" in kwargs:
                 assert kwargs["default"] == action.default
+
+
+def test_a_slow_import_is_told(monkeypatch, capsys) -> None:
+    """PyTorch is being imported, and YOLOv5's classes are not there yet."""
+    monkeypatch.setattr(cli, "SLOW", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch", None)
+        patch.delitem(sys.modules, "yolo_slim.host.classes", raising=False)
+        with cli.telling_of_imports():
+            time.sleep(0.3)
+    assert "loading PyTorch and YOLOv5: " in capsys.readouterr().err
+    with cli.telling_of_imports():
+        import yolo_slim.host.classes  # noqa: F401
+
+        time.sleep(0.2)
+    assert capsys.readouterr().err.count("loading") <= 1

@@ -30,6 +30,8 @@ MANY = {  # all that are two at least, no numbers, or between us alone
     "scan: {most} layers that lose most, ",
     "script_options: {len(files)} files",
     "timing: {repeats} rounds in turns",
+    "soundness: {na * rows} channels of each conv",
+    "soundness: {outputs} channels",
     "tracer: {c_out} channels, ",
     "tracer: {len(b)} channels cannot be tied",
     "tracer: {len(x)} channels reach it, it h",

@@ -9,6 +9,7 @@ import io
 import locale
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -41,6 +42,7 @@ GROUPS = {  # in the order of use
     "besides": {"finegrained": "set single weights to zero, and keep them there"},
 }
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+SLOW = 3.0  # seconds without a word
 USUAL = "--weights best.pt --data mydata.yaml --macs 0.5"
 TRAININGS = ("slim", "sparse", "finetune")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
@@ -87,10 +89,32 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         if command in TRAININGS:  # what is wrong at first sight is said before YOLOv5 is imported
             import_module(f"yolo_slim.commands.{command}_options").parse(argv)
-        with opening(command, argv):
+        with telling_of_imports(), opening(command, argv):
             import_module(f"yolo_slim.commands.{command}").main(argv)
 
     return guarded(work)
+
+
+@contextmanager
+def telling_of_imports() -> Iterator[None]:
+    """Each `SLOW` seconds a line on stderr while PyTorch and YOLOv5 are being imported."""
+    over, end = threading.Event(), "\r" if sys.stderr.isatty() else "\n"
+
+    def tell() -> None:
+        seconds = 0.0
+        while not over.wait(SLOW):
+            seconds += SLOW
+            if hasattr(sys.modules.get("yolo_slim.host.classes"), "yolo"):
+                return
+            if "torch" in sys.modules:
+                text = f"loading PyTorch and YOLOv5: {seconds:.0f} s"
+                print(text, file=sys.stderr, flush=True, end=end)
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def restart_in_utf8() -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 _COMMAND: ContextVar[bool] = ContextVar("command", default=False)
+LONGEST = 240  # bytes in the name of a run: file systems take 255, and a number may follow
 ARGUMENTS = {"ratio": "ratios", "data": "calibration", "modules": "admit"}  # unlike the options'
 
 
@@ -164,3 +167,27 @@ def check_imgsz(imgsz: Any, stride: int = 32) -> int:
     if not isinstance(imgsz, int) or imgsz < stride or imgsz % stride:
         raise InputError("--imgsz", f"{imgsz!r:.80}", f"a multiple of the stride, {stride}")
     return imgsz
+
+
+def check_place(project: str, name: str) -> None:
+    """Results go to a new folder `name` in the folder `project`, by names that any tool can take.
+
+    Raises:
+        InputError: one of the two is no such name.
+    """
+    if not project.strip():
+        raise InputError("--project", "an empty name", "a folder")
+    if not name.strip() or name in (".", "..") or "/" in name or os.sep in name:
+        expected = "the name of a folder"
+        expected += "; --project is the folder around it" * bool(name.strip(" ."))
+        raise InputError("--name", repr(name)[:80], expected)
+    for option, value in (("--project", project), ("--name", name)):
+        shown = repr(value)[:80]
+        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+            raise InputError(option, shown, "a name without line ends and control characters")
+        if value != value.strip():
+            raise InputError(option, shown, "a name without a space at an end")
+        if value.startswith("-"):
+            raise InputError(option, shown, "a name that begins otherwise: with - it is an option")
+        if any(len(part.encode()) > LONGEST for part in PurePath(value).parts):
+            raise InputError(option, shown, f"names of {LONGEST} bytes at most")

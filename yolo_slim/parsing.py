@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+from yolo_slim.errors import check_place
+
 PAGE = "Which option for which wish: docs/options.md"  # the last line of each help
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2212"  # texts from the web have others than "-"
 BY_SUFFIX = {".pt": "--weights", ".yaml": "--data", ".yml": "--data"}  # of a file without option
@@ -127,6 +129,9 @@ class OneLineParser(Parser):
 
     Args:
         cfg: whether it has a --cfg for bare weights; YOLOv5's trainings have one of their own.
+
+    Raises:
+        InputError: --project and --name name no folder, when a command line is parsed.
     """
 
     def __init__(self, *args: Any, cfg: bool = True, **kwargs: Any) -> None:
@@ -140,6 +145,12 @@ class OneLineParser(Parser):
         if cfg:
             text = "model yaml, by path or name (yolov5n.yaml), for weights without a model in them"
             self.add_argument("--cfg", metavar="YAML", help=text)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, rest = super().parse_known_args(args, namespace)
+        if hasattr(options, "project") and hasattr(options, "name"):
+            check_place(str(options.project), options.name)
+        return options, rest
 
     def format_help(self) -> str:
         words = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,10 @@ def test_another_run_is_not_written_over(refused: Any, options: dict[str, list])
         ("--epochs 1.5", "invalid int value: '1.5'"),
         ("--quad --batch-size 6", "--quad: given with --batch-size 6, expected a multiple of 4"),
         ("--name .", "--name: '.', expected the name of a folder"),
+        ("--cache disc", "--cache: disc, expected ram or disk"),
+        ("--freeze 13", "--freeze: 13, which leaves no layer to train, expected fewer than the 13"),
+        (f"--freeze {' '.join(map(str, range(13)))}", "which leaves no layer to train"),
+        ("--hyp still.yaml", "--hyp still.yaml: momentum: 0, expected more: YOLOv5's SGD is that"),
         ("--roboflow_upload", "--roboflow_upload: given, expected no upload"),
         ("--hf_model_id a/b", "HF_HUB_OFFLINE=0 in the environment"),
         ("--quad --batch-size 2", "--quad: given with --batch-size 2, expected a multiple of 4"),
@@ -218,6 +223,7 @@ def test_another_run_is_not_written_over(refused: Any, options: dict[str, list])
 def test_refused_at_once(given: str, expected: str, refused: Any, options: dict[str, list]) -> None:
     Path("folder").mkdir()
     Path("text.yaml").write_text("hello")
+    Path("still.yaml").write_text(re.sub("(?m)^momentum: .*", "momentum: 0", HYP.read_text()))
     for command in ("sparse", "finetune"):
         assert expected in refused(command, *options[command], *given.split())
 
@@ -244,3 +250,11 @@ def test_weights_of_another_suffix(
     file.write_bytes(tiny_checkpoint.read_bytes())
     line = refused("sparse", *options["sparse"], "--weights", file)
     assert "model.pth: a name that ends in .pth, expected a .pt file" in line
+
+
+@pytest.mark.parametrize("command", ["slim", "sparse", "finetune"])
+def test_a_save_period_of_none(command: str, options: dict[str, list], empty_folder: Path) -> None:
+    """YOLOv5 says that less than 1 is none, and divides by 0."""
+    argv = options.get(command) or [*options["sparse"], *CUT]
+    assert run(command, words(*argv, "--save-period", 0, "--noplots")) == 0
+    assert not list(Path("runs").rglob("epoch*.pt"))

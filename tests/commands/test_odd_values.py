@@ -10,7 +10,9 @@ import yaml
 from torch import nn
 
 from yolo_slim import InputError, SparsityPenalty, calibrate, channel_graph, prune, save
+from yolo_slim.cli import COMMANDS
 from yolo_slim.host.command_line import default_hyp
+from yolo_slim.parsing import OneLineParser
 
 
 def with_bias(conv: nn.Conv2d) -> nn.Conv2d:
@@ -61,9 +63,39 @@ def test_hyps_out_of_range(line: str, options: dict, refused, tmp_path: Path) ->
     assert f"--hyp {file}: {line}, expected " in told
 
 
-@pytest.mark.parametrize("command", ["sparse", "prune"])
-def test_a_name_that_no_folder_can_have(command: str, options: dict, refused) -> None:
-    assert "File name too long" in refused(command, *options[command], "--name", "x" * 300)
+NO_NAMES = {  # of a folder, and what is expected in their place
+    **dict.fromkeys(["a\nb", "a\rb", "a\tb", "a\x1b[0m", "a\0b", "a\u2028b", "a\udcff"], "control"),
+    **dict.fromkeys(["a ", " a", "a\u3000"], "a name without a space at an end"),
+    **dict.fromkeys(["-a", "--data"], "a name that begins otherwise"),
+    **dict.fromkeys(["x" * 300, "\u00e4" * 130], "240 bytes at most"),
+}
+NO_FOLDERS = dict.fromkeys(["", " ", ".", "..", "a/b", "../a", "/a"], "the name of a folder")
+
+
+@pytest.mark.parametrize("value", [*NO_NAMES, *NO_FOLDERS], ids=ascii)
+def test_a_name_that_no_run_can_have(value: str) -> None:
+    """The options of all commands that write a run's folder are parsed by one class."""
+    parser = OneLineParser()
+    for name in ("--project", "--name"):
+        parser.add_argument(name, default="exp")
+    with pytest.raises(InputError, match=(NO_NAMES | NO_FOLDERS)[value]) as refusal:
+        parser.parse_args([f"--name={value}"])
+    assert len(str(refusal.value).splitlines()) == 1
+    if value in NO_NAMES:
+        with pytest.raises(InputError, match=NO_NAMES[value]):
+            parser.parse_args([f"--project={value}"])
+    elif value.strip():
+        assert parser.parse_args([f"--project={value}"]).project == value
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "bench"])
+def test_a_name_of_two_lines(command: str, refused, tiny_checkpoint: Path) -> None:
+    first = {"inspect", "sensitivity", "finegrained"}  # take the weights without an option
+    words = [] if command == "demo" else [tiny_checkpoint]
+    words = ["--weights"] * (command not in first | {"demo"}) + words
+    words += ["--data", "d.yaml"] * (command == "sensitivity")
+    line = refused(command, *words, "--name", "a\nb")
+    assert r"--name: 'a\nb', expected a name without line ends" in line
 
 
 def test_the_home_of_nobody(options: dict, shapes_yaml: Path, refused, tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def test_interruptions_lose_nothing(
         (["--calib-images", "0"], "--calib-images: 0, expected 1 or more"),
         (["--criterion", "magic"], "--criterion: 'magic', expected "),
         (["--st", "--criterion", "l1"], "--criterion: l1 with --st, expected bn"),
-        (["--st", "--freeze", "24"], "--freeze: given with --st for all prunable layers"),
+        (["--st", "--freeze", "12"], "--freeze: given with --st for all prunable layers"),
         (["--evolve"], "--evolve: given, expected no evolution"),
     ],
 )

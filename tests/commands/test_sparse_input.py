@@ -40,8 +40,8 @@ SPARSE = [  # given with --st
     ("--residual all", "--residual: invalid choice: 'all'"),
     ("--keep model.77", "--keep: 'model.77', which matches nothing"),
     ("--keep model.*", "model: no BatchNorm left by --keep, expected at least one"),
-    ("--freeze 13", "--freeze: given with --st for all prunable layers, expected some that train"),
-    ("--freeze 13 --sr 0.1", "--freeze: given with --st for all prunable layers"),
+    ("--freeze 12", "--freeze: given with --st for all prunable layers, expected some that train"),
+    ("--freeze 12 --sr 0.1", "--freeze: given with --st for all prunable layers"),
     (
         "--percent 0.9 --keep model.[4-9]",
         "--percent: 0.9, more than --keep, --freeze and one channel a layer leave",

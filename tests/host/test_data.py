@@ -96,6 +96,32 @@ def odd_names(root: Path) -> str:
     return "images/val [2] a*b?"
 
 
+def loop_of_links(root: Path) -> str:
+    """Links to a folder around them, by way of another one; the host goes 40 times around."""
+    picture(root / "images/val/deep/a.png")
+    picture(root / "images/val/b.png")
+    (root / "images/val/deep/up").symlink_to(root / "images/val")
+    (root / "images/val/deep/here").symlink_to(".")
+    return "images/val"
+
+
+def no_files(root: Path) -> str:
+    """Names of images that are a pipe, a folder, a device, and links that lead nowhere."""
+    picture(root / "images/val/a.png")
+    os.mkfifo(root / "images/val/pipe.png")
+    (root / "images/val/folder.png").mkdir()
+    for name, target in (("gone", "nothing"), ("self", "self.png"), ("zero", "/dev/zero")):
+        (root / f"images/val/{name}.png").symlink_to(target)
+    return "images/val"
+
+
+def text_file_of_itself(root: Path) -> str:
+    """A list that names itself, a folder, and an image."""
+    picture(root / "images/a.png")
+    (root / "val.txt").write_text("val.txt\n./val.txt\nimages\n./images/a.png\n")
+    return "val.txt"
+
+
 def text_file(root: Path) -> str:
     """Lines from where the user stands, from the text file, absolute, blank, of no file."""
     for name in ("a", "b", "c"):
@@ -129,6 +155,9 @@ LAYOUTS = {
     images_twice: 1,
     no_images_folder: 1,
     odd_names: 1,
+    loop_of_links: 2,
+    no_files: 1,
+    text_file_of_itself: 1,
     text_file: 3,
     windows_text_file: 2,
     several: 2,
@@ -225,6 +254,8 @@ def test_classes_of_one_name_are_told(here: Path, capsys: pytest.CaptureFixture)
 
 
 WRONG = {
+    'names: [a]\npath: "a\\0b"': "path: 'a.x00b', expected a folder",
+    'names: [a]\ntest: ["a\\0b"]': "test: .'a.x00b'., expected a folder of images",
     "names: {0: a, 1: b, 3: c}": "classes 0, 1, 3, expected 0 to 2: class 2 has no name",
     "names: {1: a, 2: b}": "classes 1, 2, expected 0 to 1: class 0 has no name",
     "names: {cat: 0}": "names: 'cat': '0', expected class numbers, as in 0: car",

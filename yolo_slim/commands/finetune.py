@@ -26,7 +26,7 @@ from yolo_slim.models import load
 from yolo_slim.models.model import ModelPruned, build_heir, build_model
 from yolo_slim.models.pruned_yaml import write_yaml
 from yolo_slim.pruning.rebuild.plan import pruned_yaml
-from yolo_slim.resume import resolve_resume_
+from yolo_slim.resume import refuse_finished, resolve_resume_
 from yolo_slim.rounds.course import MORE, course, still_rising
 from yolo_slim.runs import FINETUNED, trained_file
 from yolo_slim.shapes import NAMES
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Finetune; returns the run's folder."""
     opt = parse(argv)
     if opt.resume:
-        resolve_resume_(opt, beside=FINETUNED, made_by="finetune")
+        saved = resolve_resume_(opt, beside=FINETUNED, made_by="finetune")
+        refuse_finished(saved, "finetune")
     else:
         resolve_defaults_(opt)
     folder = run(opt)

@@ -21,6 +21,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.extensions import admit
 from yolo_slim.files import write_aside
 from yolo_slim.host import data, options, training
+from yolo_slim.host.architecture import architecture, find_cfg
 from yolo_slim.host.calibration import calibrate
 from yolo_slim.host.checkpoint import save_model
 from yolo_slim.host.evaluate import evaluate
@@ -48,7 +49,7 @@ from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.trained import kept_of
 from yolo_slim.text import counted, giga
 
-OWN = ("rounds", "criterion", "calib_images", "at_once", "same_classes")
+OWN = ("rounds", "criterion", "calib_images", "at_once", "same_classes", "opened_as")
 GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
 
 
@@ -60,10 +61,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
         opt = options_of(folder)
         for file in opt.modules:
             admit(file)
-        with standing_in(opt.begun_in):
+        with standing_in(opt.begun_in), architecture(getattr(opt, "opened_as", None)):
             run(opt, Path(opt.save_dir))
         return folder
+    cfg = opt.cfg
     model = check_options_(opt)
+    if cfg and not opt.cfg:  # it was for weights without a model, which are opened once more
+        opt.opened_as = str(find_cfg(cfg).absolute())
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     opt.save_dir, opt.begun_in = str(folder), str(Path.cwd())
     if opt.at_once:

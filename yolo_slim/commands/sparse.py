@@ -16,22 +16,27 @@ from yolo_slim.commands.sparse_options import parse
 from yolo_slim.errors import InputError
 from yolo_slim.files import read_mapping, shipped
 from yolo_slim.host import data, options, training
+from yolo_slim.host.checkpoint import Checkpoint
 from yolo_slim.host.options import task_of
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION
 from yolo_slim.models import load
 from yolo_slim.models.model import build_heir, build_model
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
-from yolo_slim.resume import resolve_resume_
+from yolo_slim.resume import refuse_finished, resolve_resume_
 from yolo_slim.runs import FINETUNED, checkpoint_to_cut, trained_file
 from yolo_slim.sparsify import limits
+from yolo_slim.sparsify.ended import untold_verdict
 from yolo_slim.sparsify.monitor import CSV, PICTURE
 from yolo_slim.sparsify.penalty import SparsityPenalty
 from yolo_slim.sparsify.probe import Probe
+from yolo_slim.sparsify.readiness import Sparsity
 from yolo_slim.sparsify.schedule import REACHED, gain
 from yolo_slim.sparsify.session import SparseSession, rates_of
 from yolo_slim.sparsify.strategy import Fixed
 from yolo_slim.sparsify.strengths import AUTO
+from yolo_slim.sparsify.table import read_sparsity
 from yolo_slim.sparsify.thinning import Thinning
+from yolo_slim.sparsify.trained import trained_percent
 from yolo_slim.sparsify.verdict import share_worth_cutting
 from yolo_slim.text import counted, fold, say
 from yolo_slim.weight_masks import hold_masks
@@ -44,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Train; returns the run's folder."""
     opt = parse(argv)
     if opt.resume:
-        resolve_resume_(opt, beside="opt.yaml", made_by="sparse")
+        saved = resolve_resume_(opt, beside="opt.yaml", made_by="sparse")
+        if concluded_late(saved):
+            return saved.path.parents[1]
+        refuse_finished(saved, "sparse")
         asked, opt.st = opt.st, was_sparse(opt.resume)
         if asked and not opt.st:
             raise InputError("--st", "given for a run that began without it", "--resume alone")
@@ -107,10 +115,9 @@ def check_options_(opt: argparse.Namespace) -> None:
 
 
 def freeze_(model: nn.Module, layers: Sequence[int]) -> None:
-    """Freeze layers as the host's --freeze does: one number those before it, several these."""
-    chosen = layers if len(layers) > 1 else range(layers[0])
+    """Freeze layers as the host's --freeze does."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = not any(name.startswith(f"model.{i}.") for i in chosen)
+        parameter.requires_grad = not options.is_frozen(name, layers)
 
 
 def penalty_of(model: nn.Module, opt: argparse.Namespace) -> SparsityPenalty:
@@ -195,9 +202,27 @@ def tell_verdict(folder: Path, verdict: str) -> None:
 
 def conclude(run: training.Run, session: SparseSession, verdict: str) -> None:
     """The last words of train_sparse.py: the verdict, and the step that follows."""
+    assert session.penalty is not None and session.monitor is not None
     tell_verdict(run.folder, verdict)
-    step = next_step(session, run)
-    print(f"Next: {step}" if step else "A cut of this model is not worth while yet.")
+    target, residual = session.penalty.target, session.penalty.norms.graph.residual
+    tell_next(run.folder, session.monitor.history, target, residual, run.opt)
+
+
+def concluded_late(saved: Checkpoint) -> bool:
+    """`conclude` a training that is over but was killed before it was; False: it was concluded.
+
+    Args:
+        saved: its last.pt.
+    """
+    folder = saved.path.parents[1]
+    verdict = untold_verdict(saved, folder) if saved.epoch < 0 else ""
+    if verdict:
+        tell_verdict(folder, verdict)
+        opt = argparse.Namespace(**{"data": None, **saved.train})
+        target, residual = trained_percent(saved), saved.train.get("residual", "skip")
+        assert target is not None
+        tell_next(folder, read_sparsity(folder / CSV), target, residual, opt)
+    return bool(verdict)
 
 
 def train(opt: argparse.Namespace, hooks: training.Hooks) -> Path:
@@ -212,17 +237,30 @@ def train(opt: argparse.Namespace, hooks: training.Hooks) -> Path:
     return training.train(opt, hooks, command="sparse", build=build)
 
 
-def next_step(session: SparseSession, run: training.Run) -> str:
-    """The cut that the training was for, or as much of it as costs little; empty for none."""
-    assert session.penalty is not None and session.monitor is not None
-    share = share_worth_cutting(session.monitor.history, session.penalty.target)
+def tell_next(
+    folder: Path,
+    history: Sequence[Sparsity],
+    target: float,
+    residual: str,
+    opt: argparse.Namespace,
+) -> None:
+    """Say which cut comes next: that which the training was for, or as much as costs little.
+
+    Args:
+        folder: of the training.
+        history: epoch by epoch.
+        target: the share that was to be cut.
+        residual: what was penalised around residual adds.
+        opt: the options of the training.
+    """
+    share = share_worth_cutting(history, target)
     if not share:
-        return ""
-    weights = checkpoint_to_cut(run.folder)
-    options = ["--weights", weights, "--percent", f"{share:.3g}", "--data", run.opt.data]
-    residual = session.penalty.norms.graph.residual
+        print("A cut of this model is not worth while yet.")
+        return
+    options = ["--weights", checkpoint_to_cut(folder), "--percent", f"{share:.3g}"]
+    options += ["--data", opt.data] if opt.data else []
     options += [] if residual == "skip" else ["--residual", residual]
-    return as_called("prune", *options, opt=run.opt)
+    print(f"Next: {as_called('prune', *options, opt=opt)}")
 
 
 def announce(run: training.Run, penalty: SparsityPenalty) -> None:

@@ -54,6 +54,7 @@ def parse_options(
         expected = "a run's folder or its last.pt; nothing after it: the newest run"
         raise InputError("--resume", "an empty name", expected)
     opt.modules = [str(Path(file).absolute()) for file in opt.modules or []]
+    opt.save_period = opt.save_period if opt.save_period > 0 else -1  # YOLOv5 divides by 0
     return opt
 
 

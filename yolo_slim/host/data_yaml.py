@@ -79,12 +79,12 @@ def read_data_yaml(file: Path) -> dict[str, Any]:
             hint = f"; nc: {data['nc']} does not say what they are called"
         got = f"no entry {', '.join(missing)}"
         raise InputError(file, got, f"a data yaml (train, val, names){hint}")
-    if not isinstance(data.get("path") or "", str):
+    if not isinstance(data.get("path") or "", str) or "\0" in (data.get("path") or ""):
         raise InputError(file, f"path: {data['path']!r}"[:80], "a folder")
     for split in SPLITS:
         entry = data.get(split)
         entries = entry if isinstance(entry, list) else [entry] if entry else []
-        if not all(isinstance(each, str) and each for each in entries):
+        if not all(isinstance(each, str) and each and "\0" not in each for each in entries):
             expected = "a folder of images, a text file of their paths, or a list of these"
             raise InputError(file, f"{split}: {entry!r}"[:80], expected)
     data["names"] = read_names(data["names"], file)
@@ -170,16 +170,16 @@ def resolved(data: dict[str, Any], file: Path) -> dict[str, Any]:
             readings.append({split: below(data.get(split), base, up) for split in SPLITS})
 
     def has(reading: dict[str, list[Path]], *splits: str) -> bool:
-        return all(place.exists() for split in splits for place in reading[split])
+        return all(is_there(place) for split in splits for place in reading[split])
 
     whole = [i for i, reading in enumerate(readings) if has(reading, "train", "val")]
     taken = (whole or [i for i, reading in enumerate(readings) if has(reading, "val")] or [0])[0]
     if readings[taken] != readings[0]:
         tell(
             f"{file}: train and val are read from its own folder, {bases[taken]}; "
-            f"they are not below {bases[0].resolve()}"
+            f"they are not below {os.path.realpath(bases[0])}"
         )
-    out = {**data, "path": str(bases[taken].resolve())}
+    out = {**data, "path": os.path.realpath(bases[taken])}
     for split, files in readings[taken].items():
         if files:
             texts = [str(file) for file in files]
@@ -192,17 +192,25 @@ def below(entry: str | list[str] | None, base: Path, up: bool = True) -> list[Pa
     entries = entry if isinstance(entry, list) else [entry] if entry else []
     files = []
     for text in entries:
-        if "\\" in text and os.sep == "/" and not (base / text).exists():  # written on Windows
+        if "\\" in text and os.sep == "/" and not is_there(base / text):  # written on Windows
             text = text.replace("\\", "/")
         text = text if up else text.removeprefix("../")
-        files.append((base / at_home(text)).resolve())
+        files.append(Path(os.path.realpath(base / at_home(text))))  # resolve() fails on a loop
     return files
+
+
+def is_there(place: Path) -> bool:
+    """Whether there is a file or folder; there is none of a name that no file can have."""
+    try:
+        return place.exists()
+    except OSError:  # too long
+        return False
 
 
 def as_yolov5(entry: str | list[str] | None, base: Path) -> list[Path]:
     """As YOLOv5 looks: each entry as written, or else without a leading `../`."""
     both = zip(below(entry, base), below(entry, base, up=False), strict=True)
-    return [other if other.exists() and not place.exists() else place for place, other in both]
+    return [other if is_there(other) and not is_there(place) else place for place, other in both]
 
 
 def check_places(data: dict[str, Any], file: Path, splits: tuple[str, ...]) -> None:
@@ -222,6 +230,6 @@ def check_places(data: dict[str, Any], file: Path, splits: tuple[str, ...]) -> N
             got = f"no entry {split}"
             raise InputError(file, got, f"the images of {split}")
         for place in map(Path, entry if isinstance(entry, list) else [entry]):
-            if not place.exists():
+            if not is_there(place):
                 expected = "a folder of images or a text file of their paths"
                 raise InputError(file, f"cannot be used ({split}: {place} is not there)", expected)

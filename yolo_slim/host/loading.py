@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,9 @@ import numpy as np
 
 from yolo_slim.errors import InputError
 from yolo_slim.files import text_of
+from yolo_slim.host import image_copies
 from yolo_slim.host.compat import mend
+from yolo_slim.host.data_yaml import tell
 from yolo_slim.host.label_cache import numpy_for_the_host
 from yolo_slim.text import counted
 
@@ -43,12 +45,43 @@ def open_text(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
 
 def glob_below(pattern: str, **kwargs: Any) -> list[str]:
     """`glob.glob` for the host, to which `[` in the name of a folder is a bracket."""
-    for end in (f"{os.sep}**{os.sep}*.*", f"{os.sep}*.*"):
-        folder = pattern.removesuffix(end)
-        if folder != pattern and Path(folder).is_dir():
-            pattern = glob.escape(folder) + end
-            break
+    deep, flat = f"{os.sep}**{os.sep}*.*", f"{os.sep}*.*"
+    if pattern.endswith(deep) and Path(pattern.removesuffix(deep)).is_dir():
+        return list(files_below(pattern.removesuffix(deep)))
+    folder = pattern.removesuffix(flat)
+    if folder != pattern and Path(folder).is_dir():
+        pattern = glob.escape(folder) + flat
     return glob.glob(pattern, **kwargs)  # noqa: PTH207 (Path.glob has other rules)
+
+
+def files_below(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+    """What `**/*.*` matches below a folder, which is told where it cannot be read.
+
+    A symbolic link to a folder that it lies in is not followed: glob goes 40 times around, and each
+    image counts as often.
+
+    Args:
+        folder: its path.
+        above: device and inode of the folders that it lies in.
+    """
+    try:
+        state = Path(folder).stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        tell(f"{folder}: cannot be read ({error.strerror}), what is in it is left out")
+        return
+    here = (state.st_dev, state.st_ino)
+    if here in above:
+        tell(f"{folder}: a link to a folder around it is left out")
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path = os.path.join(folder, entry.name)  # noqa: PTH118 (100,000 of them)
+        if "." in entry.name:
+            yield path
+        if Path(path).is_dir() if entry.is_symlink() else entry.is_dir():  # a link may be a loop
+            yield from files_below(path, (*above, here))
 
 
 def get_hash(paths: Sequence[str]) -> str:
@@ -75,9 +108,14 @@ def verify_image_label(args: tuple[str, str, str]) -> Any:
     look for more packages.
     """
     file, _, prefix = args
-    if named(file) and (looked_into(file) or decodes(file)):
+    if not named(file):
+        why = "its name is not UTF-8"
+    elif not Path(file).is_file():  # to read a pipe is to wait for ever
+        why = "not a file" if Path(file).exists() else "not there"
+    elif looked_into(file) or decodes(file):
         return _verify(args)
-    why = "not an image" if named(file) else "its name is not UTF-8"
+    else:
+        why = "not an image"
     return [None, None, None, None, 0, 0, 0, 1, f"{prefix}{file}: {why}, skipped"]
 
 
@@ -109,7 +147,8 @@ def read_image(file: str | Path) -> np.ndarray | None:
     logging = cv2.utils.logging
     level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # it prints several lines for each
     try:
-        image = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
+        content = np.fromfile(file, np.uint8) if Path(file).is_file() else np.empty(0, np.uint8)
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     except (OSError, cv2.error):  # not there, a folder, empty
         return None
     finally:
@@ -153,6 +192,7 @@ def install() -> None:
     dataloaders.verify_image_label = verify_image_label
     loader = dataloaders.LoadImagesAndLabels
     loader.cache_labels = with_images(loader.cache_labels)
+    image_copies.install()
 
 
 install()

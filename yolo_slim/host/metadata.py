@@ -10,6 +10,7 @@ import ast
 from typing import Any
 
 from yolo_slim.errors import InputError
+from yolo_slim.text import counted
 
 NAMES = "a list of names, or a dict by class index"
 
@@ -45,5 +46,5 @@ def check_metadata(stride: Any, names: Any, classes: int | None, file: object) -
     if not texts or not pairs or set(pairs) != set(range(len(pairs))):
         raise InputError(f"{file}, names", repr(names)[:80], NAMES)
     if classes is not None and len(pairs) < classes:
-        got = f"{len(pairs)} names"
-        raise InputError(f"{file}, names", got, f"one for each of the {classes} classes")
+        got = counted(len(pairs), "name")
+        raise InputError(f"{file}, names", got, f"one for each of {counted(classes, 'class')}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -145,6 +145,12 @@ def check_batch(opt: argparse.Namespace, images: int) -> None:
         raise InputError("--quad", got, "another --batch-size: YOLOv5 makes one image of four")
 
 
+def is_frozen(parameter: str, layers: Sequence[int]) -> bool:
+    """Whether --freeze holds a parameter: one number the layers before it, several just these."""
+    chosen = layers if len(layers) > 1 else range(layers[0])
+    return any(parameter.startswith(f"model.{i}.") for i in chosen)
+
+
 def check_fits(opt: argparse.Namespace, model: nn.Module, *, keeps_head: bool = False) -> None:
     """What only the model that is trained can tell of the options.
 
@@ -154,8 +160,11 @@ def check_fits(opt: argparse.Namespace, model: nn.Module, *, keeps_head: bool = 
         keeps_head: its shapes have to stay as they are.
 
     Raises:
-        InputError: the host would train at another image size, or with another head.
+        InputError: the host would train at another image size, with another head, or nothing.
     """
+    if all(is_frozen(name, opt.freeze) for name, _ in model.named_parameters()):
+        got = f"{' '.join(map(str, opt.freeze))}, which leaves no layer to train"
+        raise InputError("--freeze", got, f"fewer than the {len(model.model)} layers of the model")
     check_trained_imgsz(opt.imgsz, model)
     anchors = read_mapping(opt.hyp, "hyperparameters").get("anchors")
     head = model.model[-1]

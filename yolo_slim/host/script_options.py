@@ -18,7 +18,6 @@ from yolo_slim.files import CHECKPOINT, check_file, check_writable, text_of
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.host.shown_defaults import DEVICE, show_defaults_
 from yolo_slim.host.sources import declared_options
-from yolo_slim.host.training_options import check_place
 from yolo_slim.parsing import OneLineParser
 
 SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
@@ -74,7 +73,6 @@ def check_script(name: str, argv: Sequence[str] | None) -> None:
         raise InputError("--imgsz", " ".join(map(str, sides)), "one number, or height and width")
     for side in sides:
         check_imgsz(side)
-    check_place(opt.project, opt.name)
     check_writable(opt.project)
     if name == "val":
         check_task(opt.task)

@@ -134,7 +134,7 @@ def _check_head(head: Any, where: object) -> None:
     convs = list(head.m) if isinstance(getattr(head, "m", None), nn.ModuleList) else []
     sources = head.f if isinstance(head.f, list | tuple) else [head.f]
     if not nl == len(convs) == len(sources):
-        got = f"nl {nl}, {len(convs)} convs, {len(sources)} layers that it reads"
+        got = f"nl {nl}, {counted(len(convs), 'conv')}, {counted(len(sources), 'layer')} to read"
         raise InputError(title, got, "as many of each")
     check_strides(getattr(head, "stride", None), nl, f"{title}.stride")
     anchors = _tensor(getattr(head, "anchors", None), (nl, na, 2), f"{title}.anchors")

@@ -48,7 +48,6 @@ from yolov5.utils.callbacks import Callbacks  # isort: skip
 __all__ = ["LOGGER", "Callbacks", "Hooks", "Run", "train"]
 
 
-
 def train(
     opt: argparse.Namespace,
     hooks: Hooks,
@@ -232,6 +231,7 @@ class Training:
         """The host's resuming of an optimizer, and that of the hooks."""
         run = self.run
         best, first, run.epochs = self.host["smart_resume"](ckpt, *args, **kwargs)
+        first = min(first, run.epochs - 1)  # the last epoch was saved: the loop needs one to end
         run.epoch = run.saved = first - 1
         if run.is_main:
             keep_rows(run.folder / RESULTS, first)

@@ -24,6 +24,7 @@ HYP_RANGES = {  # of a training that can work; of the other numbers: 0 or more
     **dict.fromkeys(("flipud", "fliplr", "mosaic", "mixup", "copy_paste", "iou_t"), (0, 1)),
     **dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "scale", "translate"), (0, 1)),
 }
+CACHES = ("ram", "disk")
 UPLOADS = {"s3_upload_dir": "boto3", "hf_model_id": "huggingface_hub"}  # and what they import
 
 
@@ -34,7 +35,6 @@ def check_training(opt: argparse.Namespace) -> None:
         InputError: a number is out of range, or a file is not there.
     """
     check_numbers(opt)
-    check_place(opt.project, opt.name)
     if opt.name == "cfg" and not opt.cfg:
         raise InputError("--name", "cfg, without --cfg", "another name: YOLOv5 takes that of --cfg")
     check_uploads(opt)
@@ -51,7 +51,10 @@ def check_training(opt: argparse.Namespace) -> None:
             raise InputError(f"{option} {value}", got, "a yaml file")
     if not opt.hyp:
         raise InputError("--hyp", "an empty name", "a yaml file")
-    check_hyp(opt.hyp if Path(opt.hyp).is_file() else str(shipped_with_host(opt.hyp)[0]))
+    hyp = opt.hyp if Path(opt.hyp).is_file() else str(shipped_with_host(opt.hyp)[0])
+    check_hyp(hyp)
+    if opt.optimizer == "SGD" and read_mapping(hyp, "")["momentum"] == 0:
+        raise InputError(f"--hyp {hyp}", "momentum: 0", "more: YOLOv5's SGD is that of Nesterov")
 
 
 def check_numbers(opt: argparse.Namespace) -> None:
@@ -70,6 +73,8 @@ def check_numbers(opt: argparse.Namespace) -> None:
         check_count("--freeze", layer, 0)
     if not 0 <= opt.label_smoothing < 1:
         raise InputError("--label-smoothing", opt.label_smoothing, "a number in [0, 1)")
+    if opt.cache not in (None, *CACHES):
+        raise InputError("--cache", opt.cache, " or ".join(CACHES))
     batch = opt.batch_size
     if batch == 0 or batch < -1:
         raise InputError("--batch-size", batch, "1 or more, or -1 for autobatch")
@@ -93,18 +98,6 @@ def check_processes(opt: argparse.Namespace, processes: int) -> None:
     if opt.batch_size < 1 or opt.batch_size % processes:
         expected = f"a multiple of {processes}: it is shared by {where}"
         raise InputError("--batch-size", opt.batch_size, expected)
-
-
-def check_place(project: str, name: str) -> None:
-    """The name of a run is that of a folder in --project.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not str(project):
-        raise InputError("--project", "an empty name", "a folder")
-    if name.strip() in ("", ".", "..") or "\0" in name:
-        raise InputError("--name", repr(name), "the name of a folder")
 
 
 def check_uploads(opt: argparse.Namespace) -> None:
