@@ -164,7 +164,7 @@ def check_fits(opt: argparse.Namespace, model: nn.Module, *, keeps_head: bool = 
     """
     if all(is_frozen(name, opt.freeze) for name, _ in model.named_parameters()):
         got = f"{' '.join(map(str, opt.freeze))}, which leaves no layer to train"
-        raise InputError("--freeze", got, f"fewer than the {len(model.model)} layers of the model")
+        raise InputError("--freeze", got, f"fewer than all {counted(len(model.model), 'layer')}")
     check_trained_imgsz(opt.imgsz, model)
     anchors = read_mapping(opt.hyp, "hyperparameters").get("anchors")
     head = model.model[-1]
