@@ -30,7 +30,7 @@ def test_the_four_steps(
         "best.torchscript",
     ]
     assert all(Path(file).is_file() for file in files)
-    assert text.endswith(demo.OWN_DATA + "\n")
+    assert text.endswith(demo.OWN_DATA.format(slim="yolo-slim slim") + "\n")
 
 
 def test_the_data_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ def hosts() -> Callable:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    vars(module).pop("eval", None)  # of common, where it is ours
     return module.parse_model
 
 

@@ -56,12 +56,11 @@ WRONG = {
     ),
     "stride 0": (
         head_with(stride=torch.zeros(3)),
-        "Detect.stride: [0.0, 0.0, 0.0], expected whole",
+        "Detect.stride: [0.0, 0.0, 0.0], expected px",
     ),
-    "stride 8.5": (head_with(stride=torch.tensor([8.5, 16, 32])), "[8.5, 16.0, 32.0], expected"),
     "stride 3e9": (
         head_with(stride=torch.tensor([8, 16, 3e9])),
-        "expected whole numbers from 1 to",
+        "expected px, from 1 to",
     ),
     "stride None": (head_with(stride=None), "Detect.stride: None, expected a tensor of shape (3,)"),
     "no stride": (without("stride"), "Detect.stride: None, expected a tensor of shape (3,)"),
@@ -77,14 +76,14 @@ WRONG = {
     "nc None": (head_with(nc=None), "Detect.nc: None, expected a whole number, 1 or more"),
     "nc 0": (head_with(nc=0), "Detect.nc: 0, expected a whole number, 1 or more"),
     "nc a text": (head_with(nc="4"), "Detect.nc: '4', expected a whole number, 1 or more"),
-    "nl 2": (head_with(nl=2), "Detect: nl 2, 3 convs, 3 layers that it reads, expected as many of"),
+    "nl 2": (head_with(nl=2), "Detect: nl 2, 3 convs, 3 layers to read, expected as many of"),
     "na 2": (head_with(na=2), "Detect.anchors: of shape (3, 3, 2), expected (3, 2, 2)"),
     "no no": (without("no"), "Detect.no: None, expected a whole number, 1 or more"),
-    "two convs": (lambda m, h: h._modules.update(m=h.m[:2]), "Detect: nl 3, 2 convs, 3 layers tha"),
+    "two convs": (lambda m, h: h._modules.update(m=h.m[:2]), "Detect: nl 3, 2 convs, 3 layers to "),
     "no conv": (lambda m, h: h.m.__setitem__(0, nn.Identity()), "and convs of [27, 27] channels"),
     "from one": (
         head_with(f=-1),
-        "Detect: nl 3, 3 convs, 1 layers that it reads, expected as many",
+        "Detect: nl 3, 3 convs, 1 layer to read, expected as many",
     ),
     "from 99": (
         head_with(f=[4, 11, 99]),

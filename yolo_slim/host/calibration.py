@@ -102,7 +102,7 @@ def calibrate(
     seed = check_seed("calibration, seed", seed)
     imgsz = check_imgsz(imgsz, max(int(model.stride.max()), 32))
     if split not in SPLITS:
-        raise InputError("calibration, split", f"{split!r:.80}", ", ".join(SPLITS))
+        raise InputError("split", f"{split!r:.80}", f"one of {', '.join(SPLITS)}")
     if not isinstance(data, str | os.PathLike | dict):
         raise InputError("data", f"{data!r:.80}", "the path of a data yaml, or what it holds")
     if not isinstance(data, dict) or "nc" not in data:

@@ -191,6 +191,8 @@ def _mend_host() -> None:
         module.non_max_suppression = without_time_limit(general, general.non_max_suppression)
     common.attempt_download_from_hub = downloads.attempt_download_from_hub
     common.check_requirements = general.check_requirements
+    import yolov5.models.yolo  # noqa: F401  before: it takes over all names of common
+
     common.eval = literal  # it evaluates the names in an ONNX file
     experimental.attempt_download = local_file
     dataloaders.check_requirements = general.check_requirements

@@ -149,15 +149,17 @@ def _check_head(head: Any, where: object) -> None:
 
 
 def check_strides(value: Any, scales: int, where: str) -> None:
-    """See that strides are px of the image for a cell of each map: whole numbers.
+    """See that strides are px of the image for a cell of each map.
+
+    YOLOv5 takes them from what a layer leaves of 256 px: one that pads makes them no whole numbers.
 
     Raises:
         InputError: they are not, or not as many as there are scales.
     """
     strides = _tensor(value, (scales,), where)
     sizes = strides.flatten().tolist()
-    if not all(1 <= size <= MAX_STRIDE and size == int(size) for size in sizes):
-        raise InputError(where, str(sizes)[:80], f"whole numbers from 1 to {MAX_STRIDE}")
+    if not all(1 <= size <= MAX_STRIDE for size in sizes):
+        raise InputError(where, str(sizes)[:80], f"px, from 1 to {MAX_STRIDE}")
 
 
 def _tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
