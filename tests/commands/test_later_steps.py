@@ -209,7 +209,7 @@ def test_another_run_is_not_written_over(refused: Any, options: dict[str, list])
         ("--quad --batch-size 6", "--quad: given with --batch-size 6, expected a multiple of 4"),
         ("--name .", "--name: '.', expected the name of a folder"),
         ("--cache disc", "--cache: disc, expected ram or disk"),
-        ("--freeze 13", "--freeze: 13, which leaves no layer to train, expected fewer than the 13"),
+        ("--freeze 13", "--freeze: 13, which leaves no layer to train, expected fewer than all 13"),
         (f"--freeze {' '.join(map(str, range(13)))}", "which leaves no layer to train"),
         ("--hyp still.yaml", "--hyp still.yaml: momentum: 0, expected more: YOLOv5's SGD is that"),
         ("--roboflow_upload", "--roboflow_upload: given, expected no upload"),

@@ -27,6 +27,7 @@ UNBUILT += " (docs/own-modules.md)"
 SELF = "self"  # the name of a layer that is a conv or a BN itself
 SET_LATER = {"training", "i", "f", "np", "type", "eps", "momentum", "inplace"}  # by the host
 SIZES = {"in_channels", "out_channels", "groups", "num_features", "num_parameters"}
+HOSTS = ("yolov5.", "yolo_slim.")
 SIZES |= {"in_features", "out_features"}
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -144,11 +145,11 @@ def check_settings(model: nn.Module, built: nn.Module) -> None:
         other = others.get(name)
         if not name or isinstance(module, yolo.Detect):  # it has other classes after a training
             continue
-        if other is None or _kind(module) != _kind(other):
+        if other is None or not _same_kind(module, other):
             got = f"a {_kind(module)}, where the yaml builds {_article(other)}"
             raise InputError(name, got, UNBUILT)
         home = type(module).__module__
-        if not home.startswith(("torch.nn.", "yolov5.", "yolo_slim.")):
+        if not home.startswith(("torch.nn.", *HOSTS)):
             continue  # what a class of the user's keeps in its attributes is not known
         ours, theirs = _settings(module), _settings(other)
         for setting in (key for key in ours if key in theirs and ours[key] != theirs[key]):
@@ -159,6 +160,13 @@ def check_settings(model: nn.Module, built: nn.Module) -> None:
 def _kind(module: nn.Module) -> str:
     """The class of a module; one with given counts stands for YOLOv5's own."""
     return type(module).__name__.removesuffix("Pruned")
+
+
+def _same_kind(module: nn.Module, other: nn.Module) -> bool:
+    """True for two of one class; pruned.yaml may name the host's base of it (Conv for a DWConv)."""
+    ours, theirs = type(module), type(other)
+    hosts = all(home.__module__.startswith(HOSTS) for home in (ours, theirs))
+    return _kind(module) == _kind(other) or (hosts and issubclass(ours, theirs))
 
 
 def _article(module: nn.Module | None) -> str:

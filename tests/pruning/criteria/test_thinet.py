@@ -282,7 +282,7 @@ def test_the_model_is_untouched_also_where_it_fails(tiny_model: nn.Module) -> No
     list(grams(tiny_model, ["model.3.conv"], pictures(2, 64)))
     assert fingerprint(tiny_model) == before
     broken = Calibration(((torch.rand(2, 3, 64, 64), None), (torch.rand(2, 5, 64, 64), None)))
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(InputError, match="channels"):
         overlaps(tiny_model, Units(graph), broken)
     assert fingerprint(tiny_model) == before
 
