@@ -80,7 +80,8 @@ def test_weights(make, tiny_model, tmp_path, refused, options):
     make(file, tiny_model)
     for command in COMMANDS:
         line = refused(command, *options[command], "--weights", file)
-        assert line.startswith((f"error: {file}: ", f"error: {file}, Detect")) and FILES[make] in line
+        assert line.startswith((f"error: {file}: ", f"error: {file}, Detect"))
+        assert FILES[make] in line
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "val", "detect"])

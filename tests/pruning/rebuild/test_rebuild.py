@@ -201,8 +201,8 @@ def test_unfilled_puts_the_constructors_back(dense: nn.Module) -> None:
         rebuild(dense, graph, {"model.9.bn": torch.ones(3).bool()})
     broken = deepcopy(dense)
     broken.names = {0: "one"}
-    broken.model[-1].m[0] = nn.Conv2d(broken.model[-1].m[0].in_channels, 7, 1)
-    with pytest.raises(ParityError, match=r"model.24.m.0.weight: \(7, "):
+    broken.model[1].conv.weight = nn.Parameter(torch.rand(32, 16, 5, 5))  # a kernel of 3
+    with pytest.raises(ParityError, match="model.1.conv.weight: "):
         rebuild(broken, graph, {})
     torch.manual_seed(3)
     first = nn.Conv2d(3, 4, 3).weight
