@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 from yolo_slim.as_called import named
@@ -197,5 +198,6 @@ def main() -> NoReturn:
     if len(sys.argv) == 1:
         parser.print_help(sys.stderr)
         sys.exit(2)
+    parser.add_argument("--version", action="version", version=f"yolo-slim {version('yolo-slim')}")
     args = parser.parse_args()
     sys.exit(run(args.command, args.options))

@@ -115,8 +115,11 @@ def check_share(
     raise InputError(where, repr(value), f"{what} in {ends}{text}")
 
 
+MOST = {"--imgsz": 16384, "--batch-size": 16384, "--threads": 1024}  # beyond is a slip
+
+
 def check_count(where: str, value: Any, least: int = 1) -> int:
-    """A whole number, so large at least.
+    """A whole number, so large at least; of threads, images and px not beyond any machine.
 
     Raises:
         InputError: it is something else.
@@ -126,6 +129,8 @@ def check_count(where: str, value: Any, least: int = 1) -> int:
         raise InputError(where, repr(value), f"a whole number, {least} or more")
     if value < least:
         raise InputError(where, value, f"{least} or more")
+    if value > MOST.get(where, value):
+        raise InputError(where, value, f"{MOST[where]} or less")
     return value
 
 
@@ -166,7 +171,7 @@ def check_imgsz(imgsz: Any, stride: int = 32) -> int:
     imgsz = as_python(imgsz)
     if not isinstance(imgsz, int) or imgsz < stride or imgsz % stride:
         raise InputError("--imgsz", f"{imgsz!r:.80}", f"a multiple of the stride, {stride}")
-    return imgsz
+    return check_count("--imgsz", imgsz)
 
 
 def check_place(project: str, name: str) -> None:

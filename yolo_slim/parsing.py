@@ -33,6 +33,9 @@ class Parser(argparse.ArgumentParser):
         return options, rest
 
     def error(self, message: str) -> NoReturn:
+        if number := re.match(r"argument (\S+): invalid (int|float) value: '(.*)'", message):
+            kind = "a whole number" if number[2] == "int" else "a number, such as 0.5"
+            message = f"{number[1].split('/')[0]}: {number[3]!r}, expected {kind}"
         advice = self._advice(message)
         text = f"{message}; {advice}" if advice else message
         self.exit(2, f"error: {text} (see --help)\n")

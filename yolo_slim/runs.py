@@ -187,4 +187,8 @@ def removed_if_empty(folder: Path) -> Iterator[None]:
     except BaseException:
         if not any(folder.iterdir()):
             folder.rmdir()
+            for parent in folder.parents:  # runs/export, runs: ours, where nobody named them
+                if parent.parts[:1] != ("runs",) or any(parent.iterdir()):
+                    break
+                parent.rmdir()
         raise

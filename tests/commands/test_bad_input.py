@@ -20,7 +20,7 @@ OPTIONS = [
     ("prune", "--percent", "-0.1", "--percent: -0.1"),
     ("prune", "--percent", "1", "--percent: 1"),
     ("prune", "--percent", "nan", "--percent: nan"),
-    ("prune", "--percent", "abc", "invalid float value: 'abc'"),
+    ("prune", "--percent", "abc", "'abc', expected a number, such as 0.5"),
     ("prune", "--min-channels", "0", "--min-channels: 0"),
     ("prune", "--batch-size", "0", "--batch-size: 0"),
     ("prune", "--workers", "-1", "--workers: -1"),

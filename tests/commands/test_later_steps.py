@@ -205,7 +205,7 @@ def test_another_run_is_not_written_over(refused: Any, options: dict[str, list])
         ("--patience -1", "--patience: -1, expected 0 or more"),
         ("--freeze -1", "--freeze: -1, expected 0 or more"),
         ("--label-smoothing 1", "--label-smoothing: 1.0, expected a number in [0, 1)"),
-        ("--epochs 1.5", "invalid int value: '1.5'"),
+        ("--epochs 1.5", "'1.5', expected a whole number"),
         ("--quad --batch-size 6", "--quad: given with --batch-size 6, expected a multiple of 4"),
         ("--name .", "--name: '.', expected the name of a folder"),
         ("--cache disc", "--cache: disc, expected ram or disk"),

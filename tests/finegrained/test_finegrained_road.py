@@ -209,7 +209,7 @@ BAD = [
     (["--sparsity", "1"], "--sparsity: 1.0, expected a share in [0, 1)"),
     (["--sparsity", "-0.1"], "--sparsity: -0.1"),
     (["--sparsity", "nan"], "--sparsity: nan"),
-    (["--sparsity", "half"], "invalid float value: 'half'"),
+    (["--sparsity", "half"], "'half', expected a number, such as 0.5"),
     (["--method", "l3"], "invalid choice: 'l3'"),
     (["--ratio", "model.2"], "--ratio: 'model.2', expected GLOB=SHARE"),
     (["--ratio", "model.2=1.5"], "--ratio: 'model.2=1.5'"),

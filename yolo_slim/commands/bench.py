@@ -112,7 +112,7 @@ def sizes(sources: Sequence[Checkpoint | OnnxFile], opt: argparse.Namespace) -> 
             takes other images than RGB.
     """
     from yolo_slim.errors import check_imgsz
-    from yolo_slim.host.image import smallest_image
+    from yolo_slim.host.image import check_rgb, smallest_image
     from yolo_slim.measure.onnx_cost import OnnxFile
 
     imgsz, batch = opt.imgsz, opt.batch_size
@@ -127,10 +127,8 @@ def sizes(sources: Sequence[Checkpoint | OnnxFile], opt: argparse.Namespace) -> 
     imgsz, batch = imgsz or 640, batch or 1
     for source in sources:
         if not isinstance(source, OnnxFile):
-            channels, stride, _ = smallest_image(source.model)
-            check_imgsz(imgsz, stride)
-            if channels != 3:
-                raise InputError(source.path, f"images of {counted(channels, 'channel')}", "3, RGB")
+            check_rgb(source.model, source.path)
+            check_imgsz(imgsz, smallest_image(source.model)[1])
     return imgsz, batch
 
 

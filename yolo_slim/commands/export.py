@@ -18,7 +18,7 @@ from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, 
 from yolo_slim.files import CHECKPOINT, check_file, write_aside
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runs import new_run, newest, removed_if_empty, tell_taken
+from yolo_slim.runs import STATE, new_run, newest, removed_if_empty, tell_taken
 from yolo_slim.text import mega, say
 
 if TYPE_CHECKING:
@@ -85,10 +85,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     from tqdm import tqdm
 
+    from yolo_slim.host.image import check_rgb
     from yolo_slim.host.trained_with import imgsz_of, stride_of
     from yolo_slim.models import load
 
     source = load(weights)
+    check_rgb(source.model, weights)
     stride, imgsz = stride_of(source.model), imgsz_of(source, opt.imgsz)
     batches = image_batches(source, opt, imgsz, stride)
     timed = "onnx" in opt.include and opt.repeats > 0
@@ -161,6 +163,9 @@ def newest_finetuning() -> Path:
     """
     made_by = as_called("finetune")
     file = newest("**/weights/best.pt", where="--weights", made_by=made_by, beside="pruned.yaml")
+    whole = file.parents[2]  # a training of slim lies in its run, whose best.pt may be another
+    if (whole / STATE).is_file() and (whole / "best.pt").is_file():
+        file = whole / "best.pt"
     tell_taken("best.pt of the newest training of a cut model", file)
     return file
 
@@ -174,10 +179,12 @@ def dense_model(source: Checkpoint, path: str | None, imgsz: int) -> nn.Module |
         InputError: the model of the file does not take images of this size.
     """
     from yolo_slim.host.classes import yolo
+    from yolo_slim.host.image import check_rgb
     from yolo_slim.models import load
 
     if path:
         model = load(path).model
+        check_rgb(model, path)
         stride = max(int(model.stride.max()), 32)
         if imgsz % stride:
             got = f"a model of stride {stride}, which images of {imgsz} px do not fit"

@@ -81,7 +81,7 @@ def one_size(sizes: Sequence[int] | None) -> int | None:
     Raises:
         InputError: they are the two sides of another image.
     """
-    if sizes is None or len(set(sizes)) == 1:
+    if sizes is None or (len(sizes) < 3 and len(set(sizes)) == 1):
         return sizes[0] if sizes else None
     expected = "one number, for square images; --dynamic writes an ONNX file that takes all shapes"
     raise InputError("--imgsz", " ".join(map(str, sizes)), expected)

@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     from yolo_slim.host.checkpoint import save_model
     from yolo_slim.host.data import check_data
     from yolo_slim.host.evaluate import check_device
+    from yolo_slim.host.image import check_rgb
     from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
     from yolo_slim.report.tables import accuracy_table
@@ -101,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     check_device(opt.device)
     source = load(opt.weights)
+    check_rgb(source.model, opt.weights)
     imgsz = imgsz_of(source, opt.imgsz)
     data = check_data(opt.data, classes_of(source)) if opt.data else None
     sparse = deepcopy(source.model)

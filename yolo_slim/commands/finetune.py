@@ -43,8 +43,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
         refuse_finished(saved, "finetune")
     else:
         resolve_defaults_(opt)
-    folder = run(opt)
-    print(f"Next: {as_called('export', '--weights', trained_file(folder), opt=opt)}")
+    hooks = hooks_of(opt)
+    folder = train(opt, hooks)
+    if hooks.lost and opt.weights:  # the model before the training is the better one
+        again = ("--weights", opt.weights, "--epochs", 2 * opt.epochs)
+        print(f"Next: {as_called('finetune', *again, opt=opt)}")
+    else:
+        print(f"Next: {as_called('export', '--weights', trained_file(folder), opt=opt)}")
     return folder
 
 
@@ -153,6 +158,7 @@ class Finetuning(training.Hooks):
         hints: None without hints, and once they have ended.
         teacher: None without --teacher.
         start: mAP50-95 of the pruned model before the training; None where it was not measured.
+        lost: the training ended below it.
 
     Args:
         source: the pruned model; None if its weights are random.
@@ -163,6 +169,7 @@ class Finetuning(training.Hooks):
     def __init__(self, source: nn.Module | None, *, measures: bool = True) -> None:
         self.source, self.measures = source, measures
         self.start: float | None = None
+        self.lost = False
         self.hints: Hints | None = None
         self.teacher: Teacher | None = None
         self.masks: WeightMasks = {}
@@ -271,7 +278,9 @@ class Finetuning(training.Hooks):
         if self.masks:
             zeros = counted(sum(int((~mask).sum()) for mask in self.masks.values()), "weight")
             say(f"Checked: {zeros} that {named('finegrained')} set to zero: still zero.")
-        text = too_few(self.start, [whole for _, whole in course(run.folder)])
+        maps = [whole for _, whole in course(run.folder)]
+        self.lost = self.start is not None and max(maps, default=0.0) < self.start
+        text = too_few(self.start, maps)
         if text and self.measures:
             say(text)
 
@@ -283,8 +292,17 @@ def run(opt: argparse.Namespace, *, measures: bool = True) -> Path:
         opt: the options.
         measures: see `Finetuning`.
     """
+    return train(opt, hooks_of(opt, measures=measures))
+
+
+def hooks_of(opt: argparse.Namespace, *, measures: bool = True) -> Finetuning:
+    """Those of the model that the options name."""
     weights = opt.resume or opt.weights
-    hooks = Finetuning(load(weights).model if weights else None, measures=measures)
+    return Finetuning(load(weights).model if weights else None, measures=measures)
+
+
+def train(opt: argparse.Namespace, hooks: Finetuning) -> Path:
+    """Train with hooks; returns the run's folder."""
     return training.train(opt, hooks, command="finetune", build=build_heir(hooks.source))
 
 

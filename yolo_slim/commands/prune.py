@@ -97,6 +97,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     from yolo_slim.host.data import check_data, check_labels, labelled
     from yolo_slim.host.evaluate import check_device
     from yolo_slim.host.head import with_classes
+    from yolo_slim.host.image import check_rgb
     from yolo_slim.host.tasks import SEGMENTATION, task_of_model
     from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
@@ -106,6 +107,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
 
     check_device(opt.device)
     source = load(weights)
+    check_rgb(source.model, weights)
     sparse, ratios = bool(source.train.get("st")), read_shares(opt)
     data_file, criterion = opt.data or data_of(opt, source), opt.criterion
     chosen = criterion == AUTO

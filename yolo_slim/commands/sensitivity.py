@@ -128,6 +128,7 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     from yolo_slim.host.calibration import calibrate
     from yolo_slim.host.data import check_data, check_labels, images
     from yolo_slim.host.evaluate import check_device
+    from yolo_slim.host.image import check_rgb
     from yolo_slim.host.tasks import SEGMENTATION, task_of_model
     from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
@@ -139,6 +140,7 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     check_device(opt.device)
     how = find(opt.criterion)
     source = load(opt.weights)
+    check_rgb(source.model, opt.weights)
     imgsz = imgsz_of(source, opt.imgsz)
     scored = "channels" in opt.kind
     splits = (opt.split, "train") if scored and how.data else (opt.split,)

@@ -7,13 +7,14 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
 from torch import nn
 
 from yolo_slim.deploy.options import ExportOptions
+from yolo_slim.errors import InputError
 from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.weight_masks import baked
@@ -92,7 +93,7 @@ def to_onnx(
     if isinstance(model, yolo.SegmentationModel):
         axes["output1"] = {0: "batch", 2: "mask_height", 3: "mask_width"}
     buffer = io.BytesIO()
-    with quiet():
+    with quiet(), onnx_errors_told():
         torch.onnx.export(
             copy,
             (image,),
@@ -113,6 +114,23 @@ def to_onnx(
         entry = graph.metadata_props.add()
         entry.key, entry.value = key, str(value)
     return graph.SerializeToString()
+
+
+@contextmanager
+def onnx_errors_told() -> Iterator[None]:
+    """In the block an operator that the exporter does not know is one line.
+
+    Raises:
+        InputError: there is one.
+    """
+    graph = io.StringIO()  # the exporter prints all of it before it fails
+    try:
+        with redirect_stdout(graph):
+            yield
+    except torch.onnx.errors.OnnxExporterError as error:
+        text = " ".join(str(error).split())[:160]
+        expected = "layers that torch's exporter knows; --include torchscript takes all"
+        raise InputError("--include onnx", text, expected) from error
 
 
 @torch.no_grad()

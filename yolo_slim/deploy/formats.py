@@ -59,7 +59,7 @@ _ROWS = (
         "export.write_onnx",
         "runners.run_onnx",
         sizes=True,
-        use="25 lines of Python that run it are in docs/use-onnx.md.",
+        use="A short Python program that runs it is in docs/use-onnx.md.",
     ),
     Format(
         "torchscript",

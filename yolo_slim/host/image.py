@@ -56,6 +56,17 @@ def check_module(model: Any) -> None:
     raise InputError("model", repr(model)[:80], expected)
 
 
+def check_rgb(model: nn.Module, where: str | Path) -> None:
+    """See that a detector takes images of three channels: YOLOv5 reads no others.
+
+    Raises:
+        InputError: it takes others.
+    """
+    channels = int(model.yaml.get("ch", 3)) if is_detector(model) else 3
+    if channels != 3:
+        raise InputError(where, f"images of {counted(channels, 'channel')}", "3, RGB")
+
+
 def smallest_image(model: nn.Module) -> tuple[int, int, int]:
     """Channels, height and width of the smallest image that a model takes, px.
 

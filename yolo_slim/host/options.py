@@ -15,6 +15,7 @@ from yolo_slim.host import checkpoint, data
 from yolo_slim.host.command_line import SCRIPTS, default_hyp
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
+from yolo_slim.host.image import check_rgb
 from yolo_slim.host.soundness import check_finite
 from yolo_slim.host.sources import declared_options
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model, task_of_yaml
@@ -165,6 +166,7 @@ def check_fits(opt: argparse.Namespace, model: nn.Module, *, keeps_head: bool = 
     if all(is_frozen(name, opt.freeze) for name, _ in model.named_parameters()):
         got = f"{' '.join(map(str, opt.freeze))}, which leaves no layer to train"
         raise InputError("--freeze", got, f"fewer than all {counted(len(model.model), 'layer')}")
+    check_rgb(model, opt.weights or opt.cfg)
     check_trained_imgsz(opt.imgsz, model)
     anchors = read_mapping(opt.hyp, "hyperparameters").get("anchors")
     head = model.model[-1]

@@ -22,6 +22,7 @@ from yolo_slim.host.assertions import in_our_words, is_hosts
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
 from yolo_slim.host.exported import INPUTS, OUTPUTS, classes_in
+from yolo_slim.host.image import check_rgb
 from yolo_slim.host.quiet_log import quiet
 from yolo_slim.host.running import layers_named
 from yolo_slim.host.script_options import has_display, script_parser
@@ -164,8 +165,10 @@ def check_sizes(opt: argparse.Namespace, file: str) -> None:
     """
     sides = opt.imgsz if isinstance(opt.imgsz, list) else [opt.imgsz]
     if file.endswith(".pt"):
+        model = checkpoint.load(file).model
+        check_rgb(model, file)
         for side in sides:
-            check_imgsz(side, stride_of(checkpoint.load(file).model))
+            check_imgsz(side, stride_of(model))
         return
     shape = INPUTS[Path(file).suffix](file) if Path(file).suffix in INPUTS else []
     fixed = [size for size in shape[2:] if size]

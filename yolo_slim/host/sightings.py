@@ -41,6 +41,10 @@ class ReadableImages(dataloaders.LoadImages):  # type: ignore[misc]
             LOGGER.warning(
                 f"skipped: {counted(self.nf - len(kept), 'file')} with a name that is not UTF-8"
             )
+        for file, _ in kept:
+            if "://" not in file and not Path(file).is_file():  # a pipe would be waited for
+                LOGGER.warning(f"skipped: {file} is no file")
+        kept = [pair for pair in kept if "://" in pair[0] or Path(pair[0]).is_file()]
         self.files, self.video_flag = [f for f, _ in kept], [video for _, video in kept]
         self.nf = len(kept)
 

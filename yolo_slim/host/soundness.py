@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from math import inf
 from typing import Any
 
@@ -114,6 +115,9 @@ def _check_tensors(module: Any, where: str) -> None:
         shapes = dict.fromkeys(of_a_norm, (module.num_features,))
         if not isinstance(module.eps, int | float) or not 0 <= module.eps < inf:
             raise InputError(f"{where}.eps", repr(module.eps)[:80], "a number, 0 or more")
+        momentum = module.momentum
+        if momentum is not None and not (isinstance(momentum, int | float) and 0 <= momentum <= 1):
+            raise InputError(f"{where}.momentum", repr(momentum)[:80], "a number in [0, 1]")
     if isinstance(module, nn.Conv2d) and not isinstance(module.weight, torch.Tensor):
         raise InputError(f"{where}.weight", repr(module.weight)[:80], "the weights of a conv")
     for name, value in (*module._parameters.items(), *module._buffers.items()):
@@ -160,6 +164,23 @@ def check_strides(value: Any, scales: int, where: str) -> None:
     sizes = strides.flatten().tolist()
     if not all(1 <= size <= MAX_STRIDE for size in sizes):
         raise InputError(where, str(sizes)[:80], f"px, from 1 to {MAX_STRIDE}")
+
+
+@torch.no_grad()
+def check_strides_fit(model: nn.Module, where: str) -> None:
+    """See that the strides of a detector are those that its layers make.
+
+    Raises:
+        InputError: they are others; its boxes would lie elsewhere.
+    """
+    copy, side, rows = deepcopy(model).float().train(), 256, list[int]()
+    head = copy.model[-1]
+    head.register_forward_pre_hook(lambda _, args: rows.extend(m.shape[-2] for m in args[0]))
+    copy(torch.zeros(2, int(model.yaml.get("ch", 3)), side, side))
+    made, stored = [side / count for count in rows], head.stride.flatten().tolist()
+    if any(abs(a - b) > 0.01 * a for a, b in zip(made, stored, strict=True)):
+        title = f"{where}, {type(head).__name__}.stride"
+        raise InputError(title, str(stored), f"{made}, as the layers make them")
 
 
 def _tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:

@@ -20,7 +20,7 @@ from yolo_slim.channels.rules import channel_graph, from_outside
 from yolo_slim.errors import InputError, ParityError, as_arguments
 from yolo_slim.host import checkpoint
 from yolo_slim.host.image import check_model, is_detector, smallest_image
-from yolo_slim.host.soundness import check_finite
+from yolo_slim.host.soundness import check_finite, check_strides_fit
 from yolo_slim.measure.cost import cost
 from yolo_slim.pruning.budget.choose import (
     Goal,
@@ -400,6 +400,8 @@ def cut_and_prove(
         text = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise ParityError(f"the pruned model cannot be run ({text}){suspect}") from error
     if not parity.holds:
+        if is_detector(model):
+            check_strides_fit(model.to("cpu"), "model")
         raise ParityError(f"the pruned model differs from the masked one: {parity}{suspect}")
     return pruned, parity
 

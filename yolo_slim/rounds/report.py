@@ -19,13 +19,13 @@ from yolo_slim.host.checkpoint import save_model
 from yolo_slim.host.evaluate import Accuracy, evaluate
 from yolo_slim.host.training import LOGGER
 from yolo_slim.measure.cost import cost
-from yolo_slim.measure.latency import onnx_latency
+from yolo_slim.measure.latency import onnx_latency, warning_of
 from yolo_slim.models import load
 from yolo_slim.rounds.course import MORE, course, still_rising
 from yolo_slim.rounds.picture import PICTURE, plot_rounds
 from yolo_slim.rounds.plan import REPORT, cut_file
 from yolo_slim.runs import trained_file
-from yolo_slim.text import apart, giga, mega, ratio, table
+from yolo_slim.text import apart, fold, giga, mega, ratio, table
 
 Rounds = Sequence[Mapping[str, Any]]
 NEW_CLASSES = "new classes"  # in the place of an accuracy: the model does not know them yet
@@ -84,9 +84,8 @@ def write_report(
     before, after = (cost(model, imgsz) for model in (dense, slim))
     LOGGER.info("slim: timing it beside the model before the cut, both in ONNX Runtime")
     files = {"dense": to_onnx(dense, imgsz=imgsz), "slim": to_onnx(slim, imgsz=imgsz)}
-    times = {
-        name: each_latency.median for name, each_latency in onnx_latency(files, imgsz=imgsz).items()
-    }
+    latencies = onnx_latency(files, imgsz=imgsz)
+    times = {name: latency.median for name, latency in latencies.items()}
     content = {
         "rounds": list(rounds),
         "params": [before.params, after.params],
@@ -101,7 +100,8 @@ def write_report(
     plot_rounds(parts, rounds, folder / PICTURE)
     write_aside(folder / REPORT, json.dumps(content, indent=2).encode())
     text = rounds_table(rounds, sum(map(len, parts)), best) + "\n" + end_table(content, imgsz)
-    return text + "".join(f"\n{line}" for line in remarks(best, [whole for _, whole in parts[-1]]))
+    notes = [warning_of(latencies), *remarks(best, [whole for _, whole in parts[-1]])]
+    return text + "".join(f"\n{fold(note)}" for note in notes if note)
 
 
 def best_of(

@@ -113,7 +113,9 @@ def copy_weights_(
             if value.ndim and len(value) == len(ids):
                 _put_(state, f"{name}.{key}", value.index_select(0, kept.to(value.device)), done)
     dense, filled = model.state_dict(), {state[key].data_ptr() for key in done}
-    for key in set(state) - done:  # what has no channels to cut: anchors, modules with no rule
+    # What has no channels to cut: anchors, modules with no rule. Files of other tools may lack the
+    # number of batches that a BatchNorm has seen.
+    for key in (set(state) - done) & set(dense):
         if state[key].data_ptr() not in filled:  # what it shares with another has been copied
             _put_(state, key, dense[key], done)
 
