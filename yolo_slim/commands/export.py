@@ -102,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     say(f"Exporting {source}, at {imgsz} px{', dynamic' if opt.dynamic else ''}")
     with removed_if_empty(folder):
         rows = [FORMATS[name] for name in opt.include]
-        bar = tqdm(rows, desc="exporting", unit="file", leave=False)
-        exported = {row: row.write(source.model, options) for row in bar}
+        with tqdm(rows, desc="exporting", unit="file", leave=False) as bar:
+            exported = {row: row.write(source.model, options) for row in bar}
         agreement = {
             row: compared(row, source.model, content, batches, options)
             for row, content in exported.items()

@@ -120,8 +120,7 @@ def load(path: str | Path, cfg: Cfg | None = None) -> Checkpoint:
         train = dict(vars(train) if isinstance(train, argparse.Namespace) else train)
         epoch = -1 if epoch is None else int(epoch)
     except Exception as error:  # what is in the file is not what its names say
-        got = str(error) if isinstance(error, InputError) else f"damaged ({error})"
-        raise InputError(path, got, CHECKPOINT) from error
+        raise InputError(path, f"damaged ({error})", CHECKPOINT) from error
     check_finite(model, path)
     if not isinstance(train.get("imgsz", 0), int):
         del train["imgsz"]
