@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,14 +125,19 @@ def onnx_errors_told() -> Iterator[None]:
     Raises:
         InputError: there is one.
     """
-    # Else the exporter prints the whole graph before it fails.
-    getattr(torch._C, "_jit_set_onnx_log_enabled", lambda on: None)(False)
-    try:
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:  # it prints the whole graph before it fails, from C++
+        os.dup2(nowhere, 1)
         yield
     except torch.onnx.errors.OnnxExporterError as error:
         text = " ".join(str(error).split())[:160]
         expected = "layers that torch's exporter knows; --include torchscript takes all"
         raise InputError("--include onnx", text, expected) from error
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @torch.no_grad()
