@@ -141,7 +141,7 @@ def test_a_rule_from_outside_cuts() -> None:
 
 WRONG = {
     "nothing returned": ("return None", "a NoneType returned, expected the ids"),
-    "too few": ("return x[1:]", "15 ids, expected the 16 channels of its output"),
+    "too few": ("return x[1:]", "15 ids, expected 16 channels, those of its output"),
     "an exception": ("return t.norm(name, m.spatial)", "AttributeError .*num_features"),
     "a name that is not there": (
         "t.conv(f'{name}.foo', m.spatial, x[:2]); return x",

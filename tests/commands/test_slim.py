@@ -340,7 +340,7 @@ def test_resuming_what_is_no_such_run(tmp_path: Path, monkeypatch, capsys) -> No
     monkeypatch.chdir(tmp_path)
     for given, expected in (
         ([], "--resume: no file named and none found in runs/, expected a file, or run yolo-slim"),
-        (["nowhere"], "--resume nowhere: no slim.json there, expected the folder of a yolo-slim"),
+        (["nowhere"], "--resume nowhere: no slim.json there, expected the folder of a run of"),
     ):
         assert run("slim", ["--resume", *given]) == 2
         assert expected in capsys.readouterr().err.strip().splitlines()[-1]

@@ -79,7 +79,7 @@ def test_values_that_are_no_numbers(dtype, value, tiny_model, tmp_path) -> None:
         tiny_model.model[layer].conv.weight.data[0, 1, 2, 2] = value
     torch.save({"model": tiny_model}, tmp_path / "bad.pt")
     kind = "NaN" if value != value else "Inf"
-    text = rf"{kind} in model\.1\.conv\.weight \(1 of 1152 values\), and in 1 more tensors"
+    text = rf"{kind} in model\.1\.conv\.weight \(1 of 1,152 values\), and in 1 tensor more"
     with pytest.raises(InputError, match=text):
         load(tmp_path / "bad.pt")
 
@@ -266,7 +266,7 @@ def test_wrapper_without_a_model(tmp_path) -> None:
     ("names", "line", "read"),
     [
         (["a", "b"], "2 names {}; the others are called class2 to class3", "a b class2 class3"),
-        ({0: "a", 1: "b", 3: "d"}, "3 names {}; the others are called class2", "a b class2 d"),
+        ({0: "a", 1: "b", 3: "d"}, "3 names {}; the other is called class2", "a b class2 d"),
         (list("abcdefgh"), "8 names {}; the first 4 are taken", "a b c d"),
     ],
 )  # fmt: skip
