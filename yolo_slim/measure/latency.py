@@ -41,11 +41,15 @@ class Latency:
         return self.spread / self.median
 
 
-def warning_of(times: Mapping[Any, Latency]) -> str:
+AGAIN = "Measure again on an idle machine, or with more --repeats."
+
+
+def warning_of(times: Mapping[Any, Latency], again: str = AGAIN) -> str:
     """A sentence if these times cannot be relied on; "" if they can.
 
     Args:
         times: as they were measured just now: the load of the machine is looked at, too.
+        again: what to do then.
     """
     worst, cores = max((t.noise for t in times.values()), default=0.0), os.cpu_count() or 1
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
@@ -54,7 +58,7 @@ def warning_of(times: Mapping[Any, Latency]) -> str:
     why = [f"the quartiles lie up to {worst:.0%} of a median apart"] * (worst > NOISY)
     why += [f"{load:.1f} programs run on {cores} cores"] * (load > cores)
     text = f"These times are rough: {', and '.join(why)}."
-    return f"{text} Measure again on an idle machine, or with more --repeats."
+    return f"{text} {again}"
 
 
 def interleaved(

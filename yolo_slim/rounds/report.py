@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from yolo_slim.as_called import named
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.files import write_aside
 from yolo_slim.host import data as host_data
@@ -100,7 +101,8 @@ def write_report(
     plot_rounds(parts, rounds, folder / PICTURE)
     write_aside(folder / REPORT, json.dumps(content, indent=2).encode())
     text = rounds_table(rounds, sum(map(len, parts)), best) + "\n" + end_table(content, imgsz)
-    notes = [warning_of(latencies), *remarks(best, [whole for _, whole in parts[-1]])]
+    rough = warning_of(latencies, f"{named('bench')} measures again.")
+    notes = [rough, *remarks(best, [whole for _, whole in parts[-1]])]
     return text + "".join(f"\n{fold(note)}" for note in notes if note)
 
 
