@@ -167,3 +167,38 @@ class OneLineParser(Parser):
             self.usage = " ".join(["%(prog)s", *words, "[options]"])
         self._action_groups.sort(key=lambda group: group is self._optionals)
         return super().format_help()
+
+
+def add_place(group: argparse._ArgumentGroup, project: str, *, exist_ok: bool = True) -> None:
+    """The options that say where results are written.
+
+    Args:
+        group: that gets them.
+        project: the default of --project.
+        exist_ok: with --exist-ok.
+    """
+    group.add_argument(
+        "--project", default=project, help=f"save to project/name (default: {project})"
+    )
+    group.add_argument("--name", default="exp", help="save to project/name (default: exp)")
+    if exist_ok:
+        text = "an existing project/name is written to"
+        group.add_argument("--exist-ok", action="store_true", help=text)
+
+
+def add_validation(group: argparse._ArgumentGroup, data: str) -> None:
+    """The options of a validation.
+
+    Args:
+        group: that gets them.
+        data: the help of --data.
+    """
+    group.add_argument("--data", help=data)
+    text = "image size, px (default: that of the training, or 640)"
+    group.add_argument("--imgsz", "--img", type=int, help=text)
+    text = "of the validation (default: 32)"
+    group.add_argument("--batch-size", type=int, default=32, help=text)
+    text = "data loaders of the validation (default: 2)"
+    group.add_argument("--workers", type=int, default=2, help=text)
+    text = "of the validation: 0, cpu (default: the first GPU, or the CPU)"
+    group.add_argument("--device", default="", help=text)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.as_called import named
-from yolo_slim.parsing import OneLineParser
+from yolo_slim.parsing import OneLineParser, add_place
 from yolo_slim.pruning.budget.target import PERCENT
 from yolo_slim.runs import checkpoint_to_cut, new_run
 
@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser = OneLineParser(
         prog=named("demo"), description="The four steps on a data set of shapes."
     )
-    add = parser.add_argument_group("how long, and where it is written").add_argument
-    add(
+    group = parser.add_argument_group("how long, and where it is written")
+    group.add_argument(
         "--epochs",
         type=int,
         nargs=2,
@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         metavar=("SPARSE", "FINETUNE"),
         help=f"epochs of the two trainings (default: {SPARSE_EPOCHS} {FINETUNE_EPOCHS})",
     )
-    add("--project", default="runs/demo", help="save to project/name (default: runs/demo)")
-    add("--name", default="exp", help="save to project/name (default: exp)")
+    add_place(group, "runs/demo", exist_ok=False)
     opt = parser.parse_args(argv)
 
     from yolo_slim.commands import export, finetune, prune, sparse

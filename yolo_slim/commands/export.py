@@ -17,7 +17,7 @@ from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError, check_count, check_imgsz, option_of
 from yolo_slim.files import CHECKPOINT, check_file, write_aside
 from yolo_slim.host.data_yaml import check_data_file
-from yolo_slim.parsing import OneLineParser
+from yolo_slim.parsing import OneLineParser, add_place
 from yolo_slim.runs import STATE, new_run, newest, removed_if_empty, tell_taken
 from yolo_slim.text import mega, say
 
@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "compare them with PyTorch on real images, time the ONNX file against the dense model.",
     )
     add = parser.add_argument_group("what is exported").add_argument
-    add("--weights", help="checkpoint (default: best.pt of the newest finetuning in runs/)")
+    add("--weights", help="checkpoint (default: best.pt of the newest finetuning or slim in runs/)")
     rows = [f"{row.name} ({row.help})" for row in FORMATS.values()]
     text = f"what to write: {', '.join(rows)}; default {' '.join(DEFAULT)}"
     usual = list(DEFAULT)
@@ -67,10 +67,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--threads", type=int, default=2, help="of ONNX Runtime (default: 2)")
     add("--repeats", type=int, default=60, help="rounds (default: 60); 0: no timing")
-    add = parser.add_argument_group("where it is written").add_argument
-    add("--project", default="runs/export", help="save to project/name (default: runs/export)")
-    add("--name", default="exp", help="save to project/name (default: exp)")
-    add("--exist-ok", action="store_true", help="an existing project/name is written to")
+    add_place(parser.add_argument_group("where it is written"), "runs/export")
     add_refused(parser)
     opt = parser.parse_args(argv)
     opt.imgsz = one_size(opt.imgsz)

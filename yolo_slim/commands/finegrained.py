@@ -21,7 +21,7 @@ from yolo_slim.errors import (
 )
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
 from yolo_slim.host.data_yaml import check_data_file
-from yolo_slim.parsing import OneLineParser
+from yolo_slim.parsing import OneLineParser, add_place, add_validation
 from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.runs import new_run, removed_if_empty
 from yolo_slim.text import counted, say
@@ -53,22 +53,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text += "layer; l2: whole filters by their norm; random"
     add("--method", choices=["l1", "l2", "random", "global"], default="global", help=text)
     add("--seed", type=int, default=0, help="of the random method (default: 0)")
-    add = parser.add_argument_group("measured on").add_argument
-    add("--data", help="data yaml: validate before and after")
-    add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=32, help="of the validation (default: 32)")
-    add("--workers", type=int, default=2, help="data loaders of the validation (default: 2)")
-    text = "of the validation: 0, cpu (default: the first GPU, or the CPU)"
-    add("--device", default="", help=text)
+    group = parser.add_argument_group("measured on")
+    add_validation(group, "data yaml: validate before and after")
+    add = group.add_argument
     add("--threads", type=int, default=2, help="of ONNX Runtime, for the timing (default: 2)")
     text = "timed rounds, 2 or more (default: 60); 0: no timing"
     add("--repeats", type=int, default=60, help=text)
-    add = parser.add_argument_group("shown and written").add_argument
+    group = parser.add_argument_group("shown and written")
+    add = group.add_argument
     add("--layers", action="store_true", help="print each layer (they are in report.json too)")
-    text = "save to project/name (default: runs/finegrained)"
-    add("--project", default="runs/finegrained", help=text)
-    add("--name", default="exp", help="save to project/name (default: exp)")
-    add("--exist-ok", action="store_true", help="an existing project/name is written to")
+    add_place(group, "runs/finegrained")
     return parser.parse_args(argv)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from yolo_slim.as_called import named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.files import CHECKPOINT, check_file
-from yolo_slim.parsing import OneLineParser
+from yolo_slim.parsing import OneLineParser, add_place
 from yolo_slim.runs import new_run, removed_if_empty
 from yolo_slim.text import say
 
@@ -35,11 +35,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="what may be cut around a residual add: nothing, the inner channels of the "
         "Bottleneck, or all, tied together (default: as a cut of this model takes it)",
     )
-    add = parser.add_argument_group("shown and written").add_argument
-    add("--json", action="store_true", help="print one JSON object; draw and write nothing")
-    add("--project", default="runs/inspect", help="save to project/name (default: runs/inspect)")
-    add("--name", default="exp", help="save to project/name (default: exp)")
-    add("--exist-ok", action="store_true", help="an existing project/name is written to")
+    group = parser.add_argument_group("shown and written")
+    text = "print one JSON object; draw and write nothing"
+    group.add_argument("--json", action="store_true", help=text)
+    add_place(group, "runs/inspect")
     return parser.parse_args(argv)
 
 

@@ -12,7 +12,7 @@ from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
-from yolo_slim.parsing import OneLineParser
+from yolo_slim.parsing import OneLineParser, add_place, add_validation
 from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
 from yolo_slim.pruning.budget.target import MACS, PERCENT, Target, given_targets
 from yolo_slim.pruning.criteria.table import (
@@ -93,22 +93,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text += f", all ({', '.join(ALL)}), none; default constants, {rows_with(recover=FITTED)} "
     text += f"{','.join(FITTED)}, with auto and data of the model's classes all"
     add("--recover", metavar="PARTS", help=text)
-    add = parser.add_argument_group("measured on").add_argument
     text = "data yaml: validate the model before, after the cut and as recovered (default, for a "
     text += "model that was not trained with --st: that of its training, where it is here)"
-    add("--data", help=text)
-    add("--imgsz", "--img", type=int, help="image size, px (default: that of the training, or 640)")
-    add("--batch-size", type=int, default=32, help="of the validation (default: 32)")
-    add("--workers", type=int, default=2, help="data loaders of the validation (default: 2)")
-    text = "of the validation: 0, cpu (default: the first GPU, or the CPU)"
-    add("--device", default="", help=text)
-    add = parser.add_argument_group("shown and written").add_argument
+    add_validation(parser.add_argument_group("measured on"), text)
+    shown = parser.add_argument_group("shown and written")
+    add = shown.add_argument
     add("--dry-run", action="store_true", help="print the plan, write nothing")
     text = "print each BatchNorm (they are in report.json and channels.png too)"
     add("--layers", action="store_true", help=text)
-    add("--project", default="runs/prune", help="save to project/name (default: runs/prune)")
-    add("--name", default="exp", help="save to project/name (default: exp)")
-    add("--exist-ok", action="store_true", help="an existing project/name is written to")
+    add_place(shown, "runs/prune")
     return parser.parse_args(argv)
 
 

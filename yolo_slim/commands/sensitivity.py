@@ -13,7 +13,7 @@ from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
-from yolo_slim.parsing import OneLineParser
+from yolo_slim.parsing import OneLineParser, add_place
 from yolo_slim.pruning.budget.target import MACS
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.runs import new_run, removed_if_empty
@@ -55,12 +55,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="", help="0, cpu (default: the first GPU, or the CPU)")
     text = "processes that measure side by side; several have one thread each (default: 1)"
     add("--processes", type=int, default=1, help=text)
-    add = parser.add_argument_group("where it is written").add_argument
+    group = parser.add_argument_group("where it is written")
     text = "go on with the interrupted scan in this folder; the other options as they were"
-    add("--resume", metavar="FOLDER", help=text)
-    text = "save to project/name (default: runs/sensitivity)"
-    add("--project", default="runs/sensitivity", help=text)
-    add("--name", default="exp", help="save to project/name (default: exp)")
+    group.add_argument("--resume", metavar="FOLDER", help=text)
+    add_place(group, "runs/sensitivity", exist_ok=False)
     return parser.parse_args(argv)
 
 

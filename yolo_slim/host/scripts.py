@@ -29,6 +29,7 @@ from yolo_slim.host.script_options import has_display, script_parser
 from yolo_slim.host.sightings import ReadableImages, check_loadable
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
 from yolo_slim.host.trained_with import all_as_one, classes_of, stride_of
+from yolo_slim.text import indices
 
 mend()
 
@@ -194,7 +195,7 @@ def check_classes(opt: argparse.Namespace, file: str) -> None:
     wrong = [index for index in opt.classes or () if index >= (nc or index + 1)]
     if nc and wrong:
         got = " ".join(map(str, wrong))
-        raise InputError("--classes", got, f"0 to {nc - 1}, the classes of {Path(file).name}")
+        raise InputError("--classes", got, f"{indices(nc)}, the classes of {Path(file).name}")
 
 
 def kind(weights: Sequence[str]) -> tuple[Task, int]:

@@ -35,16 +35,13 @@ class ReadableImages(dataloaders.LoadImages):  # type: ignore[misc]
         if isinstance(path, str) and path.endswith(".txt"):
             path = text_of(Path(path).read_bytes()).splitlines()
         super().__init__(path, *args, **kwargs)
-        pairs = zip(self.files, self.video_flag, strict=True)
-        kept = [(file, video) for file, video in pairs if named(file)]
-        if len(kept) < self.nf:
-            LOGGER.warning(
-                f"skipped: {counted(self.nf - len(kept), 'file')} with a name that is not UTF-8"
-            )
-        for file, _ in kept:
-            if "://" not in file and not Path(file).is_file():  # a pipe would be waited for
+        pairs = list(zip(self.files, self.video_flag, strict=True))
+        kept = [pair for pair in pairs if named(pair[0]) and Path(pair[0]).is_file()]
+        for file, _ in pairs:
+            if named(file) and not Path(file).is_file():  # to read a pipe is to wait for ever
                 LOGGER.warning(f"skipped: {file} is no file")
-        kept = [pair for pair in kept if "://" in pair[0] or Path(pair[0]).is_file()]
+        if unnamed := sum(not named(file) for file, _ in pairs):
+            LOGGER.warning(f"skipped: {counted(unnamed, 'file')} with a name that is not UTF-8")
         self.files, self.video_flag = [f for f, _ in kept], [video for _, video in kept]
         self.nf = len(kept)
 

@@ -168,12 +168,12 @@ def check_strides(value: Any, scales: int, where: str) -> None:
 
 @torch.no_grad()
 def check_strides_fit(model: nn.Module, where: str) -> None:
-    """See that the strides of a detector are those that its layers make.
+    """See that the strides of a detector, left untouched, are those that its layers make.
 
     Raises:
         InputError: they are others; its boxes would lie elsewhere.
     """
-    copy, side, rows = deepcopy(model).float().train(), 256, list[int]()
+    copy, side, rows = deepcopy(model).cpu().float().train(), 256, list[int]()
     head = copy.model[-1]
     head.register_forward_pre_hook(lambda _, args: rows.extend(m.shape[-2] for m in args[0]))
     copy(torch.zeros(2, int(model.yaml.get("ch", 3)), side, side))

@@ -401,7 +401,7 @@ def cut_and_prove(
         raise ParityError(f"the pruned model cannot be run ({text}){suspect}") from error
     if not parity.holds:
         if is_detector(model):
-            check_strides_fit(model.to("cpu"), "model")
+            check_strides_fit(model, "model")
         raise ParityError(f"the pruned model differs from the masked one: {parity}{suspect}")
     return pruned, parity
 
