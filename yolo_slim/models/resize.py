@@ -22,12 +22,12 @@ from yolo_slim.models.sharing import share_, shared_in
 
 Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
 PLAIN = (int, float, str, tuple)
+HOSTS = ("yolov5.", "yolo_slim.")  # modules whose classes are YOLOv5's, or stand for them
 UNBUILT = "what the model's yaml builds; anything else needs a class of its own"
 UNBUILT += " (docs/own-modules.md)"
 SELF = "self"  # the name of a layer that is a conv or a BN itself
 SET_LATER = {"training", "i", "f", "np", "type", "eps", "momentum", "inplace"}  # by the host
 SIZES = {"in_channels", "out_channels", "groups", "num_features", "num_parameters"}
-HOSTS = ("yolov5.", "yolo_slim.")
 SIZES |= {"in_features", "out_features"}
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 

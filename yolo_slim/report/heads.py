@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from yolo_slim.errors import InputError
+from yolo_slim.host.metadata import literal
 from yolo_slim.text import counted
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def head_of_onnx(file: OnnxFile) -> Head | None:
     """The head that an ONNX file notes, as YOLOv5 writes it; None where it notes no classes."""
     noted = {entry.key: entry.value for entry in file.model.metadata_props}
     try:
-        names = ast.literal_eval(noted["names"])
-    except (KeyError, ValueError, SyntaxError):
+        names = literal(noted["names"])
+    except (KeyError, InputError):
         return None
     names = list(names.values()) if isinstance(names, Mapping) else names
     if not isinstance(names, list | tuple):
