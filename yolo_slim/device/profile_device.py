@@ -1,0 +1,574 @@
+#!/usr/bin/env python3
+"""Time the layers of a network on this device: workload.zip in, device.json out.
+
+This file stands alone: it needs Python 3.8 or newer, numpy, and the runtime whose times are wanted
+(onnxruntime, openvino or ncnn). Copy it to the device together with the workload:
+
+    python profile_device.py workload.zip --runtime onnxruntime --threads 4 -o device.json
+
+A conv is timed at several widths. Where to measure is decided here, by what the runtime shows: first
+its block is looked for (the step in channels at which its time goes up), then each conv is timed at
+multiples of that block, at the ends first, and between two widths where a straight line between
+them would be wrong. What is measured is kept in device.json.part, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+FORMAT = "yolo-slim workload 1"
+TABLE = "yolo-slim device 1"
+BLOCKS = (1, 2, 4, 8, 16, 32)
+LINE = 0.04  # a straight line between two widths may be wrong by this share of the time
+LEAST_RUNS, MOST_RUNS, ENOUGH = 7, 60, 0.03  # runs of a network, and seconds, for one figure
+ROUNDS = 40  # of the whole networks, in turns
+
+
+class Mistake(Exception):
+    """What the user gave cannot be used; the text is the line that is shown."""
+
+
+# --- ONNX, as far as a conv needs it ---------------------------------------------------------
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out + bytes([value]))
+
+
+def _field(number: int, value: Any) -> bytes:
+    """A field of a protobuf message: an int, or bytes, or text."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _ints(name: str, values: Sequence[int]) -> bytes:
+    """An attribute that is a list of integers."""
+    return _field(1, name) + b"".join(_field(8, v) for v in values) + _field(20, 7)
+
+
+def _tensor(name: str, values: np.ndarray) -> bytes:
+    kind = {"float32": 1, "int64": 7}[str(values.dtype)]
+    dims = b"".join(_field(1, int(d)) for d in values.shape)
+    return dims + _field(2, kind) + _field(8, name) + _field(9, values.tobytes())
+
+
+def _node(kind: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:
+    names = b"".join(_field(1, name) for name in inputs)
+    rows = b"".join(_field(5, attribute) for attribute in attributes)
+    return names + _field(2, output) + _field(4, kind) + rows
+
+
+def _value(name: str, shape: Sequence[int]) -> bytes:
+    dims = b"".join(_field(1, _field(1, int(d))) for d in shape)
+    return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, dims)))
+
+
+def conv_onnx(conv: Dict[str, Any], inputs: int, outputs: int) -> bytes:
+    """The ONNX file of one conv with its activation; its weights are a constant, spread on loading."""
+    shape = np.array([outputs, inputs // conv["groups"], *conv["kernel"]], np.int64)
+    spread = _field(1, "value") + _field(5, _tensor("v", np.full(1, 0.01, np.float32)))
+    nodes = [
+        _node("ConstantOfShape", ["shape"], "weight", spread + _field(20, 4)),
+        _node(
+            "Conv",
+            ["x", "weight", "bias"],
+            "y",
+            _ints("kernel_shape", conv["kernel"]),
+            _ints("strides", conv["strides"]),
+            _ints("pads", conv["pads"]),
+            _ints("dilations", conv["dilations"]),
+            _field(1, "group") + _field(3, conv["groups"]) + _field(20, 2),
+        ),
+    ]
+    last = "y"
+    if conv["activation"] == "SiLU":
+        nodes += [_node("Sigmoid", ["y"], "s"), _node("Mul", ["y", "s"], "z")]
+        last = "z"
+    elif conv["activation"]:
+        nodes += [_node(conv["activation"], ["y"], "z")]
+        last = "z"
+    graph = b"".join(_field(1, node) for node in nodes) + _field(2, "conv")
+    graph += _field(5, _tensor("shape", shape))
+    graph += _field(5, _tensor("bias", np.full(outputs, 0.1, np.float32)))
+    size = [(n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in _axes(conv)]
+    graph += _field(11, _value("x", [1, inputs, *conv["map"]]))
+    graph += _field(12, _value(last, [1, outputs, *size]))
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 13))
+
+
+def _axes(conv: Dict[str, Any]) -> List[Tuple[int, int, int, int, int]]:
+    """For both axes of a map: size, padding, dilation, kernel, stride."""
+    pads = [conv["pads"][0] + conv["pads"][2], conv["pads"][1] + conv["pads"][3]]
+    return list(zip(conv["map"], pads, conv["dilations"], conv["kernel"], conv["strides"]))
+
+
+# --- runtimes --------------------------------------------------------------------------------
+
+
+def _median_of_runs(run: Callable[[], Any]) -> float:
+    """Median seconds of a call, over some runs after two that do not count."""
+    run()
+    run()
+    times: List[float] = []
+    end = time.perf_counter() + ENOUGH
+    while len(times) < LEAST_RUNS or (time.perf_counter() < end and len(times) < MOST_RUNS):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _random(shape: Sequence[int]) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the CPU; times of single layers are those of its own profiler."""
+
+    name, suffix = "onnxruntime", ".onnx"
+
+    def __init__(self, threads: int) -> None:
+        import onnxruntime
+
+        self.module, self.threads, self.version = onnxruntime, threads, onnxruntime.__version__
+
+    def _session(self, content: bytes, prefix: str = "") -> Any:
+        options = self.module.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4
+        if prefix:
+            options.enable_profiling = True
+            options.profile_file_prefix = prefix
+        return self.module.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def call(self, content: bytes) -> Callable[[], Any]:
+        """A function that runs a network once."""
+        session = self._session(content)
+        feed = {i.name: _random(i.shape) for i in session.get_inputs()}
+        return lambda: session.run(None, feed)
+
+    def seconds(self, content: bytes) -> float:
+        """Of the layers of a network, without what brings its input into the runtime's layout."""
+        with tempfile.TemporaryDirectory() as folder:
+            session = self._session(content, os.path.join(folder, "p"))
+            feed = {i.name: _random(i.shape) for i in session.get_inputs()}
+            _median_of_runs(lambda: session.run(None, feed))
+            with open(session.end_profiling(), encoding="utf-8") as file:
+                events = json.load(file)
+        nodes: Dict[str, List[float]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                if not event.get("args", {}).get("op_name", "").startswith("Reorder"):
+                    nodes.setdefault(event["name"], []).append(1e-6 * event["dur"])
+        return sum(statistics.median(times[2:]) for times in nodes.values())
+
+    def conv(self, conv: Dict[str, Any], inputs: int, outputs: int) -> float:
+        return self.seconds(conv_onnx(conv, inputs, outputs))
+
+
+class OpenVino:
+    """OpenVINO on the CPU; times of single layers are those of its own counters."""
+
+    name, suffix = "openvino", ".onnx"
+
+    def __init__(self, threads: int) -> None:
+        import openvino
+
+        self.core, self.threads, self.version = openvino.Core(), threads, openvino.__version__
+
+    def _request(self, content: bytes, counters: bool) -> Tuple[Any, Dict[int, np.ndarray]]:
+        options = {"INFERENCE_NUM_THREADS": self.threads, "PERFORMANCE_HINT": "LATENCY"}
+        if counters:
+            options["PERF_COUNT"] = True
+        model = self.core.read_model(content)
+        feed = {i: _random(list(port.shape)) for i, port in enumerate(model.inputs)}
+        return self.core.compile_model(model, "CPU", options).create_infer_request(), feed
+
+    def call(self, content: bytes) -> Callable[[], Any]:
+        request, feed = self._request(content, False)
+        return lambda: request.infer(feed)
+
+    def seconds(self, content: bytes) -> float:
+        request, feed = self._request(content, True)
+        rows: Dict[str, List[float]] = {}
+
+        def run() -> None:
+            request.infer(feed)
+            for row in request.profiling_info:
+                if not row.exec_type.startswith(("reorder", "jit_uni_")) or row.node_type not in (
+                    "Reorder",
+                    "Convert",
+                ):
+                    rows.setdefault(row.node_name, []).append(row.real_time.total_seconds())
+
+        _median_of_runs(run)
+        return sum(statistics.median(times[2:]) for times in rows.values())
+
+    def conv(self, conv: Dict[str, Any], inputs: int, outputs: int) -> float:
+        return self.seconds(conv_onnx(conv, inputs, outputs))
+
+
+class Ncnn:
+    """ncnn on the CPU; a layer is timed as a network of its own."""
+
+    name, suffix = "ncnn", ".param"
+
+    def __init__(self, threads: int) -> None:
+        import ncnn
+
+        self.module, self.threads, self.version = ncnn, threads, ncnn.__version__
+
+    def call(self, content: bytes) -> Callable[[], Any]:
+        net = self.module.Net()
+        net.opt.num_threads = self.threads
+        text = content.decode()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "net.param")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            net.load_param(path)
+        net.load_model(self.module.DataReaderFromEmpty())
+        mats = [self.module.Mat(_random(shape)) for shape in _ncnn_inputs(text)]
+        inputs, outputs = list(net.input_names()), list(net.output_names())
+
+        def run() -> None:
+            extractor = net.create_extractor()
+            for name, mat in zip(inputs, mats):
+                extractor.input(name, mat)
+            for name in outputs:
+                extractor.extract(name)
+
+        run.net = net  # type: ignore[attr-defined]
+        return run
+
+    def seconds(self, content: bytes) -> float:
+        return _median_of_runs(self.call(content))
+
+    def conv(self, conv: Dict[str, Any], inputs: int, outputs: int) -> float:
+        return self.seconds(conv_ncnn(conv, inputs, outputs))
+
+
+RUNTIMES = {runtime.name: runtime for runtime in (OnnxRuntime, OpenVino, Ncnn)}
+
+
+# --- ncnn, as far as a conv needs it ---------------------------------------------------------
+
+
+def conv_ncnn(conv: Dict[str, Any], inputs: int, outputs: int) -> bytes:
+    """The .param text of one conv with its activation; its weights are empty."""
+    (kh, kw), (sh, sw), (dh, dw) = conv["kernel"], conv["strides"], conv["dilations"]
+    top, left, bottom, right = conv["pads"]
+    size = outputs * (inputs // conv["groups"]) * kh * kw
+    kind = "Convolution" if conv["groups"] == 1 else "ConvolutionDepthWise"
+    row = f"{kind} conv 1 1 in0 y 0={outputs} 1={kw} 11={kh} 2={dw} 12={dh} 3={sw} 13={sh}"
+    row += f" 4={left} 14={top} 15={right} 16={bottom} 5=1 6={size}"
+    row += f" 7={conv['groups']}" if conv["groups"] != 1 else ""
+    height, width = conv["map"]
+    rows = [f"Input in0 0 1 in0 0={width} 1={height} 2={inputs}", row]
+    kinds = {"SiLU": "Swish", "Relu": "ReLU", "HardSwish": "HardSwish", "Sigmoid": "Sigmoid"}
+    if conv["activation"] in kinds:
+        rows.append(f"{kinds[conv['activation']]} act 1 1 y out0")
+    else:
+        rows[-1] = rows[-1].replace(" y ", " out0 ", 1)
+    return "\n".join(["7767517", f"{len(rows)} {len(rows)}", *rows, ""]).encode()
+
+
+def _ncnn_inputs(text: str) -> List[List[int]]:
+    """The shapes (channels, height, width) that the Input rows of a .param give."""
+    shapes = []
+    for row in text.splitlines():
+        if row.startswith("Input"):
+            size = dict(part.split("=") for part in row.split() if "=" in part)
+            shapes.append([int(size[key]) for key in ("2", "1", "0") if key in size])
+    return shapes
+
+
+# --- where a conv is measured ----------------------------------------------------------------
+
+
+def find_block(counts: Sequence[int], seconds: Sequence[float]) -> int:
+    """The step in channels at which the time goes up.
+
+    For each candidate the times are fitted by a constant, the channels rounded up to the block, and
+    an extra for counts that are no multiple; the candidate with the lowest Bayesian information
+    criterion is taken.
+    """
+    count, time_ = np.array(counts), np.array(seconds)
+    best, chosen = np.inf, 1
+    for block in BLOCKS:
+        columns = [np.ones(len(count)), -(-count // block) * float(block)]
+        if block > 1:
+            columns.append((count % block > 0).astype(float))
+        design = np.stack(columns, 1)
+        rest = time_ - design @ np.linalg.lstsq(design, time_, rcond=None)[0]
+        criterion = len(count) * np.log(np.mean(rest**2) + 1e-18) + len(columns) * np.log(len(count))
+        if criterion < best:
+            best, chosen = criterion, block
+    return chosen
+
+
+def widths(most: int, block: int, at: Callable[[int], float]) -> List[int]:
+    """Where an axis is measured: at its ends, and where a line between two widths would be wrong.
+
+    Args:
+        most: the largest width.
+        block: of the runtime; all other widths are multiples of it.
+        at: a width to its seconds.
+    """
+    steps = sorted({*range(block, most, block), most})
+    chosen = {0, len(steps) - 1}
+    queue = [(0, len(steps) - 1)]
+    while queue:
+        low, high = queue.pop()
+        middle = (low + high) // 2
+        if middle == low:
+            continue
+        share = (steps[middle] - steps[low]) / (steps[high] - steps[low])
+        line = (1 - share) * at(steps[low]) + share * at(steps[high])
+        if low == 0 and high == len(steps) - 1 or abs(at(steps[middle]) - line) > LINE * line:
+            chosen.add(middle)
+            queue += [(low, middle), (middle, high)]
+    return [steps[i] for i in sorted(chosen)]
+
+
+class Table:
+    """What is measured, kept on disk as it comes."""
+
+    def __init__(self, path: str, head: Dict[str, Any]) -> None:
+        self.path, self.part, self.head = path, path + ".part", head
+        self.seconds: Dict[str, float] = {}
+        if os.path.exists(self.part):
+            with open(self.part, encoding="utf-8") as file:
+                lines = [_json(line) for line in file]
+            if lines and lines[0] == head:
+                self.seconds = dict(row for row in lines[1:] if isinstance(row, list))
+        if not self.seconds:
+            with open(self.part, "w", encoding="utf-8") as file:
+                file.write(json.dumps(head) + "\n")
+
+    def get(self, key: str, measure: Callable[[], float]) -> float:
+        """A figure that is there, or is measured now and kept."""
+        if key not in self.seconds:
+            self.seconds[key] = measure()
+            with open(self.part, "a", encoding="utf-8") as file:
+                file.write(json.dumps([key, self.seconds[key]]) + "\n")
+        return self.seconds[key]
+
+    def write(self, content: Dict[str, Any]) -> None:
+        aside = self.path + ".new"
+        with open(aside, "w", encoding="utf-8") as file:
+            json.dump(dict(self.head, **content), file, indent=1)
+        os.replace(aside, self.path)
+        os.remove(self.part)
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:  # the run ended in the middle of this line
+        return None
+
+
+class Bar:
+    """Progress on stderr: share, what is measured, time left."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.start, self.shown = total, 0, time.time(), 0.0
+
+    def step(self, text: str) -> None:
+        self.done += 1
+        now = time.time()
+        if now - self.shown < 0.5 and self.done < self.total:
+            return
+        self.shown = now
+        left = (now - self.start) / self.done * (self.total - self.done)
+        share = self.done / self.total
+        bar = "#" * int(20 * share) + "." * (20 - int(20 * share))
+        end = "\n" if self.done >= self.total else ""
+        line = f"\r{bar} {share:4.0%}  {text:<34.34} {left:4.0f} s left"
+        sys.stderr.write(line + end)
+        sys.stderr.flush()
+
+
+def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, Any]:
+    """All figures of a workload.
+
+    Returns:
+        block: of the runtime, channels. odd: times that a conv takes longer where its inputs, or
+        its outputs, are no multiple of it. convs: name to inputs, outputs (widths) and seconds
+        (inputs, outputs). ops: name to channels and seconds. networks: name to seconds.
+    """
+    plan = json.loads(workload.read("workload.json"))
+    convs, ops, networks = plan["convs"], plan["ops"], plan["networks"]
+    bar = Bar(2 + len(convs) + len(ops) + len(networks))
+
+    def conv(name: str, inputs: int, outputs: int) -> float:
+        key = f"{name} {inputs} {outputs}"
+        return table.get(key, lambda: runtime.conv(convs[name], inputs, outputs))
+
+    block, odd = 1, {"inputs": 1.0, "outputs": 1.0}
+    for kernel in (1, 3):
+        probe = _probe(convs, kernel)
+        bar.step("looking for the block of channels")
+        if probe is None:
+            continue
+        most = [convs[probe]["inputs"], convs[probe]["outputs"]]
+        for axis, title in enumerate(("inputs", "outputs")):
+            counts = range(max(most[axis] // 2, most[axis] - 48, 1), most[axis] + 1)
+            times = [conv(probe, *(n if a == axis else most[a] for a in (0, 1))) for n in counts]
+            block = max(block, find_block(counts, times))
+            multiple = [t / n for n, t in zip(counts, times) if n % block == 0]
+            others = [t / (-(-n // block) * block) for n, t in zip(counts, times) if n % block]
+            if multiple and others:
+                ratio = statistics.median(others) / statistics.median(multiple)
+                odd[title] = max(odd[title], ratio)
+    result: Dict[str, Any] = {"block": block, "odd": odd, "convs": {}, "ops": {}, "networks": {}}
+    for name, row in convs.items():
+        bar.step(name)
+        full_in, full_out = row["inputs"], row["outputs"]
+        over_in = over_out = [0]
+        if row["groups"] == 1:
+            over_in = [full_in]
+            if row["cut inputs"]:
+                over_in = widths(full_in, block, lambda n: conv(name, n, full_out))
+            over_out = [full_out]
+            if row["cut outputs"]:
+                over_out = widths(full_out, block, lambda n: conv(name, full_in, n))
+            seconds = [[conv(name, i, o) for o in over_out] for i in over_in]
+        else:  # a depthwise conv has as many outputs as inputs
+            over_in = over_out = [full_out]
+            seconds = [[conv(name, full_in, full_out)]]
+        result["convs"][name] = {"inputs": over_in, "outputs": over_out, "seconds": seconds}
+    for name, row in ops.items():
+        bar.step(name)
+        times = [
+            table.get(f"{name} {file}", lambda f=file: runtime.seconds(workload.read(f)))
+            for file in (f + runtime.suffix for f in row["files"])
+        ]
+        result["ops"][name] = {"channels": row["channels"], "seconds": times}
+    result["networks"] = _networks(workload, networks, runtime, bar)
+    return result
+
+
+def _probe(convs: Dict[str, Any], kernel: int) -> Optional[str]:
+    """The conv of this kernel that is best to look at: both widths are cut, and it is large."""
+    fit = [
+        name
+        for name, row in convs.items()
+        if row["kernel"] == [kernel, kernel]
+        and row["groups"] == 1
+        and row["cut inputs"]
+        and row["cut outputs"]
+    ]
+
+    def near(name: str) -> float:
+        row = convs[name]
+        return abs(row["inputs"] - 96) + abs(row["outputs"] - 96)
+
+    return min(fit, key=near) if fit else None
+
+
+def _networks(
+    workload: zipfile.ZipFile, networks: Dict[str, str], runtime: Any, bar: Bar
+) -> Dict[str, float]:
+    """Median seconds of the whole networks, run in turns."""
+    calls = {}
+    for name, file in networks.items():
+        bar.step(f"whole network: {name}")
+        calls[name] = runtime.call(workload.read(file + runtime.suffix))
+    times: Dict[str, List[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for index in range(ROUNDS + 3):
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            start = time.perf_counter()
+            calls[name]()
+            if index >= 3:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.lower().startswith(("model name", "hardware")):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def run(argv: Optional[Sequence[str]] = None) -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
+    parser.add_argument("workload", help="of `yolo-slim profile --prepare`")
+    parser.add_argument("--runtime", choices=list(RUNTIMES), default="onnxruntime")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("-o", "--output", default="device.json")
+    options = parser.parse_args(argv)
+    if options.threads < 1:
+        raise Mistake(f"--threads: {options.threads}, expected 1 or more")
+    if not os.path.isfile(options.workload):
+        raise Mistake(f"{options.workload}: no such file, expected the zip of profile --prepare")
+    try:
+        with zipfile.ZipFile(options.workload) as archive:
+            plan = json.loads(archive.read("workload.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        plan = {}
+    if plan.get("format") != FORMAT:
+        raise Mistake(f"{options.workload}: no workload, expected the zip of profile --prepare")
+    if options.runtime not in plan["runtimes"]:
+        made = ", ".join(plan["runtimes"])
+        raise Mistake(f"--runtime: {options.runtime}, expected {made}: the workload is for these")
+    try:
+        runtime = RUNTIMES[options.runtime](options.threads)
+    except ImportError:
+        raise Mistake(
+            f"--runtime: {options.runtime} is not installed, expected pip install {options.runtime}"
+        ) from None
+    head = {
+        "format": TABLE,
+        "model": plan["model"],
+        "imgsz": plan["imgsz"],
+        "runtime": runtime.name,
+        "version": runtime.version,
+        "threads": options.threads,
+        "processor": processor(),
+    }
+    table = Table(options.output, head)
+    with zipfile.ZipFile(options.workload) as archive:
+        table.write(profile(archive, runtime, table))
+    sys.stderr.write(f"{options.output}: the times of this device\n")
+
+
+def main() -> None:
+    try:
+        run()
+    except Mistake as mistake:
+        sys.stderr.write(f"error: {mistake}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: the same command goes on from here\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
