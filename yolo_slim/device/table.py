@@ -1,0 +1,99 @@
+"""The table of a device: what `profile_device.py` measured, read and looked up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolo_slim.device.profile_device import TABLE
+from yolo_slim.errors import InputError
+
+EXPECTED = "a table that `yolo-slim profile` or profile_device.py wrote"
+
+
+@dataclass(frozen=True)
+class DeviceTable:
+    """Times of single layers on a device.
+
+    Attributes:
+        model: fingerprint of the architecture that it was made for.
+        imgsz: side of the image, px.
+        runtime, version, threads, processor: what was measured on.
+        block: channels that the runtime works on at a time.
+        odd: "inputs", "outputs": times that a conv takes longer where they are no multiple of it.
+        convs: kind to "inputs", "outputs" (widths) and "seconds" (inputs, outputs).
+        ops: kind to "channels" and "seconds".
+        networks: name of a whole network to seconds.
+    """
+
+    model: str
+    imgsz: int
+    runtime: str
+    version: str
+    threads: int
+    processor: str
+    block: int
+    odd: dict[str, float]
+    convs: dict[str, dict[str, Any]] = field(repr=False)
+    ops: dict[str, dict[str, Any]] = field(repr=False)
+    networks: dict[str, float] = field(repr=False)
+
+    def conv(self, key: str) -> np.ndarray:
+        """(inputs + 1, outputs + 1) seconds of a conv at each width, up to the largest measured.
+
+        Between two widths that were measured the time follows a straight line over the blocks that
+        are begun; a width that is no multiple costs what the table says of such.
+        """
+        row = self.convs[key]
+        inputs, outputs = np.array(row["inputs"]), np.array(row["outputs"])
+        ins, extra_in = self._begun(inputs, "inputs")
+        outs, extra_out = self._begun(outputs, "outputs")
+        by_out = np.stack([np.interp(outs, outputs, values) for values in row["seconds"]])
+        times = np.stack([np.interp(ins, inputs, column) for column in by_out.T], 1)
+        result: np.ndarray = times * extra_in[:, None] * extra_out
+        return result
+
+    def op(self, key: str, most: int) -> np.ndarray:
+        """(most + 1,) seconds of what is no conv, by channels; constant where no cut changes it."""
+        row = self.ops[key]
+        channels, seconds = row["channels"], row["seconds"]
+        if len(channels) < 2:
+            return np.full(most + 1, seconds[0])
+        slope = max((seconds[0] - seconds[1]) / (channels[0] - channels[1]), 0.0)
+        result: np.ndarray = seconds[0] + slope * (np.arange(most + 1) - channels[0])
+        return np.maximum(result, 0.0)
+
+    def _begun(self, measured: np.ndarray, title: str) -> tuple[np.ndarray, np.ndarray]:
+        """For each width up to the largest: the blocks begun, in channels, and its factor."""
+        width, most = np.arange(measured.max() + 1), int(measured.max())
+        begun = np.minimum(-(-width // self.block) * self.block, most)
+        odd = (width % self.block > 0) & (width != most) & (width > self.block)
+        return begun, np.where(odd, self.odd[title], 1.0)
+
+
+def read_table(path: str | Path) -> DeviceTable:
+    """Read device.json.
+
+    Raises:
+        InputError: no such file, or no complete table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "no such file", EXPECTED)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(path, "damaged, or not written to its end", EXPECTED) from None
+    if not isinstance(content, dict) or content.pop("format", None) != TABLE:
+        raise InputError(path, "no table of a device", EXPECTED)
+    try:
+        table = DeviceTable(**content)
+        for key in table.convs:
+            assert np.isfinite(table.conv(key)).all()
+    except (TypeError, KeyError, ValueError, AssertionError, IndexError):
+        raise InputError(path, "a table with parts missing", EXPECTED) from None
+    return table

@@ -1,0 +1,187 @@
+"""The most score for the time: a knapsack over stacks of channels in which costs depend on pairs.
+
+A layer's time depends on its inputs as well as on its outputs, so what a channel costs depends on
+what is kept elsewhere: this is a quadratic knapsack, NP-hard. As in HALP (Shen et al., NeurIPS
+2022) channels of a stack go in the order of their scores, in the steps of the device. Departures:
+HALP charges a layer's time to its outputs with the inputs of the step before; here both sides
+count. For a price of time the sum of score and price times time is made as small as it gets, a
+stack after the other, from several starts, until no single stack improves it; the price is found
+by bisection, and what time is left is filled up by single and paired steps. `bound` says how much
+score the best solution could have at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PRICES = 40  # bisection of the price
+SWEEPS = 30  # over all stacks, for one price
+
+
+@dataclass(frozen=True)
+class Term:
+    """A layer's time, by what is kept.
+
+    Attributes:
+        seconds: (inputs + 1, outputs + 1), or (1, channels + 1).
+        base: (2,) inputs and outputs that no stack decides.
+        stacks: (n,) indices of the stacks that count.
+        weights: (2, n) inputs and outputs that come with each kept group of a stack.
+    """
+
+    seconds: np.ndarray
+    base: np.ndarray
+    stacks: np.ndarray
+    weights: np.ndarray
+
+    def at(self, kept: np.ndarray) -> float:
+        """Seconds; `kept` (stacks,) groups of each stack."""
+        inputs, outputs = self.base + self.weights @ kept[self.stacks]
+        return float(self.seconds[inputs, outputs])
+
+    def over(self, kept: np.ndarray, stack: int, options: np.ndarray) -> np.ndarray:
+        """(options,) seconds where one stack keeps so many, the others what they keep."""
+        place = np.flatnonzero(self.stacks == stack)[0]
+        weight = self.weights[:, place]
+        sides = self.base + self.weights @ kept[self.stacks] - weight * kept[stack]
+        inputs, outputs = (sides[i] + weight[i] * options for i in (0, 1))
+        seconds: np.ndarray = self.seconds[inputs, outputs]
+        return seconds
+
+
+class Knapsack:
+    """Stacks, what they are worth and what they cost.
+
+    Args:
+        values: for each stack (groups,) the score of each group, lowest first.
+        options: for each stack the numbers of groups that it may keep, rising; the last is all.
+        terms: what the time is the sum of.
+        fixed: seconds besides.
+    """
+
+    def __init__(
+        self,
+        values: Sequence[np.ndarray],
+        options: Sequence[Sequence[int]],
+        terms: Sequence[Term],
+        fixed: float = 0.0,
+    ) -> None:
+        self.terms, self.fixed = terms, fixed
+        self.options = [np.array(row) for row in options]
+        # What a stack is worth with k groups: the sum of its k best.
+        self.worth = [
+            np.concatenate([[0.0], np.cumsum(value[::-1])])[row]
+            for value, row in zip(values, self.options, strict=True)
+        ]
+        self._of: list[list[Term]] = [[] for _ in values]
+        for term in terms:
+            for stack in term.stacks:
+                self._of[stack].append(term)
+        self.all = np.array([row[-1] for row in self.options])
+        self.least = np.array([row[0] for row in self.options])
+
+    def seconds(self, kept: np.ndarray) -> float:
+        """Predicted time."""
+        return self.fixed + sum(term.at(kept) for term in self.terms)
+
+    def score(self, kept: np.ndarray) -> float:
+        """Score that is left."""
+        rows = zip(self.options, self.worth, kept, strict=True)
+        return float(sum(worth[np.searchsorted(row, k)] for row, worth, k in rows))
+
+    def _times(self, kept: np.ndarray, stack: int) -> np.ndarray:
+        """(options,) seconds of the terms that a stack counts in."""
+        total = np.zeros(len(self.options[stack]))
+        for term in self._of[stack]:
+            total += term.over(kept, stack, self.options[stack])
+        return total
+
+    def best_at(self, price: float, start: np.ndarray) -> np.ndarray:
+        """What is kept where a second costs so much score: no single stack can do better."""
+        kept = start.copy()
+        for _ in range(SWEEPS):
+            before = kept.copy()
+            for stack, row in enumerate(self.options):
+                if len(row) > 1:
+                    gain = self.worth[stack] - price * self._times(kept, stack)
+                    kept[stack] = row[int(np.argmax(gain))]
+            if (kept == before).all():
+                break
+        return kept
+
+    def solve(self, most: float) -> np.ndarray | None:
+        """(stacks,) groups that are kept: the most score within so many seconds.
+
+        None if even the least takes longer.
+        """
+        if self.seconds(self.all) <= most:
+            return self.all.copy()
+        if self.seconds(self.least) > most:
+            return None
+        best, best_score = self.least.copy(), -np.inf
+        for start in (self.all, self.least):
+            low, high = 0.0, self._highest_price()
+            for _ in range(PRICES):
+                price = (low + high) / 2
+                kept = self.best_at(price, start)
+                if self.seconds(kept) > most:
+                    low = price
+                    continue
+                high = price
+                score = self.score(kept)
+                if score > best_score:
+                    best, best_score = kept, score
+        return self._filled(best, most)
+
+    def _highest_price(self) -> float:
+        """A price at which every stack keeps its least."""
+        worth = max(float(np.ptp(value)) for value in self.worth)
+        steps = [np.diff(self._times(self.all, s)) for s in range(len(self.options))]
+        rising = np.concatenate([step[step > 0] for step in steps] or [np.ones(1)])
+        return 2 * worth / max(float(rising.min(initial=np.inf)), 1e-9)
+
+    def _filled(self, kept: np.ndarray, most: float) -> np.ndarray:
+        """Steps of one stack, or of two at once, that bring score and stay within the time."""
+        kept = kept.copy()
+        improved = True
+        while improved:
+            improved = False
+            now, score = self.seconds(kept), self.score(kept)
+            best_gain, best_move = 1e-12 * max(abs(score), 1.0), None
+            for first in range(len(self.options)):
+                for one in self._neighbours(first, kept):
+                    trial = kept.copy()
+                    trial[first] = one
+                    seconds = self.seconds(trial)
+                    gain = self.score(trial) - score
+                    if seconds <= most and gain > best_gain:
+                        best_gain, best_move = gain, trial
+                    if gain <= 0 and seconds < now:  # gives time: another stack may take it
+                        better = self._best_step(trial, most, skip=first)
+                        if better is not None and self.score(better) - score > best_gain:
+                            best_gain, best_move = self.score(better) - score, better
+            if best_move is not None:
+                kept, improved = best_move, True
+        return kept
+
+    def _neighbours(self, stack: int, kept: np.ndarray) -> list[int]:
+        row = self.options[stack]
+        place = int(np.searchsorted(row, kept[stack]))
+        return [int(row[i]) for i in (place - 1, place + 1) if 0 <= i < len(row)]
+
+    def _best_step(self, kept: np.ndarray, most: float, skip: int) -> np.ndarray | None:
+        """The step of one stack that brings most score within the time."""
+        room, best, result = most - self.seconds(kept), 0.0, None
+        for stack, row in enumerate(self.options):
+            if stack == skip or len(row) < 2:
+                continue
+            place = int(np.searchsorted(row, kept[stack]))
+            times = self._times(kept, stack) - self._times(kept, stack)[place]
+            gains = np.where(times <= room, self.worth[stack] - self.worth[stack][place], 0.0)
+            if gains.max() > best:
+                best, result = gains.max(), kept.copy()
+                result[stack] = row[int(np.argmax(gains))]
+        return result
