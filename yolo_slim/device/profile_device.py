@@ -31,6 +31,7 @@ FORMAT = "yolo-slim workload 1"
 TABLE = "yolo-slim device 1"
 BLOCKS = (1, 2, 4, 8, 16, 32)
 LINE = 0.04  # a straight line between two widths may be wrong by this share of the time
+DEPTH = 3  # halvings of an axis: at most nine widths
 LEAST_RUNS, MOST_RUNS, ENOUGH = 7, 60, 0.03  # runs of a network, and seconds, for one figure
 ROUNDS = 40  # of the whole networks, in turns
 
@@ -72,7 +73,7 @@ def _tensor(name: str, values: np.ndarray) -> bytes:
 def _node(kind: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:
     names = b"".join(_field(1, name) for name in inputs)
     rows = b"".join(_field(5, attribute) for attribute in attributes)
-    return names + _field(2, output) + _field(4, kind) + rows
+    return names + _field(2, output) + _field(3, output) + _field(4, kind) + rows
 
 
 def _value(name: str, shape: Sequence[int]) -> bytes:
@@ -80,36 +81,51 @@ def _value(name: str, shape: Sequence[int]) -> bytes:
     return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, dims)))
 
 
-def conv_onnx(conv: Dict[str, Any], inputs: int, outputs: int) -> bytes:
-    """The ONNX file of one conv with its activation; its weights are a constant, spread on loading."""
-    shape = np.array([outputs, inputs // conv["groups"], *conv["kernel"]], np.int64)
+Job = Tuple[Dict[str, Any], int, int]  # a conv, its inputs and its outputs
+
+
+def convs_onnx(jobs: Sequence[Job]) -> bytes:
+    """One ONNX file of several convs side by side, each with its activation.
+
+    The nodes of job 3 have names that begin with "job3."; weights are constants, spread on loading.
+    """
+    nodes, constants, outputs, inputs = [], [], [], {}
     spread = _field(1, "value") + _field(5, _tensor("v", np.full(1, 0.01, np.float32)))
-    nodes = [
-        _node("ConstantOfShape", ["shape"], "weight", spread + _field(20, 4)),
-        _node(
-            "Conv",
-            ["x", "weight", "bias"],
-            "y",
-            _ints("kernel_shape", conv["kernel"]),
-            _ints("strides", conv["strides"]),
-            _ints("pads", conv["pads"]),
-            _ints("dilations", conv["dilations"]),
-            _field(1, "group") + _field(3, conv["groups"]) + _field(20, 2),
-        ),
-    ]
-    last = "y"
-    if conv["activation"] == "SiLU":
-        nodes += [_node("Sigmoid", ["y"], "s"), _node("Mul", ["y", "s"], "z")]
-        last = "z"
-    elif conv["activation"]:
-        nodes += [_node(conv["activation"], ["y"], "z")]
-        last = "z"
-    graph = b"".join(_field(1, node) for node in nodes) + _field(2, "conv")
-    graph += _field(5, _tensor("shape", shape))
-    graph += _field(5, _tensor("bias", np.full(outputs, 0.1, np.float32)))
-    size = [(n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in _axes(conv)]
-    graph += _field(11, _value("x", [1, inputs, *conv["map"]]))
-    graph += _field(12, _value(last, [1, outputs, *size]))
+    for index, (conv, wide, out) in enumerate(jobs):
+        job, x = f"job{index}.", "x{}.{}x{}".format(wide, *conv["map"])
+        inputs[x] = _value(x, [1, wide, *conv["map"]])
+        shape = np.array([out, wide // conv["groups"], *conv["kernel"]], np.int64)
+        constants.append(_tensor(job + "shape", shape))
+        constants.append(_tensor(job + "bias", np.full(out, 0.1, np.float32)))
+        nodes.append(
+            _node("ConstantOfShape", [job + "shape"], job + "weight", spread + _field(20, 4))
+        )
+        nodes.append(
+            _node(
+                "Conv",
+                [x, job + "weight", job + "bias"],
+                job + "y",
+                _ints("kernel_shape", conv["kernel"]),
+                _ints("strides", conv["strides"]),
+                _ints("pads", conv["pads"]),
+                _ints("dilations", conv["dilations"]),
+                _field(1, "group") + _field(3, conv["groups"]) + _field(20, 2),
+            )
+        )
+        last = job + "y"
+        if conv["activation"] == "SiLU":
+            nodes.append(_node("Sigmoid", [last], job + "s"))
+            nodes.append(_node("Mul", [last, job + "s"], job + "z"))
+            last = job + "z"
+        elif conv["activation"]:
+            nodes.append(_node(conv["activation"], [last], job + "z"))
+            last = job + "z"
+        size = [(n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in _axes(conv)]
+        outputs.append(_value(last, [1, out, *size]))
+    graph = b"".join(_field(1, node) for node in nodes) + _field(2, "convs")
+    graph += b"".join(_field(5, constant) for constant in constants)
+    graph += b"".join(_field(11, value) for value in inputs.values())
+    graph += b"".join(_field(12, value) for value in outputs)
     return _field(1, 8) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 13))
 
 
@@ -139,6 +155,15 @@ def _random(shape: Sequence[int]) -> np.ndarray:
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
+def _by_job(nodes: Dict[str, float], jobs: int) -> List[float]:
+    """The seconds of each job, from those of nodes whose names begin with it."""
+    seconds = [0.0] * jobs
+    for name, value in nodes.items():
+        if name.startswith("job"):
+            seconds[int(name[3 : name.index(".")])] += value
+    return seconds
+
+
 class OnnxRuntime:
     """ONNX Runtime on the CPU; times of single layers are those of its own profiler."""
 
@@ -165,8 +190,8 @@ class OnnxRuntime:
         feed = {i.name: _random(i.shape) for i in session.get_inputs()}
         return lambda: session.run(None, feed)
 
-    def seconds(self, content: bytes) -> float:
-        """Of the layers of a network, without what brings its input into the runtime's layout."""
+    def nodes(self, content: bytes) -> Dict[str, float]:
+        """Node of a network to its seconds, but for what brings maps into the runtime's layout."""
         with tempfile.TemporaryDirectory() as folder:
             session = self._session(content, os.path.join(folder, "p"))
             feed = {i.name: _random(i.shape) for i in session.get_inputs()}
@@ -178,10 +203,15 @@ class OnnxRuntime:
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
                 if not event.get("args", {}).get("op_name", "").startswith("Reorder"):
                     nodes.setdefault(event["name"], []).append(1e-6 * event["dur"])
-        return sum(statistics.median(times[2:]) for times in nodes.values())
+        return {name: statistics.median(times[2:]) for name, times in nodes.items()}
 
-    def conv(self, conv: Dict[str, Any], inputs: int, outputs: int) -> float:
-        return self.seconds(conv_onnx(conv, inputs, outputs))
+    def seconds(self, content: bytes) -> float:
+        """Of all layers of a network."""
+        return sum(self.nodes(content).values())
+
+    def convs(self, jobs: Sequence[Job]) -> List[float]:
+        """Seconds of each conv."""
+        return _by_job(self.nodes(convs_onnx(jobs)), len(jobs))
 
 
 class OpenVino:
@@ -206,24 +236,27 @@ class OpenVino:
         request, feed = self._request(content, False)
         return lambda: request.infer(feed)
 
-    def seconds(self, content: bytes) -> float:
+    def nodes(self, content: bytes) -> Dict[str, float]:
+        """Node of a network to its seconds, but for what brings maps into the runtime's layout."""
         request, feed = self._request(content, True)
         rows: Dict[str, List[float]] = {}
 
         def run() -> None:
             request.infer(feed)
             for row in request.profiling_info:
-                if not row.exec_type.startswith(("reorder", "jit_uni_")) or row.node_type not in (
-                    "Reorder",
-                    "Convert",
-                ):
+                if row.node_type not in ("Reorder", "Convert"):
                     rows.setdefault(row.node_name, []).append(row.real_time.total_seconds())
 
         _median_of_runs(run)
-        return sum(statistics.median(times[2:]) for times in rows.values())
+        return {name: statistics.median(times[2:]) for name, times in rows.items()}
 
-    def conv(self, conv: Dict[str, Any], inputs: int, outputs: int) -> float:
-        return self.seconds(conv_onnx(conv, inputs, outputs))
+    def seconds(self, content: bytes) -> float:
+        """Of all layers of a network."""
+        return sum(self.nodes(content).values())
+
+    def convs(self, jobs: Sequence[Job]) -> List[float]:
+        """Seconds of each conv."""
+        return _by_job(self.nodes(convs_onnx(jobs)), len(jobs))
 
 
 class Ncnn:
@@ -262,8 +295,9 @@ class Ncnn:
     def seconds(self, content: bytes) -> float:
         return _median_of_runs(self.call(content))
 
-    def conv(self, conv: Dict[str, Any], inputs: int, outputs: int) -> float:
-        return self.seconds(conv_ncnn(conv, inputs, outputs))
+    def convs(self, jobs: Sequence[Job]) -> List[float]:
+        """Seconds of each conv."""
+        return [self.seconds(conv_ncnn(*job)) for job in jobs]
 
 
 RUNTIMES = {runtime.name: runtime for runtime in (OnnxRuntime, OpenVino, Ncnn)}
@@ -325,27 +359,33 @@ def find_block(counts: Sequence[int], seconds: Sequence[float]) -> int:
     return chosen
 
 
-def widths(most: int, block: int, at: Callable[[int], float]) -> List[int]:
+def widths(most: int, block: int, at: Callable[[List[int]], List[float]]) -> List[int]:
     """Where an axis is measured: at its ends, and where a line between two widths would be wrong.
 
     Args:
         most: the largest width.
         block: of the runtime; all other widths are multiples of it.
-        at: a width to its seconds.
+        at: widths to their seconds.
     """
     steps = sorted({*range(block, most, block), most})
+    seconds: Dict[int, float] = {}
     chosen = {0, len(steps) - 1}
-    queue = [(0, len(steps) - 1)]
-    while queue:
-        low, high = queue.pop()
-        middle = (low + high) // 2
-        if middle == low:
-            continue
-        share = (steps[middle] - steps[low]) / (steps[high] - steps[low])
-        line = (1 - share) * at(steps[low]) + share * at(steps[high])
-        if low == 0 and high == len(steps) - 1 or abs(at(steps[middle]) - line) > LINE * line:
-            chosen.add(middle)
-            queue += [(low, middle), (middle, high)]
+    spans = [(0, len(steps) - 1)]
+    for _ in range(DEPTH):
+        spans = [(low, high) for low, high in spans if high - low > 1]
+        if not spans:
+            break
+        wanted = sorted({i for low, high in spans for i in (low, (low + high) // 2, high)})
+        seconds.update(zip(wanted, at([steps[i] for i in wanted])))
+        halves = []
+        for low, high in spans:
+            middle = (low + high) // 2
+            share = (steps[middle] - steps[low]) / (steps[high] - steps[low])
+            line = (1 - share) * seconds[low] + share * seconds[high]
+            if high - low == len(steps) - 1 or abs(seconds[middle] - line) > LINE * line:
+                chosen.add(middle)
+                halves += [(low, middle), (middle, high)]
+        spans = halves
     return [steps[i] for i in sorted(chosen)]
 
 
@@ -364,13 +404,20 @@ class Table:
             with open(self.part, "w", encoding="utf-8") as file:
                 file.write(json.dumps(head) + "\n")
 
-    def get(self, key: str, measure: Callable[[], float]) -> float:
-        """A figure that is there, or is measured now and kept."""
-        if key not in self.seconds:
-            self.seconds[key] = measure()
+    def get(self, keys: List[str], measure: Callable[[List[int]], List[float]]) -> List[float]:
+        """Figures that are there, or are measured now and kept.
+
+        Args:
+            keys: what they are of.
+            measure: places in the list of keys to seconds.
+        """
+        new = [i for i, key in enumerate(keys) if key not in self.seconds]
+        if new:
+            rows = [[keys[i], s] for i, s in zip(new, measure(new))]
+            self.seconds.update((key, s) for key, s in rows)
             with open(self.part, "a", encoding="utf-8") as file:
-                file.write(json.dumps([key, self.seconds[key]]) + "\n")
-        return self.seconds[key]
+                file.write("".join(json.dumps(row) + "\n" for row in rows))
+        return [self.seconds[key] for key in keys]
 
     def write(self, content: Dict[str, Any]) -> None:
         aside = self.path + ".new"
@@ -420,9 +467,11 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
     convs, ops, networks = plan["convs"], plan["ops"], plan["networks"]
     bar = Bar(2 + len(convs) + len(ops) + len(networks))
 
-    def conv(name: str, inputs: int, outputs: int) -> float:
-        key = f"{name} {inputs} {outputs}"
-        return table.get(key, lambda: runtime.conv(convs[name], inputs, outputs))
+    def measured(name: str, sizes: Sequence[Tuple[int, int]]) -> List[float]:
+        return table.get(
+            [f"{name} {i} {o}" for i, o in sizes],
+            lambda new: runtime.convs([(convs[name], *sizes[n]) for n in new]),
+        )
 
     block, odd = 1, {"inputs": 1.0, "outputs": 1.0}
     for kernel in (1, 3):
@@ -430,42 +479,44 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
         bar.step("looking for the block of channels")
         if probe is None:
             continue
-        most = [convs[probe]["inputs"], convs[probe]["outputs"]]
+        full = (convs[probe]["inputs"], convs[probe]["outputs"])
         for axis, title in enumerate(("inputs", "outputs")):
-            counts = range(max(most[axis] // 2, most[axis] - 48, 1), most[axis] + 1)
-            times = [conv(probe, *(n if a == axis else most[a] for a in (0, 1))) for n in counts]
+            counts = range(max(full[axis] // 2, full[axis] - 48, 1), full[axis] + 1)
+            sizes = [(n, full[1]) if axis == 0 else (full[0], n) for n in counts]
+            times = measured(probe, sizes)
             block = max(block, find_block(counts, times))
-            multiple = [t / n for n, t in zip(counts, times) if n % block == 0]
-            others = [t / (-(-n // block) * block) for n, t in zip(counts, times) if n % block]
-            if multiple and others:
-                ratio = statistics.median(others) / statistics.median(multiple)
-                odd[title] = max(odd[title], ratio)
+            odd[title] = max(odd[title], _odd(counts, times, block))
     result: Dict[str, Any] = {"block": block, "odd": odd, "convs": {}, "ops": {}, "networks": {}}
     for name, row in convs.items():
         bar.step(name)
-        full_in, full_out = row["inputs"], row["outputs"]
-        over_in = over_out = [0]
-        if row["groups"] == 1:
-            over_in = [full_in]
-            if row["cut inputs"]:
-                over_in = widths(full_in, block, lambda n: conv(name, n, full_out))
-            over_out = [full_out]
-            if row["cut outputs"]:
-                over_out = widths(full_out, block, lambda n: conv(name, full_in, n))
-            seconds = [[conv(name, i, o) for o in over_out] for i in over_in]
-        else:  # a depthwise conv has as many outputs as inputs
-            over_in = over_out = [full_out]
-            seconds = [[conv(name, full_in, full_out)]]
+        ins, outs = row["inputs"], row["outputs"]
+        over_in, over_out = [ins], [outs]
+        if row["groups"] == 1 and row["cut inputs"]:
+            over_in = widths(ins, block, lambda at: measured(name, [(n, outs) for n in at]))
+        if row["groups"] == 1 and row["cut outputs"]:
+            over_out = widths(outs, block, lambda at: measured(name, [(ins, n) for n in at]))
+        flat = measured(name, [(i, o) for i in over_in for o in over_out])
+        seconds = [flat[n : n + len(over_out)] for n in range(0, len(flat), len(over_out))]
         result["convs"][name] = {"inputs": over_in, "outputs": over_out, "seconds": seconds}
     for name, row in ops.items():
         bar.step(name)
-        times = [
-            table.get(f"{name} {file}", lambda f=file: runtime.seconds(workload.read(f)))
-            for file in (f + runtime.suffix for f in row["files"])
-        ]
+        files = [file + runtime.suffix for file in row["files"]]
+        times = table.get(
+            files, lambda new: [runtime.seconds(workload.read(files[n])) for n in new]
+        )
         result["ops"][name] = {"channels": row["channels"], "seconds": times}
     result["networks"] = _networks(workload, networks, runtime, bar)
     return result
+
+
+def _odd(counts: Sequence[int], seconds: Sequence[float], block: int) -> float:
+    """How many times longer a count takes that is no multiple of the block than the next one."""
+    multiples = [(n, s) for n, s in zip(counts, seconds) if n % block == 0]
+    if block == 1 or len(multiples) < 2:
+        return 1.0
+    line = np.polyfit(*np.array(multiples).T, 1)
+    odd = [s / np.polyval(line, -(-n // block) * block) for n, s in zip(counts, seconds) if n % block]
+    return max(float(np.median(odd)), 1.0)
 
 
 def _probe(convs: Dict[str, Any], kernel: int) -> Optional[str]:
