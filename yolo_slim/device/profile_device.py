@@ -581,33 +581,41 @@ def run(argv: Optional[Sequence[str]] = None) -> None:
         raise Mistake(f"{options.workload}: no such file, expected the zip of profile --prepare")
     try:
         with zipfile.ZipFile(options.workload) as archive:
-            plan = json.loads(archive.read("workload.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError):
+            measure(archive, options.runtime, options.threads, options.output)
+    except zipfile.BadZipFile:
+        raise Mistake(NO_WORKLOAD.format(options.workload)) from None
+
+
+NO_WORKLOAD = "{}: no workload, expected the zip of profile --prepare"
+
+
+def measure(archive: zipfile.ZipFile, name: str, threads: int, output: str) -> None:
+    """Time a workload, and write the table; an interrupted one goes on."""
+    try:
+        plan = json.loads(archive.read("workload.json"))
+    except (KeyError, ValueError):
         plan = {}
     if plan.get("format") != FORMAT:
-        raise Mistake(f"{options.workload}: no workload, expected the zip of profile --prepare")
-    if options.runtime not in plan["runtimes"]:
+        raise Mistake(NO_WORKLOAD.format(archive.filename))
+    if name not in plan["runtimes"]:
         made = ", ".join(plan["runtimes"])
-        raise Mistake(f"--runtime: {options.runtime}, expected {made}: the workload is for these")
+        raise Mistake(f"--runtime: {name}, expected {made}: the workload is for these")
     try:
-        runtime = RUNTIMES[options.runtime](options.threads)
+        runtime = RUNTIMES[name](threads)
     except ImportError:
-        raise Mistake(
-            f"--runtime: {options.runtime} is not installed, expected pip install {options.runtime}"
-        ) from None
+        raise Mistake(f"--runtime: {name} is not installed, expected pip install {name}") from None
     head = {
         "format": TABLE,
         "model": plan["model"],
         "imgsz": plan["imgsz"],
         "runtime": runtime.name,
         "version": runtime.version,
-        "threads": options.threads,
+        "threads": threads,
         "processor": processor(),
     }
-    table = Table(options.output, head)
-    with zipfile.ZipFile(options.workload) as archive:
-        table.write(profile(archive, runtime, table))
-    sys.stderr.write(f"{options.output}: the times of this device\n")
+    table = Table(output, head)
+    table.write(profile(archive, runtime, table))
+    sys.stderr.write(f"{output}: the times of this device\n")
 
 
 def main() -> None:
