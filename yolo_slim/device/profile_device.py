@@ -538,13 +538,13 @@ def _probe(convs: Dict[str, Any], kernel: int) -> Optional[str]:
 
 
 def _networks(
-    workload: zipfile.ZipFile, networks: Dict[str, str], runtime: Any, bar: Bar
-) -> Dict[str, float]:
+    workload: zipfile.ZipFile, networks: Dict[str, Any], runtime: Any, bar: Bar
+) -> Dict[str, Any]:
     """Median seconds of the whole networks, run in turns."""
     calls = {}
-    for name, file in networks.items():
+    for name, row in networks.items():
         bar.step(f"whole network: {name}")
-        calls[name] = runtime.call(workload.read(file + runtime.suffix))
+        calls[name] = runtime.call(workload.read(row["file"] + runtime.suffix))
     times: Dict[str, List[float]] = {name: [] for name in calls}
     names = list(calls)
     for index in range(ROUNDS + 3):
@@ -553,7 +553,10 @@ def _networks(
             calls[name]()
             if index >= 3:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {
+        name: {"seconds": statistics.median(values), **networks[name]}
+        for name, values in times.items()
+    }
 
 
 def processor() -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from yolo_slim.device.profile_device import TABLE
 from yolo_slim.errors import InputError
@@ -27,7 +29,7 @@ class DeviceTable:
         odd: "inputs", "outputs": times that a conv takes longer where they are no multiple of it.
         convs: kind to "inputs", "outputs" (widths) and "seconds" (inputs, outputs).
         ops: kind to "channels" and "seconds".
-        networks: name of a whole network to seconds.
+        networks: name of a whole network to "seconds", and to the convs and the rest it has.
     """
 
     model: str
@@ -40,7 +42,25 @@ class DeviceTable:
     odd: dict[str, float]
     convs: dict[str, dict[str, Any]] = field(repr=False)
     ops: dict[str, dict[str, Any]] = field(repr=False)
-    networks: dict[str, float] = field(repr=False)
+    networks: dict[str, dict[str, Any]] = field(repr=False)
+
+    @cached_property
+    def scales(self) -> tuple[float, float, float]:
+        """What a second of convs, and of the rest, is in a whole network, and seconds besides.
+
+        Fitted to the whole networks with no negative value: single layers do not tell what lies
+        between them.
+        """
+        convs = {key: self.conv(key) for key in self.convs}
+        rows, seconds = [], []
+        for network in self.networks.values():
+            of_convs = sum(convs[key][i, o] for key, i, o in network["convs"])
+            of_ops = sum(self.op(key, count)[count] for key, count in network["ops"])
+            rows.append([of_convs, of_ops, 1e-3])
+            seconds.append(network["seconds"])
+        design, wanted = np.array(rows), np.array(seconds)
+        fit = nnls(design / wanted[:, None], np.ones(len(wanted)))[0]  # relative errors count
+        return float(fit[0]), float(fit[1]), float(1e-3 * fit[2])
 
     def conv(self, key: str) -> np.ndarray:
         """(inputs + 1, outputs + 1) seconds of a conv at each width, up to the largest measured.

@@ -52,8 +52,11 @@ def workload(
             names.append(f"ops/{op.key} {channels}".replace(" ", "-"))
             files[names[-1]] = piece(exported, op, channels / max(len(op.ids), 1))
         plan["ops"][op.key] = {"channels": sides, "files": names}
-    plan["networks"] = {name: f"networks/{name}" for name in networks}
-    whole = {f"networks/{name}": network for name, network in networks.items()}
+    plan["networks"] = {
+        name: {"file": f"networks/{name}".replace(" ", "-"), **parts(Exported(network, graph))}
+        for name, network in networks.items()
+    }
+    whole = {plan["networks"][name]["file"]: network for name, network in networks.items()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("workload.json", json.dumps(plan, indent=1))
@@ -62,6 +65,17 @@ def workload(
             for suffix, make in convert.items():
                 archive.writestr(name + suffix, make(file))
     return buffer.getvalue()
+
+
+def parts(exported: Exported) -> dict[str, list]:
+    """What a whole network consists of: kinds of convs and of the rest, with their widths."""
+    return {
+        "convs": [[conv.key, conv.inputs, conv.outputs] for conv in exported.convs.values()],
+        "ops": [
+            [op.key, exported.shapes[op.outputs[0]][1] if len(op.ids) else 0]
+            for op in exported.ops
+        ],
+    }
 
 
 def fingerprint(exported: Exported) -> str:

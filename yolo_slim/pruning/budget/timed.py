@@ -29,18 +29,18 @@ class Timed:
         self._graph = graph
         free = np.zeros(0, int)
         self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]] = []
-        self.fixed = 0.0
+        convs, ops, self.fixed = table.scales
         for name, conv in exported.convs.items():
-            node, seconds = graph.convs.get(name), table.conv(conv.key)
+            node, seconds = graph.convs.get(name), convs * table.conv(conv.key)
             sides = (node.inputs, node.outputs) if node else (free, free)
             base = (0, 0) if node else (conv.inputs, conv.outputs)
             self.rows.append((seconds, *sides, base))
         for op in exported.ops:
             most = len(op.ids)
             if not most:
-                self.fixed += float(table.op(op.key, 0)[0])
+                self.fixed += ops * float(table.op(op.key, 0)[0])
             else:
-                self.rows.append((table.op(op.key, most)[None], free, op.ids, (0, 0)))
+                self.rows.append((ops * table.op(op.key, most)[None], free, op.ids, (0, 0)))
 
     def seconds(self, keep: np.ndarray) -> float:
         """Predicted time; `keep` (ids + 1,) bool, see `keep_vector`."""
