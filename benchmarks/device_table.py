@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.8, 0.7, 0.6, 0.5, 0.4])
     parser.add_argument("--criterion", default="l2", help="one that needs no images")
+    parser.add_argument("--spread", default="uniform", help="global or uniform")
     parser.add_argument("--device", type=Path, help="a table that is there already")
     parser.add_argument("--repeats", type=int, default=40)
     opt = parser.parse_args()
@@ -68,7 +69,7 @@ def main() -> None:
     dense = timed.seconds(counted.everything)
     for share in opt.shares:
         try:
-            masks = timed_masks(graph, scores, timed, table.block, share)
+            masks = timed_masks(scores, timed, counted, share, spread=opt.spread)
         except InputError as error:
             print(error)
             continue

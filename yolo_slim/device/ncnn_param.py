@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,12 +21,11 @@ def to_ncnn(content: bytes) -> bytes:
         import pnnx
     except ImportError:
         raise InputError("ncnn", "pnnx is not installed", "pip install pnnx ncnn") from None
-    binary = Path(pnnx.__file__).parent / "bin" / "pnnx"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.onnx"
         file.write_bytes(content)
-        program = [str(binary)] if binary.exists() else [sys.executable, "-m", "pnnx"]
-        run = subprocess.run([*program, file.name], cwd=folder, capture_output=True, text=True)
+        program = [pnnx.EXEC_PATH, file.name, "fp16=0"]
+        run = subprocess.run(program, cwd=folder, capture_output=True, text=True)
         made = file.with_name("net.ncnn.param")
         if not made.exists():
             raise InputError("ncnn", (run.stderr or run.stdout)[-200:], "a network that pnnx knows")

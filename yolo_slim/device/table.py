@@ -14,6 +14,7 @@ from scipy.optimize import nnls
 from yolo_slim.device.profile_device import TABLE
 from yolo_slim.errors import InputError
 
+LIKELY = 1e-3  # how much it counts if single layers take longer, or less, in a whole network
 EXPECTED = "a table that `yolo-slim profile` or profile_device.py wrote"
 
 
@@ -59,7 +60,9 @@ class DeviceTable:
             rows.append([of_convs, of_ops, 1e-3])
             seconds.append(network["seconds"])
         design, wanted = np.array(rows), np.array(seconds)
-        fit = nnls(design / wanted[:, None], np.ones(len(wanted)))[0]  # relative errors count
+        likely = np.sqrt(LIKELY) * np.eye(3)[:2]  # both are near 1, as long as nothing speaks against it
+        design = np.concatenate([design / wanted[:, None], likely])  # relative errors count
+        fit = nnls(design, np.concatenate([np.ones(len(wanted)), np.sqrt(LIKELY) * np.ones(2)]))[0]
         return float(fit[0]), float(fit[1]), float(1e-3 * fit[2])
 
     def conv(self, key: str) -> np.ndarray:

@@ -40,7 +40,7 @@ def workload_of(model: nn.Module, imgsz: int, runtimes: Sequence[str]) -> bytes:
     networks = {"dense": dense}
     for share in SHARES:
         options = CutOptions(
-            Target("macs", share), criterion="first", round_to=16, imgsz=imgsz, budget="uniform"
+            Target("macs", share), criterion="first", round_to=32, imgsz=imgsz, budget="uniform"
         )
         chooser = Chooser(options, model)
         try:

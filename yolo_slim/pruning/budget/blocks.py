@@ -53,7 +53,8 @@ class Blocks:
     def __init__(
         self, graph: ChannelGraph, scores: Mapping[str, torch.Tensor], min_channels: int
     ) -> None:
-        norms = self.norms = graph.prunable
+        self.graph, norms = graph, graph.prunable
+        self.norms = norms
         value = torch.cat([scores[n.name].double() for n in norms] or [torch.zeros(0)]).numpy()
         self.ids = np.concatenate([np.zeros(0, int), *(n.ids for n in norms)])
         _, self.group = np.unique(graph.group[self.ids], return_inverse=True)

@@ -1,13 +1,16 @@
-"""The most score for the time: a knapsack over stacks of channels in which costs depend on pairs.
+"""The most worth for the time: a knapsack over stacks of channels whose costs depend on each other.
 
 A layer's time depends on its inputs as well as on its outputs, so what a channel costs depends on
-what is kept elsewhere: this is a quadratic knapsack, NP-hard. As in HALP (Shen et al., NeurIPS
-2022) channels of a stack go in the order of their scores, in the steps of the device. Departures:
-HALP charges a layer's time to its outputs with the inputs of the step before; here both sides
-count. For a price of time the sum of score and price times time is made as small as it gets, a
-stack after the other, from several starts, until no single stack improves it; the price is found
-by bisection, and what time is left is filled up by single and paired steps. `bound` says how much
-score the best solution could have at most.
+what is kept elsewhere: this is a quadratic knapsack, which is NP-hard. As in HALP (Shen et al.,
+NeurIPS 2022) the channels of a stack go in the order of their scores, in the steps of the device.
+HALP charges a layer's time to its outputs and takes its inputs from the step before; here both
+sides count. For a price of time, worth minus price times time is raised one stack after the other,
+from several starts, until no single stack can raise it; the price is found by bisection, and the
+time that is left is used up by steps of one stack, or of two at once.
+
+`bound` tells how far from the optimum a solution can be: with the time of each layer replaced by
+the least that its inputs and outputs alone allow, the stacks no longer depend on each other, and
+the knapsack's relaxation is solved exactly.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class Knapsack:
     """Stacks, what they are worth and what they cost.
 
     Args:
-        values: for each stack (groups,) the score of each group, lowest first.
+        worth: for each stack (options,) what it is worth with so many groups.
         options: for each stack the numbers of groups that it may keep, rising; the last is all.
         terms: what the time is the sum of.
         fixed: seconds besides.
@@ -64,19 +67,14 @@ class Knapsack:
 
     def __init__(
         self,
-        values: Sequence[np.ndarray],
+        worth: Sequence[np.ndarray],
         options: Sequence[Sequence[int]],
         terms: Sequence[Term],
         fixed: float = 0.0,
     ) -> None:
-        self.terms, self.fixed = terms, fixed
+        self.terms, self.fixed, self.worth = terms, fixed, worth
         self.options = [np.array(row) for row in options]
-        # What a stack is worth with k groups: the sum of its k best.
-        self.worth = [
-            np.concatenate([[0.0], np.cumsum(value[::-1])])[row]
-            for value, row in zip(values, self.options, strict=True)
-        ]
-        self._of: list[list[Term]] = [[] for _ in values]
+        self._of: list[list[Term]] = [[] for _ in worth]
         for term in terms:
             for stack in term.stacks:
                 self._of[stack].append(term)
@@ -87,8 +85,8 @@ class Knapsack:
         """Predicted time."""
         return self.fixed + sum(term.at(kept) for term in self.terms)
 
-    def score(self, kept: np.ndarray) -> float:
-        """Score that is left."""
+    def total(self, kept: np.ndarray) -> float:
+        """Worth of what is kept."""
         rows = zip(self.options, self.worth, kept, strict=True)
         return float(sum(worth[np.searchsorted(row, k)] for row, worth, k in rows))
 
@@ -100,7 +98,7 @@ class Knapsack:
         return total
 
     def best_at(self, price: float, start: np.ndarray) -> np.ndarray:
-        """What is kept where a second costs so much score: no single stack can do better."""
+        """What is kept where a second costs so much worth: no single stack can do better."""
         kept = start.copy()
         for _ in range(SWEEPS):
             before = kept.copy()
@@ -113,7 +111,7 @@ class Knapsack:
         return kept
 
     def solve(self, most: float) -> np.ndarray | None:
-        """(stacks,) groups that are kept: the most score within so many seconds.
+        """(stacks,) groups that are kept: the most worth within so many seconds.
 
         None if even the least takes longer.
         """
@@ -121,7 +119,7 @@ class Knapsack:
             return self.all.copy()
         if self.seconds(self.least) > most:
             return None
-        best, best_score = self.least.copy(), -np.inf
+        best, most_worth = self.least.copy(), -np.inf
         for start in (self.all, self.least):
             low, high = 0.0, self._highest_price()
             for _ in range(PRICES):
@@ -131,9 +129,9 @@ class Knapsack:
                     low = price
                     continue
                 high = price
-                score = self.score(kept)
-                if score > best_score:
-                    best, best_score = kept, score
+                worth = self.total(kept)
+                if worth > most_worth:
+                    best, most_worth = kept, worth
         return self._filled(best, most)
 
     def _highest_price(self) -> float:
@@ -144,25 +142,25 @@ class Knapsack:
         return 2 * worth / max(float(rising.min(initial=np.inf)), 1e-9)
 
     def _filled(self, kept: np.ndarray, most: float) -> np.ndarray:
-        """Steps of one stack, or of two at once, that bring score and stay within the time."""
+        """Steps of one stack, or of two at once, that bring worth and stay within the time."""
         kept = kept.copy()
         improved = True
         while improved:
             improved = False
-            now, score = self.seconds(kept), self.score(kept)
-            best_gain, best_move = 1e-12 * max(abs(score), 1.0), None
+            now, worth = self.seconds(kept), self.total(kept)
+            best_gain, best_move = 1e-12 * max(abs(worth), 1.0), None
             for first in range(len(self.options)):
                 for one in self._neighbours(first, kept):
                     trial = kept.copy()
                     trial[first] = one
                     seconds = self.seconds(trial)
-                    gain = self.score(trial) - score
+                    gain = self.total(trial) - worth
                     if seconds <= most and gain > best_gain:
                         best_gain, best_move = gain, trial
                     if gain <= 0 and seconds < now:  # gives time: another stack may take it
                         better = self._best_step(trial, most, skip=first)
-                        if better is not None and self.score(better) - score > best_gain:
-                            best_gain, best_move = self.score(better) - score, better
+                        if better is not None and self.total(better) - worth > best_gain:
+                            best_gain, best_move = self.total(better) - worth, better
             if best_move is not None:
                 kept, improved = best_move, True
         return kept
@@ -173,7 +171,7 @@ class Knapsack:
         return [int(row[i]) for i in (place - 1, place + 1) if 0 <= i < len(row)]
 
     def _best_step(self, kept: np.ndarray, most: float, skip: int) -> np.ndarray | None:
-        """The step of one stack that brings most score within the time."""
+        """The step of one stack that brings most worth within the time."""
         room, best, result = most - self.seconds(kept), 0.0, None
         for stack, row in enumerate(self.options):
             if stack == skip or len(row) < 2:

@@ -54,21 +54,32 @@ def ranked(cut: Blocks, blocks: Sequence[Block], spread: Spread = "global") -> l
     Raises:
         InputError: `spread` is none of these, or a BN has no curve.
     """
-    if spread == "global":
-        keys = np.array([block.score for block in blocks])
-    elif spread == "uniform":
-        keys = np.array([block.cut for block in blocks])
-    elif isinstance(spread, Mapping):
-        missing = [n.name for n in cut.norms if n.name not in spread]
-        if missing:
-            raise InputError("budget", f"no curve for {missing[0]}", "one for each prunable BN")
-        keys = np.array([loss(cut, block, spread) for block in blocks])
-    else:
-        raise InputError("budget", repr(spread), f"{', '.join(BUDGETS)} or curves of loss")
+    keys = keys_of(cut, blocks, spread)
     # equal keys: the layer that has lost less goes first
     cuts = np.array([block.cut for block in blocks])
     first = np.array([block.groups[0] for block in blocks])
     return [blocks[i] for i in np.lexsort((first, cuts, keys))]
+
+
+def keys_of(cut: Blocks, blocks: Sequence[Block], spread: Spread) -> np.ndarray:
+    """(blocks,) what they are ranked by, lowest first.
+
+    Args:
+        cut, blocks, spread: see `ranked`.
+
+    Raises:
+        InputError: see `ranked`.
+    """
+    if spread == "global":
+        return np.array([block.score for block in blocks])
+    if spread == "uniform":
+        return np.array([block.cut for block in blocks])
+    if not isinstance(spread, Mapping):
+        raise InputError("budget", repr(spread), f"{', '.join(BUDGETS)} or curves of loss")
+    missing = [n.name for n in cut.norms if n.name not in spread]
+    if missing:
+        raise InputError("budget", f"no curve for {missing[0]}", "one for each prunable BN")
+    return np.array([loss(cut, block, spread) for block in blocks])
 
 
 def loss(cut: Blocks, block: Block, curves: Mapping[str, Curve]) -> float:

@@ -1,8 +1,15 @@
-"""From scores and the table of a device to masks: the cut that knows what channels cost there."""
+"""From scores and the table of a device to masks: the cut that knows what channels cost there.
+
+The other budgets rank channels by a key (see `spread`) and cut those with the lowest until enough
+is gone. The same cut comes out of a knapsack in which a channel costs its MACs and is worth its
+MACs times its key. So this is what a channel is worth here; what changes is the price, which is the
+time by the table. A layer that takes long for its MACs then loses more, one that is quick less.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,102 +19,149 @@ from yolo_slim.device.layers import Exported
 from yolo_slim.device.table import DeviceTable
 from yolo_slim.errors import InputError
 from yolo_slim.pruning.budget.blocks import Blocks
+from yolo_slim.pruning.budget.choose import cut_layer_
 from yolo_slim.pruning.budget.knapsack import Knapsack, Term
+from yolo_slim.pruning.budget.mask_cost import MaskCost
+from yolo_slim.pruning.budget.spread import GONE, Spread, keys_of, spending
 from yolo_slim.pruning.masks import Masks
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer, and its time by what is kept.
+
+    Attributes:
+        name: of a conv, or of what is no conv ("Concat of 2 at 40x40").
+        seconds: (inputs + 1, outputs + 1).
+        inputs, outputs: ids of its channels.
+        base: inputs and outputs besides, which no BatchNorm scales.
+    """
+
+    name: str
+    seconds: np.ndarray
+    inputs: np.ndarray
+    outputs: np.ndarray
+    base: tuple[int, int] = (0, 0)
+
+    def at(self, keep: np.ndarray) -> float:
+        """Seconds; `keep` (ids + 1,) bool."""
+        inputs, outputs = keep[self.inputs].sum(), keep[self.outputs].sum()
+        return float(self.seconds[self.base[0] + inputs, self.base[1] + outputs])
+
+    def term(self, stack_of: np.ndarray, size: np.ndarray) -> Term:
+        """The same for a knapsack.
+
+        Args:
+            stack_of: (ids + 1,) the stack of each channel, -1 where it stays.
+            size: (stacks,) groups of each.
+        """
+        both = [stack_of[ids] for ids in (self.inputs, self.outputs)]
+        counts = [np.bincount(stack[stack >= 0], minlength=len(size)) for stack in both]
+        stay = [int((stack < 0).sum()) for stack in both]
+        stacks = np.flatnonzero(counts[0] + counts[1])
+        weights = np.stack([count[stacks] // size[stacks] for count in counts])
+        return Term(self.seconds, np.array(self.base) + stay, stacks, weights)
 
 
 class Timed:
     """The time of a model under masks, by the table of a device.
 
     Args:
-        exported: the dense model, as it is exported.
+        exported: the model, as it is exported.
         graph: its channel graph.
-        table: made for this model.
+        table: made for this model, or for one that it is a cut of.
+
+    Attributes:
+        rows: the layers that a cut changes.
+        fixed: seconds of all else.
+        dense: seconds of the model as it is.
     """
 
     def __init__(self, exported: Exported, graph: ChannelGraph, table: DeviceTable) -> None:
-        self._graph = graph
-        free = np.zeros(0, int)
-        self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]] = []
+        self.graph, self.table, self.rows, free = graph, table, [], np.zeros(0, int)
         convs, ops, self.fixed = table.scales
         for name, conv in exported.convs.items():
             node, seconds = graph.convs.get(name), convs * table.conv(conv.key)
-            sides = (node.inputs, node.outputs) if node else (free, free)
-            base = (0, 0) if node else (conv.inputs, conv.outputs)
-            self.rows.append((seconds, *sides, base))
-        for op in exported.ops:
-            most = len(op.ids)
-            if not most:
-                self.fixed += ops * float(table.op(op.key, 0)[0])
+            if node:
+                self.rows.append(Row(name, seconds, node.inputs, node.outputs))
             else:
-                self.rows.append((ops * table.op(op.key, most)[None], free, op.ids, (0, 0)))
+                self.rows.append(Row(name, seconds, free, free, (conv.inputs, conv.outputs)))
+        for op in exported.ops:
+            if most := len(op.ids):
+                seconds = ops * table.op(op.key, most)[None]
+                self.rows.append(Row(op.key, seconds, free, op.ids))
+            else:
+                self.fixed += ops * float(table.op(op.key, 0)[0])
+        self.dense = self.seconds(np.ones(graph.channels + 1, dtype=bool))
 
     def seconds(self, keep: np.ndarray) -> float:
         """Predicted time; `keep` (ids + 1,) bool, see `keep_vector`."""
-        total = self.fixed
-        for seconds, inputs, outputs, base in self.rows:
-            total += seconds[base[0] + keep[inputs].sum(), base[1] + keep[outputs].sum()]
-        return float(total)
-
-    def terms(self, stack_of: np.ndarray, size: np.ndarray) -> list[Term]:
-        """The same as terms of a knapsack.
-
-        Args:
-            stack_of: (ids + 1,) the stack of each channel, -1 where it stays.
-            size: (stacks,) groups of each.
-        """
-        terms = []
-        for seconds, inputs, outputs, base in self.rows:
-            counts = [np.bincount(s[s >= 0], minlength=len(size)) for s in
-                      (stack_of[inputs], stack_of[outputs])]
-            fixed = [int((stack_of[ids] < 0).sum()) for ids in (inputs, outputs)]
-            stacks = np.flatnonzero(counts[0] + counts[1])
-            weights = np.stack([c[stacks] // size[stacks] for c in counts])
-            terms.append(Term(seconds, np.array(base) + fixed, stacks, weights))
-        return terms
+        return self.fixed + sum(row.at(keep) for row in self.rows)
 
 
 def timed_masks(
-    graph: ChannelGraph,
     scores: Mapping[str, torch.Tensor],
     timed: Timed,
-    block: int,
+    counted: MaskCost,
     share: float,
     *,
     min_channels: int = 1,
-    held: Collection[str] = (),
+    keep: Collection[str] = (),
+    ratios: Mapping[str, float] | None = None,
+    spread: Spread = "global",
 ) -> Masks:
-    """Masks with the most score among those that take a share of the dense model's time.
+    """Masks with the most worth among those that take a share of the model's time.
 
     Args:
-        graph, scores: see `choose_masks`.
+        scores: see `choose_masks`.
         timed: the time of masks.
-        block: what is kept of a stack is a multiple of it, or all.
+        counted: the MACs of masks.
         share: of the time, in (0, 1].
-        min_channels: see `choose_masks`.
-        held: BNs that stay as they are.
+        min_channels, keep, ratios, spread: see `choose_masks`. What a layer keeps is a multiple of
+            the device's block, or all.
 
     Raises:
         InputError: out of reach; the message has the range.
     """
+    graph, block = timed.graph, timed.table.block
     cut = Blocks(graph, scores, min_channels)
-    stays = {g for name in held for g in cut.groups(name)}
-    values, options, stack_of = [], [], np.full(graph.channels + 1, -1)
-    place = {group: index for index, stack in enumerate(cut.stacks) for group in stack}
-    stack_of[cut.ids] = [place[group] for group in cut.group]
-    for stack in cut.stacks:
-        size = len(stack)
-        least = size if any(g in stays for g in stack) else min(max(min_channels, block), size)
-        steps = {k for k in range(block, size, block) if k >= least} | {size}
-        values.append(cut.score[stack])
-        options.append(sorted(steps))
+    stays = {g for name in keep for g in cut.groups(name)}
+    for name, part in (ratios or {}).items():
+        cut_layer_(cut, name, part, stays, block)
+        stays |= cut.groups(name)
     size = np.array([len(stack) for stack in cut.stacks])
-    knapsack = Knapsack(values, options, timed.terms(stack_of, size), timed.fixed)
-    dense = knapsack.seconds(knapsack.all)
-    kept = knapsack.solve(share * dense)
+    stack_of, place = np.full(graph.channels + 1, -1), np.zeros(len(cut.size), int)
+    for index, stack in enumerate(cut.stacks):
+        place[stack] = index
+    stack_of[cut.ids] = place[cut.group]
+    losses = _losses(cut, counted, spread)
+    worth, options = [], []
+    for stack in cut.stacks:
+        least = most = int((~cut.taken[stack]).sum())
+        if not stays.intersection(stack):
+            most = int((cut.score[stack] > GONE / 2).sum())  # the rest went in a step before
+            least = min(max(min_channels, block), most)
+        steps = sorted({*range(block, most, block), least, most})
+        options.append([k for k in steps if k >= least])
+        lost = np.concatenate([[0.0], np.cumsum(losses[stack])])
+        worth.append(-lost[len(stack) - np.array(options[-1])])
+    terms = [row.term(stack_of, size) for row in timed.rows]
+    knapsack = Knapsack(worth, options, terms, timed.fixed)
+    kept = knapsack.solve(share * timed.dense)
     if kept is None:
-        least = knapsack.seconds(knapsack.least) / dense
-        raise InputError("--latency", f"{share:g}", f"{least:.2f} to 1, by the table of the device")
+        low, high = (knapsack.seconds(k) / timed.dense for k in (knapsack.least, knapsack.all))
+        raise InputError("--latency", f"{share:g}", f"{low:.2f} to {high:.2g}, by the device's table")
     for stack, count in zip(cut.stacks, kept, strict=True):
-        cut.cut(stack[: len(stack) - int(count)])
+        cut.cut([g for g in stack[: len(stack) - int(count)] if not cut.taken[g]])
     return cut.masks()
+
+
+def _losses(cut: Blocks, counted: MaskCost, spread: Spread) -> np.ndarray:
+    """(groups,) what is lost with each, once those of its stack that go before it are gone."""
+    blocks = cut.blocks(1)
+    spent = spending(cut.graph, counted)
+    losses = np.zeros(len(cut.size))
+    for key, block in zip(keys_of(cut, blocks, spread), blocks, strict=True):
+        if key > GONE / 2:
+            losses[list(block.groups)] = key * spent[cut.norms[block.owners[0]].name]
+    return losses
