@@ -32,7 +32,9 @@ BLOCKS = (1, 2, 4, 8, 16, 32)
 LINE = 0.04  # a straight line between two widths may be wrong by this share of the time
 DEPTH = 3  # halvings of an axis: at most nine widths
 LEAST_RUNS, MOST_RUNS, ENOUGH = 7, 60, 0.03  # runs of a network, and seconds, for one figure
-ROUNDS = 40  # of the whole networks, in turns
+PASSES = 3  # over all layers
+EXTRA = 0.03  # share of its time that a width between two multiples of a block takes longer
+ROUNDS = 100  # of the whole networks, in turns
 
 
 class Mistake(Exception):
@@ -342,25 +344,26 @@ def _ncnn_inputs(text: str) -> List[List[int]]:
 # --- where a conv is measured ----------------------------------------------------------------
 
 
-def find_block(counts: Sequence[int], seconds: Sequence[float]) -> int:
-    """The step in channels at which the time goes up.
+Probe = Tuple[Sequence[int], Sequence[float]]  # widths that follow each other, and their seconds
 
-    For each candidate the times are fitted by a constant, the channels rounded up to the block, and
-    an extra for counts that are no multiple; the candidate with the lowest Bayesian information
-    criterion is taken.
+
+def find_block(probes: Sequence[Probe]) -> int:
+    """The step in channels that a runtime works in, from convs at widths one channel apart.
+
+    It is the largest step at which a width in the middle between two multiples takes longer than
+    the middle of their times: it pays for the next multiple as well, or leaves the fast path.
     """
-    count, time_ = np.array(counts), np.array(seconds)
-    best, chosen = np.inf, 1
-    for block in BLOCKS:
-        columns = [np.ones(len(count)), -(-count // block) * float(block)]
-        if block > 1:
-            columns.append((count % block > 0).astype(float))
-        design = np.stack(columns, 1)
-        rest = time_ - design @ np.linalg.lstsq(design, time_, rcond=None)[0]
-        criterion = len(count) * np.log(np.mean(rest**2) + 1e-18) + len(columns) * np.log(len(count))
-        if criterion < best:
-            best, chosen = criterion, block
-    return chosen
+    for block in reversed(BLOCKS[1:]):
+        extra = []
+        for counts, seconds in probes:
+            at = dict(zip(counts, seconds))
+            for count in counts:
+                low, high = count - block // 2, count + block // 2
+                if low % block == 0 and low in at and high in at:
+                    extra.append(2 * at[count] / (at[low] + at[high]) - 1)
+        if extra and np.median(extra) > EXTRA:
+            return block
+    return 1
 
 
 def widths(most: int, block: int, at: Callable[[List[int]], List[float]]) -> List[int]:
@@ -464,20 +467,24 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
 
     Returns:
         block: of the runtime, channels. odd: times that a conv takes longer where its inputs, or
-        its outputs, are no multiple of it. convs: name to inputs, outputs (widths) and seconds
+        its outputs, are no multiple of it. probes: what both follow from. convs: name to inputs, outputs (widths) and seconds
         (inputs, outputs). ops: name to channels and seconds. networks: name to seconds.
     """
     plan = json.loads(workload.read("workload.json"))
     convs, ops, networks = plan["convs"], plan["ops"], plan["networks"]
-    bar = Bar(2 + len(convs) + len(ops) + len(networks))
+    bar = Bar(2 + len(convs) + PASSES * (len(convs) + len(ops)) + len(networks))
 
-    def measured(name: str, sizes: Sequence[Tuple[int, int]]) -> List[float]:
+    def measured(name: str, sizes: Sequence[Tuple[int, int]], number: int) -> List[float]:
         return table.get(
-            [f"{name} {i} {o}" for i, o in sizes],
+            [f"{name} {i} {o} #{number}" for i, o in sizes],
             lambda new: runtime.convs([(convs[name], *sizes[n]) for n in new]),
         )
 
-    block, odd = 1, {"inputs": 1.0, "outputs": 1.0}
+    def best(name: str, sizes: Sequence[Tuple[int, int]]) -> List[float]:
+        """The least of several passes, which lie apart in time."""
+        return np.min([measured(name, sizes, number) for number in range(PASSES)], 0).tolist()
+
+    probes: Dict[str, List[Probe]] = {"inputs": [], "outputs": []}
     for kernel in (1, 3):
         probe = _probe(convs, kernel)
         bar.step("looking for the block of channels")
@@ -485,42 +492,61 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
             continue
         full = (convs[probe]["inputs"], convs[probe]["outputs"])
         for axis, title in enumerate(("inputs", "outputs")):
-            counts = range(max(full[axis] // 2, full[axis] - 48, 1), full[axis] + 1)
+            counts = range(max(full[axis] // 2, full[axis] - 64, 1), full[axis] + 1)
             sizes = [(n, full[1]) if axis == 0 else (full[0], n) for n in counts]
-            times = measured(probe, sizes)
-            block = max(block, find_block(counts, times))
-            odd[title] = max(odd[title], _odd(counts, times, block))
-    result: Dict[str, Any] = {"block": block, "odd": odd, "convs": {}, "ops": {}, "networks": {}}
+            probes[title].append((counts, best(probe, sizes)))
+    block = find_block(probes["inputs"] + probes["outputs"])
+    odd = {title: _odd(rows, block) for title, rows in probes.items()}
+    grids: Dict[str, Tuple[List[int], List[int]]] = {}
     for name, row in convs.items():
         bar.step(name)
         ins, outs = row["inputs"], row["outputs"]
         over_in, over_out = [ins], [outs]
         if row["groups"] == 1 and row["cut inputs"]:
-            over_in = widths(ins, block, lambda at: measured(name, [(n, outs) for n in at]))
+            over_in = widths(ins, block, lambda at: measured(name, [(n, outs) for n in at], 0))
         if row["groups"] == 1 and row["cut outputs"]:
-            over_out = widths(outs, block, lambda at: measured(name, [(ins, n) for n in at]))
-        flat = measured(name, [(i, o) for i in over_in for o in over_out])
-        seconds = [flat[n : n + len(over_out)] for n in range(0, len(flat), len(over_out))]
-        result["convs"][name] = {"inputs": over_in, "outputs": over_out, "seconds": seconds}
-    for name, row in ops.items():
-        bar.step(name)
-        files = [file + runtime.suffix for file in row["files"]]
-        times = table.get(
-            files, lambda new: [runtime.seconds(workload.read(files[n])) for n in new]
-        )
-        result["ops"][name] = {"channels": row["channels"], "seconds": times}
-    result["networks"] = _networks(workload, networks, runtime, bar)
-    return result
+            over_out = widths(outs, block, lambda at: measured(name, [(ins, n) for n in at], 0))
+        grids[name] = over_in, over_out
+    seconds: Dict[str, np.ndarray] = {}
+    for number in range(PASSES):
+        for name, (over_in, over_out) in grids.items():
+            bar.step(name)
+            flat = measured(name, [(i, o) for i in over_in for o in over_out], number)
+            seconds[name] = np.minimum(seconds.get(name, np.inf), flat)
+        for name, row in ops.items():
+            bar.step(name)
+            files = [file + runtime.suffix for file in row["files"]]
+            times = table.get(
+                [f"{file} #{number}" for file in files],
+                lambda new: [runtime.seconds(workload.read(files[n])) for n in new],
+            )
+            seconds[name] = np.minimum(seconds.get(name, np.inf), times)
+    return {
+        "block": block,
+        "odd": odd,
+        "probes": {title: [[list(c), list(s)] for c, s in rows] for title, rows in probes.items()},
+        "convs": {
+            name: {"inputs": i, "outputs": o, "seconds": seconds[name].reshape(len(i), -1).tolist()}
+            for name, (i, o) in grids.items()
+        },
+        "ops": {
+            name: {"channels": row["channels"], "seconds": seconds[name].tolist()}
+            for name, row in ops.items()
+        },
+        "networks": _networks(workload, networks, runtime, bar),
+    }
 
 
-def _odd(counts: Sequence[int], seconds: Sequence[float], block: int) -> float:
+def _odd(probes: Sequence[Probe], block: int) -> float:
     """How many times longer a count takes that is no multiple of the block than the next one."""
-    multiples = [(n, s) for n, s in zip(counts, seconds) if n % block == 0]
-    if block == 1 or len(multiples) < 2:
-        return 1.0
-    line = np.polyfit(*np.array(multiples).T, 1)
-    odd = [s / np.polyval(line, -(-n // block) * block) for n, s in zip(counts, seconds) if n % block]
-    return max(float(np.median(odd)), 1.0)
+    odd: List[float] = []
+    for counts, seconds in probes:
+        multiples = [(n, s) for n, s in zip(counts, seconds) if n % block == 0]
+        if block > 1 and len(multiples) > 1:
+            line = np.polyfit(*np.array(multiples).T, 1)
+            begun = np.polyval(line, [-(-n // block) * block for n in counts])
+            odd += [s / b for n, s, b in zip(counts, seconds, begun) if n % block]
+    return max(float(np.median(odd)), 1.0) if odd else 1.0
 
 
 def _probe(convs: Dict[str, Any], kernel: int) -> Optional[str]:

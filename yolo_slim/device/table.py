@@ -27,6 +27,7 @@ class DeviceTable:
         imgsz: side of the image, px.
         runtime, version, threads, processor: what was measured on.
         block: channels that the runtime works on at a time.
+        probes: "inputs", "outputs": [widths, seconds] of convs at widths one channel apart.
         odd: "inputs", "outputs": times that a conv takes longer where they are no multiple of it.
         convs: kind to "inputs", "outputs" (widths) and "seconds" (inputs, outputs).
         ops: kind to "channels" and "seconds".
@@ -41,6 +42,7 @@ class DeviceTable:
     processor: str
     block: int
     odd: dict[str, float]
+    probes: dict[str, Any] = field(repr=False)
     convs: dict[str, dict[str, Any]] = field(repr=False)
     ops: dict[str, dict[str, Any]] = field(repr=False)
     networks: dict[str, dict[str, Any]] = field(repr=False)
@@ -75,7 +77,11 @@ class DeviceTable:
         inputs, outputs = np.array(row["inputs"]), np.array(row["outputs"])
         ins, extra_in = self._begun(inputs, "inputs")
         outs, extra_out = self._begun(outputs, "outputs")
-        by_out = np.stack([np.interp(outs, outputs, values) for values in row["seconds"]])
+        # What takes longer than a wider one was disturbed: zeros would make the wider one of it.
+        seconds = np.array(row["seconds"])
+        for axis in (0, 1):
+            seconds = np.flip(np.minimum.accumulate(np.flip(seconds, axis), axis), axis)
+        by_out = np.stack([np.interp(outs, outputs, values) for values in seconds])
         times = np.stack([np.interp(ins, inputs, column) for column in by_out.T], 1)
         result: np.ndarray = times * extra_in[:, None] * extra_out
         return result
