@@ -62,9 +62,9 @@ class DeviceTable:
             rows.append([of_convs, of_ops, 1e-3])
             seconds.append(network["seconds"])
         design, wanted = np.array(rows), np.array(seconds)
-        likely = np.sqrt(LIKELY) * np.eye(3)[:2]  # both are near 1, as long as nothing speaks against it
+        likely = np.sqrt(LIKELY) * np.eye(3)[:2]
         design = np.concatenate([design / wanted[:, None], likely])  # relative errors count
-        fit = nnls(design, np.concatenate([np.ones(len(wanted)), np.sqrt(LIKELY) * np.ones(2)]))[0]
+        fit = nnls(design, np.concatenate([np.ones(len(wanted)), likely.sum(1)]))[0]
         return float(fit[0]), float(fit[1]), float(1e-3 * fit[2])
 
     def conv(self, key: str) -> np.ndarray:

@@ -149,7 +149,10 @@ def _scaled(shape: Sequence[int], share: float) -> list[int]:
 
 
 def without_weights(content: bytes) -> bytes:
-    """The same network with constants of one value in place of its weights."""
+    """The same network with constants of one value in place of its weights.
+
+    Each has a value of its own: a runtime makes one of two layers that compute the same.
+    """
     model = onnx.load_from_string(content)
     small, nodes = [], []
     for tensor in model.graph.initializer:
@@ -158,7 +161,7 @@ def without_weights(content: bytes) -> bytes:
             continue
         shape = numpy_helper.from_array(np.array(tensor.dims, np.int64), f"{tensor.name}.shape")
         small.append(shape)
-        value = numpy_helper.from_array(np.full(1, 0.01, np.float32))
+        value = numpy_helper.from_array(np.full(1, 0.01 + 1e-5 * len(nodes), np.float32))
         nodes.append(helper.make_node("ConstantOfShape", [shape.name], [tensor.name], value=value))
     nodes += list(model.graph.node)
     del model.graph.initializer[:], model.graph.node[:]
