@@ -34,6 +34,7 @@ GROUPS = {  # in the order of use
     "look before you cut": {
         "inspect": "what may be cut, what is tied or pinned, and why",
         "sensitivity": "mAP with each layer cut alone",
+        "profile": "the time of each layer on a device, for cuts by time",
     },
     "compare": {
         "bench": "parameters, MACs, file size and latency, side by side",

@@ -186,12 +186,13 @@ def add_place(group: argparse._ArgumentGroup, project: str, *, exist_ok: bool = 
         group.add_argument("--exist-ok", action="store_true", help=text)
 
 
-def add_validation(group: argparse._ArgumentGroup, data: str) -> None:
+def add_validation(group: argparse._ArgumentGroup, data: str, device: str = "") -> None:
     """The options of a validation.
 
     Args:
         group: that gets them.
         data: the help of --data.
+        device: what --device takes besides, for its help.
     """
     group.add_argument("--data", help=data)
     text = "image size, px (default: that of the training, or 640)"
@@ -201,4 +202,4 @@ def add_validation(group: argparse._ArgumentGroup, data: str) -> None:
     text = "data loaders of the validation (default: 2)"
     group.add_argument("--workers", type=int, default=2, help=text)
     text = "of the validation: 0, cpu (default: the first GPU, or the CPU)"
-    group.add_argument("--device", default="", help=text)
+    group.add_argument("--device", default="", help=f"{text}{device}")

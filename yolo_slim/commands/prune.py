@@ -156,11 +156,12 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
         ratios=ratios,
         steps=opt.steps,
         recover=parts,
+        device=opt.table,
         imgsz=imgsz,
         threads=opt.threads,
         seed=opt.seed,
     )
-    if looks:  # what is out of reach is refused before images are looked at
+    if looks or opt.table:  # what is out of reach is refused before images are looked at
         check_reach(options, source.model)
     settled = {"criterion": criterion, "data": data_file, "round_to": options.round_to}
     settled["residual"] = opt.residual or source.train.get("residual")

@@ -26,6 +26,7 @@ from yolo_slim.pruning.criteria.table import (
 )
 from yolo_slim.pruning.recover.table import ALL, PARTS, parse_parts
 
+TABLE = ".json"  # of what --device names
 LEAST = {
     "min_channels": 1,
     "batch_size": 1,
@@ -67,9 +68,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--macs", type=float, help=text)
     group.add_argument("--params", type=float, help="share of the parameters that is left, (0, 1]")
     group.add_argument("--size-mb", type=float, help="size of pruned.pt, 10^6 bytes")
-    text = "share of the ONNX Runtime latency that is left on this machine, (0, 1] (measured)"
+    text = "share of the time that is left, (0, 1]: on a device with --device device.json, else on "
+    text += "this machine in ONNX Runtime, whose table is measured first"
     group.add_argument("--latency", type=float, help=text)
-    text = "of ONNX Runtime, for --latency (default: 2)"
+    text = "of ONNX Runtime, for --latency without a table (default: 2)"
     amount.add_argument("--threads", type=int, default=2, help=text)
     add = parser.add_argument_group("how channels are chosen").add_argument
     text = f"how they are scored: auto (default: bn after {named('sparse')} --st; of any other "
@@ -95,14 +97,37 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--recover", metavar="PARTS", help=text)
     text = "data yaml: validate the model before, after the cut and as recovered (default, for a "
     text += "model that was not trained with --st: that of its training, where it is here)"
-    add_validation(parser.add_argument_group("measured on"), text)
+    device = "; of --latency: device.json, the table of a device"
+    add_validation(parser.add_argument_group("measured on"), text, device)
     shown = parser.add_argument_group("shown and written")
     add = shown.add_argument
     add("--dry-run", action="store_true", help="print the plan, write nothing")
     text = "print each BatchNorm (they are in report.json and channels.png too)"
     add("--layers", action="store_true", help=text)
     add_place(shown, "runs/prune")
-    return parser.parse_args(argv)
+    opt = parser.parse_args(argv)
+    split_device_(opt)
+    return opt
+
+
+def split_device_(opt: argparse.Namespace) -> None:
+    """What --device names: a .json is the table of a device, all else what a model is run on."""
+    opt.table = None
+    if opt.device.endswith(TABLE):
+        opt.table, opt.device = opt.device, ""
+
+
+def check_table(opt: argparse.Namespace) -> None:
+    """See that a table is there, and that it is wanted.
+
+    Raises:
+        InputError: it is not.
+    """
+    if opt.table is None:
+        return
+    if opt.latency is None:
+        raise InputError("--device", f"{opt.table}, without --latency", "--latency S with it")
+    check_file("--device", opt.table, f"a table that `{named('profile')}` wrote")
 
 
 def told(row: Criterion) -> str:
@@ -128,6 +153,9 @@ def check(opt: argparse.Namespace) -> None:
         if getattr(opt, name) is not None:
             check_count(option_of(name), getattr(opt, name), least)
     wanted(opt)
+    check_table(opt)
+    if opt.latency is not None and opt.budget in BUDGETS:
+        raise InputError("--budget", f"{opt.budget}, with --latency", "none: the table decides")
     check_seed("--seed", opt.seed)
     if opt.criterion != AUTO:
         find(opt.criterion, also=(AUTO,))

@@ -615,6 +615,7 @@ def run(argv: Optional[Sequence[str]] = None) -> None:
     try:
         with zipfile.ZipFile(options.workload) as archive:
             measure(archive, options.runtime, options.threads, options.output)
+            sys.stderr.write(f"{options.output}: the times of this device\n")
     except zipfile.BadZipFile:
         raise Mistake(NO_WORKLOAD.format(options.workload)) from None
 
@@ -639,7 +640,7 @@ def measure(archive: zipfile.ZipFile, name: str, threads: int, output: str) -> N
         raise Mistake(f"--runtime: {name} is not installed, expected pip install {name}") from None
     head = {
         "format": TABLE,
-        "model": plan["model"],
+        "layers": plan["layers"],
         "imgsz": plan["imgsz"],
         "runtime": runtime.name,
         "version": runtime.version,
@@ -648,7 +649,6 @@ def measure(archive: zipfile.ZipFile, name: str, threads: int, output: str) -> N
     }
     table = Table(output, head)
     table.write(profile(archive, runtime, table))
-    sys.stderr.write(f"{output}: the times of this device\n")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
+from yolo_slim.device.layers import Exported
 from yolo_slim.device.profile_device import TABLE
 from yolo_slim.errors import InputError
 
@@ -23,7 +24,7 @@ class DeviceTable:
     """Times of single layers on a device.
 
     Attributes:
-        model: fingerprint of the architecture that it was made for.
+        layers: name, kind, inputs and outputs of each conv of the model that it is for.
         imgsz: side of the image, px.
         runtime, version, threads, processor: what was measured on.
         block: channels that the runtime works on at a time.
@@ -34,7 +35,7 @@ class DeviceTable:
         networks: name of a whole network to "seconds", and to the convs and the rest it has.
     """
 
-    model: str
+    layers: list[Any] = field(repr=False)
     imgsz: int
     runtime: str
     version: str
@@ -46,6 +47,27 @@ class DeviceTable:
     convs: dict[str, dict[str, Any]] = field(repr=False)
     ops: dict[str, dict[str, Any]] = field(repr=False)
     networks: dict[str, dict[str, Any]] = field(repr=False)
+
+    def check(self, exported: Exported, imgsz: int) -> None:
+        """See that it has all layers of a model: of the one it is for, or of a cut of that.
+
+        Raises:
+            InputError: it is for another model, or another image size.
+        """
+        if imgsz != self.imgsz:
+            raise InputError("--device", f"a table for {self.imgsz} px", f"one for {imgsz} px")
+        there = {name: (key, i, o) for name, key, i, o in self.layers}
+        for conv in exported.convs.values():
+            key, *most = there.get(conv.name, ("", 0, 0))
+            here = (conv.inputs, conv.outputs)
+            if key != conv.key or any(a > b for a, b in zip(here, most, strict=True)):
+                told = f"{key}, {most[0]} to {most[1]} channels" if key else "not there"
+                got = f"a table of another model ({conv.name}: {told}; here "
+                got += f"{conv.key}, {here[0]} to {here[1]})"
+                raise InputError("--device", got, "one of this model, or of that which it was cut from")
+        for op in exported.ops:
+            if op.key not in self.ops:
+                raise InputError("--device", f"a table of another model (no {op.key})", "one of this")
 
     @cached_property
     def scales(self) -> tuple[float, float, float]:

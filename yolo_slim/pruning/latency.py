@@ -1,8 +1,16 @@
-"""A share of the latency as the target: cut, measure, and try another share of the MACs."""
+"""A share of the latency as the target: a cut by the table of a device, measured where that is here.
+
+What the table predicts is off by a few per cent. Where the table is of this machine, the cut is
+measured beside the model, and made again with the difference allowed for.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -10,93 +18,107 @@ from tqdm import tqdm
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.deploy.export import to_onnx
+from yolo_slim.device import profile_device
+from yolo_slim.device.layers import Exported
+from yolo_slim.device.ncnn_param import to_ncnn
+from yolo_slim.device.table import DeviceTable
 from yolo_slim.errors import InputError
-from yolo_slim.measure.latency import onnx_latency
-from yolo_slim.pruning.masks import Masks
+from yolo_slim.measure.latency import interleaved
+from yolo_slim.pruning.budget.timed import Timed
+from yolo_slim.pruning.masks import Masks, keep_vector
 from yolo_slim.pruning.rebuild.rebuild import rebuild
+from yolo_slim.pruning.times import LayerTime, Times
 
-LATENCY_SLACK = 0.03  # the promise is 0.05
+SLACK = 0.02  # of the wanted share: a cut that is nearer is not made again
+TRIES = 4
+REPEATS = 30
 
 
-def search_latency(
-    model: nn.Module,
-    graph: ChannelGraph,
-    masks_at: Callable[[float], Masks],
-    wanted: float,
-    *,
-    imgsz: int,
-    threads: int = 2,
-    tries: int = 7,
-) -> tuple[Masks, float]:
-    """Masks with which ONNX Runtime takes a share of the time that it takes for the model.
+class Latency:
+    """Cuts of a model to shares of its time.
 
     Args:
         model: a detector; left untouched.
         graph: its channel graph.
-        masks_at: share of MACs to masks; raises InputError where it cannot be reached.
-        wanted: share of the latency.
+        table: of the device; made for this model, or for one that it is a cut of.
         imgsz: side of the image, px.
-        threads: of ONNX Runtime.
-        tries: measurements at most.
-
-    Returns:
-        The masks, and the share of the latency that was measured for them.
 
     Raises:
-        InputError: the share cannot be reached; the message says what can.
+        InputError: the table is of another model or image size.
     """
-    dense = to_onnx(model, imgsz=imgsz)
-    seen: dict[float, float] = {1.0: 1.0}  # share of MACs -> of latency
-    best: tuple[float, Masks] | None = None
-    share, least = wanted, 0.0
-    with tqdm(total=tries, desc="searching the latency", unit="cut") as bar:
-        for _ in range(tries):
-            try:
-                masks = masks_at(share)
-            except InputError as error:  # more than can go
-                if least:
+
+    def __init__(self, model: nn.Module, graph: ChannelGraph, table: DeviceTable, imgsz: int):
+        self.model, self.graph, self.table, self.imgsz = model, graph, table, imgsz
+        self.dense = to_onnx(model, imgsz=imgsz)
+        exported = Exported(self.dense, graph)
+        table.check(exported, imgsz)
+        self.timed = Timed(exported, graph, table)
+
+    @property
+    def here(self) -> bool:
+        """Whether the table is of this machine, and its runtime is installed."""
+        same = self.table.processor == profile_device.processor()
+        return same and importlib.util.find_spec(self.table.runtime) is not None
+
+    def cut(self, masks_at: Callable[[float], Masks], wanted: float) -> tuple[Masks, Times]:
+        """Masks that leave a share of the time, and the time.
+
+        Args:
+            masks_at: predicted share to masks; raises InputError where it cannot be reached.
+            wanted: share of the time.
+
+        Raises:
+            InputError: the share cannot be reached; the message says what can.
+        """
+        masks = masks_at(wanted)
+        times = self.times(masks)
+        if wanted == 1 or not self.here:
+            return masks, times
+        aim, best = wanted, (masks, times)
+        with tqdm(total=TRIES, desc="measuring the cut", unit="cut", leave=False) as bar:
+            for number in range(TRIES):
+                times = replace(times, measured=self.measured(masks))
+                bar.set_postfix_str(f"{times.share:.2f} of the time")
+                bar.update()
+                off = abs(times.share - wanted)
+                if number == 0 or off < abs(best[1].share - wanted):
+                    best = masks, times
+                if off <= SLACK * wanted:
                     break
-                least = share = _smallest(masks_at, share, error)
-                masks = masks_at(share)
-            pruned = to_onnx(rebuild(model, graph, masks), imgsz=imgsz)
-            times = onnx_latency({"dense": dense, "pruned": pruned}, imgsz=imgsz, threads=threads)
-            ratio = times["pruned"].median / times["dense"].median
-            seen[share] = ratio
-            bar.set_postfix_str(f"{share:.2f} of MACs takes {ratio:.2f} of the time")
-            bar.update()
-            if best is None or abs(ratio - wanted) < abs(best[0] - wanted):
-                best = ratio, masks
-            if abs(ratio - wanted) <= LATENCY_SLACK * wanted or (share == least and ratio > wanted):
-                break
-            share = max(_next_share(seen, wanted), least)
-    assert best is not None
-    if abs(best[0] - wanted) > 0.05 * wanted:
-        raise InputError("--latency", f"{wanted:g}", f"{min(seen.values()):.2f} to 1, as measured")
-    return best[1], best[0]
+                aim = float(np.clip(aim * wanted / times.share, 0.01, 1.0))
+                try:
+                    masks = masks_at(aim)
+                except InputError:  # no less can be left
+                    break
+                times = self.times(masks)
+        return best
 
+    def times(self, masks: Masks) -> Times:
+        """What the table says of a cut."""
+        keep, table = keep_vector(self.graph, masks), self.table
+        every, layers = np.ones_like(keep), dict[str, np.ndarray]()
+        for row in self.timed.rows:
+            name = row.name.split(" of ")[0]
+            both = np.array([row.at(every), row.at(keep)])
+            layers[name] = layers.get(name, 0.0) + 1e3 * both
+        layers["decoding"] = np.full(2, 1e3 * self.timed.fixed)
+        return Times(
+            f"{table.runtime} {table.version}",
+            table.processor,
+            table.threads,
+            self.imgsz,
+            table.block,
+            (1e3 * self.timed.dense, 1e3 * self.timed.seconds(keep)),
+            None,
+            tuple(LayerTime(name, *map(float, both)) for name, both in layers.items()),
+        )
 
-def _next_share(seen: dict[float, float], wanted: float) -> float:
-    """Where a line through what was seen on both sides of the wanted share meets it."""
-    nearest = sorted(seen, key=lambda share: abs(seen[share] - wanted))
-    below = [s for s in nearest if seen[s] <= wanted][:1]
-    above = [s for s in nearest if seen[s] > wanted][:1]
-    a, b = (*below, *above) if below and above else nearest[:2]
-    if seen[a] == seen[b] or a == b:
-        return a * wanted / seen[a]
-    guess = a + (wanted - seen[a]) * (b - a) / (seen[b] - seen[a])
-    return float(np.clip(guess, 0.01, 1.0))
+    def measured(self, masks: Masks) -> tuple[float, float]:
+        """Median ms of the model and of its cut, in turns, by the runtime of the table."""
+        pruned = to_onnx(rebuild(self.model, self.graph, masks), imgsz=self.imgsz)
+        runtime = profile_device.RUNTIMES[self.table.runtime](self.table.threads)
+        make: Any = to_ncnn if self.table.runtime == "ncnn" else lambda content: content
+        calls = {n: runtime.call(make(c)) for n, c in (("dense", self.dense), ("pruned", pruned))}
+        times = interleaved(calls, repeats=REPEATS)
+        return times["dense"].median, times["pruned"].median
 
-
-def _smallest(masks_at: Callable[[float], Masks], share: float, error: InputError) -> float:
-    """The smallest share of MACs that can be reached, by bisection to 0.01."""
-    low, high = share, 1.0
-    while high - low > 0.01:
-        middle = (low + high) / 2
-        try:
-            masks_at(middle)
-            high = middle
-        except InputError:
-            low = middle
-    if high == 1.0:
-        raise error
-    return high

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.channels.residual import RESIDUAL, Residual
+from yolo_slim.device.table import DeviceTable, read_table
 from yolo_slim.errors import InputError, check_count, check_seed, check_share, option_of
 from yolo_slim.pruning.budget.globs import check_names
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
@@ -33,6 +35,8 @@ class CutOptions:
         ratios: glob to the share that is cut of each BN that it matches.
         steps: the cut comes in so many.
         recover: what is done after it; None: what belongs to the criterion.
+        device: the table of a device, or its file, for a latency; None: of this machine.
+        table_file: where a table of this machine is kept; None: nowhere.
         imgsz: side of the image that MACs and latency are for, px.
         threads: of ONNX Runtime, for a latency.
         seed: of what is drawn.
@@ -55,6 +59,8 @@ class CutOptions:
     ratios: Mapping[str, float] = field(default_factory=dict)
     steps: int = 1
     recover: Sequence[str] | None = None
+    device: DeviceTable | str | Path | None = None
+    table_file: Path | None = None
     imgsz: int = 640
     threads: int = 2
     seed: int = 0
@@ -81,6 +87,12 @@ class CutOptions:
         named = isinstance(self.residual, str) and self.residual in RESIDUAL
         if self.residual is not None and not named:
             raise InputError("--residual", repr(self.residual)[:80], ", ".join(RESIDUAL))
+        if self.device is not None and self.target.name != "latency":
+            raise InputError("--device", f"a table, with {self.target.option}", "--latency")
+        if isinstance(self.device, str | Path):
+            settled["device"] = read_table(self.device)
+        elif not isinstance(self.device, DeviceTable | None):
+            raise InputError("device", repr(self.device)[:80], "a table, or its file")
         settled |= {
             "budget": row.spread if self.budget is None else self.budget,
             "residual": self.residual or row.residual,

@@ -6,19 +6,26 @@ The whole networks show that; the table is fitted to them (see `DeviceTable`).
 
 from __future__ import annotations
 
+import io
+import tempfile
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import nn
 
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.device.ncnn_param import to_ncnn
+from yolo_slim.device.profile_device import measure
+from yolo_slim.device.table import DeviceTable, read_table
 from yolo_slim.device.workload import workload
 from yolo_slim.errors import InputError
-from yolo_slim.pruning.budget.target import Target
+from yolo_slim.pruning.budget.choose import choose_masks
+from yolo_slim.pruning.budget.goals import goal_of
+from yolo_slim.pruning.budget.mask_cost import MaskCost
+from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.pruning.criteria.score import score
-from yolo_slim.pruning.options import CutOptions
-from yolo_slim.pruning.prune import Chooser
 from yolo_slim.pruning.rebuild.rebuild import rebuild
 
 SHARES = (0.75, 0.5, 0.35)  # of the MACs, of the networks that are timed as a whole
@@ -33,22 +40,37 @@ def workload_of(model: nn.Module, imgsz: int, runtimes: Sequence[str]) -> bytes:
         runtimes: names of those that it is for.
 
     Raises:
-        InputError: nothing of it can be cut; ncnn, and its converter is not installed.
+        InputError: ncnn, and its converter is not installed, or does not know a layer.
     """
     graph = channel_graph(model, "inner")
     dense = to_onnx(model, imgsz=imgsz)
-    networks = {"dense": dense}
+    networks, counted = {"dense": dense}, MaskCost(model, graph, imgsz)
+    scores = score(model, graph, "first")
     for share in SHARES:
-        options = CutOptions(
-            Target("macs", share), criterion="first", round_to=32, imgsz=imgsz, budget="uniform"
-        )
-        chooser = Chooser(options, model)
+        goal = goal_of(Target("macs", share), graph, counted, ROUND_TO)
         try:
-            masks, _ = chooser.choose(score(model, chooser.graph, "first"))
+            masks = choose_masks(graph, scores, goal, round_to=ROUND_TO, spread="uniform")
         except InputError:  # so little of it can go
             continue
-        networks[f"{share:.0%} of the MACs"] = to_onnx(
-            rebuild(model, chooser.graph, masks), imgsz=imgsz
-        )
+        network = to_onnx(rebuild(model, graph, masks), imgsz=imgsz)
+        networks[f"{share:.0%} of the MACs"] = network
     convert = {".param": to_ncnn} if "ncnn" in runtimes else {}
+    graph = channel_graph(model, "group")  # a table is for cuts of every residual mode
     return workload(dense, graph, networks, imgsz=imgsz, convert=convert)
+
+
+def table_here(
+    model: nn.Module, imgsz: int, threads: int = 2, file: Path | None = None
+) -> DeviceTable:
+    """The table of this machine, by ONNX Runtime.
+
+    Args:
+        model, imgsz: see `workload_of`.
+        threads: of the runtime.
+        file: where it is kept; what was measured before an interruption is not measured again.
+    """
+    content = workload_of(model, imgsz, ["onnxruntime"])
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(io.BytesIO(content)) as archive:
+        path = file or Path(folder) / "device.json"
+        measure(archive, "onnxruntime", threads, str(path))
+        return read_table(path)

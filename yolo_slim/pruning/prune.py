@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from yolo_slim.calibration import Calibration
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.channels.residual import Residual
 from yolo_slim.channels.rules import channel_graph, from_outside
+from yolo_slim.device.table import DeviceTable
 from yolo_slim.errors import InputError, ParityError, as_arguments
 from yolo_slim.host import checkpoint
 from yolo_slim.host.image import check_model, is_detector, smallest_image
@@ -35,15 +37,18 @@ from yolo_slim.pruning.budget.goals import goal_of, step_goal, what_is_left
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.spread import Losses, spending, spread_out
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
+from yolo_slim.pruning.budget.timed import timed_masks
 from yolo_slim.pruning.criteria.plain import loud_share
 from yolo_slim.pruning.criteria.score import score
-from yolo_slim.pruning.latency import search_latency
+from yolo_slim.pruning.latency import Latency
 from yolo_slim.pruning.masks import Masks, Scores
 from yolo_slim.pruning.options import CutOptions
+from yolo_slim.pruning.profile import table_here
 from yolo_slim.pruning.rebuild.parity import Parity, check_parity
 from yolo_slim.pruning.rebuild.rebuild import rebuild
 from yolo_slim.pruning.recover.recover import Judge, Recovery, recover_
 from yolo_slim.pruning.report import CutReport, Reached, layer_cuts
+from yolo_slim.pruning.times import Times
 from yolo_slim.weight_masks import baked
 
 LOUD = 0.5  # share of the channels that are cut by gammas which say little, for a warning
@@ -79,6 +84,7 @@ def prune(
     params: float | None = None,
     size_mb: float | None = None,
     latency: float | None = None,
+    device: DeviceTable | str | Path | None = None,
     criterion: str = "bn",
     calibration: Calibration | None = None,
     budget: Literal["global", "uniform", "per-mac"] | Losses | None = None,
@@ -101,8 +107,9 @@ def prune(
             `channel_graph`); left untouched.
         percent: share of the prunable BN channels to cut, in [0, 1). None: 0.6, or what `ratios`
             add up to where they name every layer, or another target.
-        macs, params, latency: the share that is left, in (0, 1], in place of a percent; latency is
-            measured with ONNX Runtime on this machine.
+        macs, params, latency: the share that is left, in (0, 1], in place of a percent.
+        device: for `latency`, the table of a device, or its file (`yolo-slim profile`); None: one
+            of this machine is measured first, with ONNX Runtime.
         size_mb: the size of the checkpoint that is left, 10^6 bytes.
         criterion: how channels are scored, see `criteria`. "bn" is for models that were trained
             sparsely; of others it warns.
@@ -159,6 +166,7 @@ def prune(
         ratios=ratios or {},
         steps=steps,
         recover=recover,
+        device=device,
         imgsz=imgsz,
         threads=threads,
         seed=seed,
@@ -183,7 +191,7 @@ def prune_by(
     graph = chooser.graph
     scores = score(model, graph, options.criterion, calibration, options.seed)
     scores = step_by_step(options, model, chooser, scores, calibration)
-    masks, measured = chooser.choose(scores)
+    masks, times = chooser.choose(scores)
     if not chooser.excluded and not chooser.ratios:
         check_some_cut(graph, options.target, masks, options.min_channels)
     pruned, parity = cut_and_prove(model, graph, masks, try_own_rules(model, graph))
@@ -199,7 +207,7 @@ def prune_by(
     )
     looked = options.row.data or recovery.looked
     report = CutReport(
-        target=chooser.reached(masks, measured),
+        target=chooser.reached(masks, times),
         achieved=achieved(graph, masks),
         layers=layer_cuts(graph, masks, options.min_channels, chooser.excluded, chooser.ratios),
         unknown=tuple(map(str, graph.unknown)),
@@ -210,7 +218,8 @@ def prune_by(
         parity=parity.error,
         criterion=options.criterion,
         budget=chooser.budget_name,
-        round_to=options.round_to,
+        round_to=times.block if times else options.round_to,
+        times=times,
         calibration=calibration.images if calibration and looked else 0,
         recovered=recovery.names,
     )
@@ -249,36 +258,47 @@ class Chooser:
 
     def masks(self, scores: Scores, goal: Goal, part: float = 1.0) -> Masks:
         """Masks that meet a goal; `part` is how far the shares of single layers have come."""
+        by_score, options = self._how(scores, part)
         return choose_masks(
-            self.graph,
-            {name: value / self.spent.get(name, 1.0) for name, value in scores.items()},
-            goal,
-            min_channels=self.options.min_channels,
-            keep=self.excluded,
-            ratios={name: part * share for name, share in self.ratios.items()},
-            round_to=self.options.round_to,
-            spread="global" if self.spread == "per-mac" else self.spread,
+            self.graph, by_score, goal, round_to=self.options.round_to, **options
         )
+
+    def masks_by_time(self, scores: Scores, share: float, part: float = 1.0) -> Masks:
+        """Masks that leave a share of the time; `part` as in `masks`."""
+        by_score, options = self._how(scores, part)
+        return timed_masks(by_score, self.latency.timed, self.counted, share, **options)
+
+    def _how(self, scores: Scores, part: float) -> tuple[Scores, dict[str, Any]]:
+        """The scores that are compared, and how."""
+        by_score = {name: value / self.spent.get(name, 1.0) for name, value in scores.items()}
+        return by_score, {
+            "min_channels": self.options.min_channels,
+            "keep": self.excluded,
+            "ratios": {name: part * share for name, share in self.ratios.items()},
+            "spread": "global" if self.spread == "per-mac" else self.spread,
+        }
+
+    @cached_property
+    def latency(self) -> Latency:
+        """Cuts by time; without a table one of this machine is measured now."""
+        options, model = self.options, self.model
+        table = options.device or table_here(model, self.imgsz, options.threads, options.table_file)
+        return Latency(model, self.graph, table, self.imgsz)
 
     def step(self, scores: Scores, part: float) -> Masks:
         """Masks of a step that goes a part of the way, in (0, 1)."""
         options = self.options
+        if options.target.name == "latency":
+            return self.masks_by_time(scores, options.target.part(part).value, part)
         goal = step_goal(options.target, part, self.graph, self.counted, options.round_to)
         return self.masks(scores, goal, part)
 
-    def choose(self, scores: Scores) -> tuple[Masks, float | None]:
-        """Masks that meet the target, and the share of the latency if that is the target."""
-        options, target = self.options, self.options.target
+    def choose(self, scores: Scores) -> tuple[Masks, Times | None]:
+        """Masks that meet the target, and the time if that is the target."""
+        target = self.options.target
         if target.name != "latency":
             return self.masks(scores, self.goal(target)), None
-        return search_latency(
-            self.model,
-            self.graph,
-            lambda share: self.masks(scores, self.goal(Target("macs", share))),
-            target.value,
-            imgsz=self.imgsz,
-            threads=options.threads,
-        )
+        return self.latency.cut(partial(self.masks_by_time, scores), target.value)
 
     def goal(self, target: Target) -> Goal:
         """What a target comes down to."""
@@ -295,19 +315,20 @@ class Chooser:
         """How the cut spreads, for the report."""
         if self.by_layer:
             return "by layer"
+        if self.options.target.name == "latency":
+            return "device"
         budget = self.options.budget
         return budget if isinstance(budget, str) else "sensitivity"
 
-    def reached(self, masks: Masks, measured: float | None) -> Reached:
-        """The target, and what masks made of it; `measured` is a share of the latency."""
+    def reached(self, masks: Masks, times: Times | None) -> Reached:
+        """The target, and what masks made of it."""
         target, cut = self.options.target, achieved(self.graph, masks)
         if target.name == "percent":
             return Reached(
                 target.name, cut if target.implied and self.by_layer else target.value, cut
             )
-        if measured is None:
-            measured = what_is_left(target, self.graph, self.counted, masks)
-        return Reached(target.name, target.value, measured)
+        left = times.share if times else what_is_left(target, self.graph, self.counted, masks)
+        return Reached(target.name, target.value, left)
 
 
 def step_by_step(
@@ -336,12 +357,12 @@ def step_by_step(
 def check_reach(options: CutOptions, model: nn.Module) -> None:
     """See that `prune` can reach a target, whatever the scores are; nothing is cut or measured.
 
-    A latency is known once it is measured: any passes.
+    A latency without a table is known once it is measured: any passes.
 
     Raises:
         InputError: see `prune`.
     """
-    if options.target.name == "latency":
+    if options.target.name == "latency" and not options.device:
         return
     chooser = Chooser(replace(options, budget="uniform"), model)
     chooser.step(score(model, chooser.graph, "first"), 1.0)

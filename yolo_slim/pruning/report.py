@@ -14,6 +14,7 @@ from yolo_slim.channels.graph import RESIDUAL_PINS, ChannelGraph
 from yolo_slim.measure.cost import Cost
 from yolo_slim.pruning.masks import Masks
 from yolo_slim.pruning.rebuild.parity import LIMIT
+from yolo_slim.pruning.times import Times
 from yolo_slim.text import counted, fold, giga, mega, ratio, table, times_fewer
 
 PLANNED = (*RESIDUAL_PINS, "--keep")  # what a layer is held by that the user may choose
@@ -97,6 +98,7 @@ class CutReport:
         calibration: images that were looked at for it.
         recovered: what was done after the cut.
         pinned: what pins most channels, see `ChannelGraph.pins`.
+        times: before and after, of a cut to a latency.
     """
 
     target: Reached
@@ -113,6 +115,7 @@ class CutReport:
     calibration: int = 0
     recovered: tuple[str, ...] = ()
     pinned: str = ""
+    times: Times | None = None
 
     @property
     def percent(self) -> float:
@@ -183,6 +186,7 @@ class CutReport:
                 ratio(self.after.macs, self.before.macs),
             ],
         ]
+        rows += self._times()
         if self.before.bytes and self.after.bytes:
             rows.append(
                 [
@@ -216,6 +220,20 @@ class CutReport:
         if len(self.unknown) > SHOWN:
             text += f"and {len(self.unknown) - SHOWN} more without a rule, see report.json\n"
         return fold(text, indent="  ")
+
+    def _times(self) -> list[list[str]]:
+        """Rows of the table: predicted, and measured."""
+        times = self.times
+        if not times:
+            return []
+        name = f"{times.runtime.split()[0]}, ms"
+        both = {"predicted": times.predicted, "measured": times.measured}
+        return [
+            [f"{name}, {how}", f"{ms[0]:.1f}", f"{ms[1]:.1f}", ratio(ms[1], ms[0])]
+            if ms
+            else [f"{name}, {how}", "on another machine", "", ""]
+            for how, ms in both.items()
+        ]
 
     def how(self) -> str:
         """How the channels were chosen, in a line."""
