@@ -138,6 +138,7 @@ def outcome(file: Path, expected: tuple[Any, ...]) -> str:
     except BaseException as error:
         return f"{type(error).__name__}: {error}"[:200].upper()
 
+
 def run(weights: Path, count: int, seed: int = 0, progress: bool = True) -> Results:
     """Damage copies and open them.
 

@@ -58,13 +58,16 @@ def main() -> None:
         prepared = time.time() - start
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             profile_device.measure(archive, opt.runtime, opt.threads, str(path))
-        print(f"table: {prepared:.0f} s to prepare, {time.time() - start - prepared:.0f} s to measure")
+        print(
+            f"table: {prepared:.0f} s to prepare, {time.time() - start - prepared:.0f} s to measure"
+        )
     graph, table = channel_graph(model, "inner"), read_table(path)
     exported = Exported(to_onnx(model, imgsz=opt.imgsz), graph)
     timed = Timed(exported, graph, table)
     counted = MaskCost(model, graph, opt.imgsz)
     scores = score(model, graph, opt.criterion)
-    print(f"{table.processor}, {table.runtime} {table.version}, block {table.block}, {opt.threads} threads")
+    print(f"{table.processor}, {table.runtime} {table.version}, {opt.threads} threads")
+    print(f"block {table.block}, step {table.step}, scales {table.scales}")
     networks, predicted, macs = {1.0: to_onnx(model, imgsz=opt.imgsz)}, {1.0: 1.0}, {1.0: 1.0}
     dense = timed.seconds(counted.everything)
     for share in opt.shares:

@@ -109,7 +109,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("the same command goes on from here") from stop
         except profile_device.Mistake as mistake:
-            raise InputError("profile", str(mistake), "a workload that can be run here") from mistake
+            raise InputError(
+                "profile", str(mistake), "a workload that can be run here"
+            ) from mistake
     say(f"{opt.output}: what the layers cost here")
     words = ("--weights", opt.weights, "--latency", "0.6", "--device", opt.output)
     print(f"Next: {as_called('prune', *words)}")

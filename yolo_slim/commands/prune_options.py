@@ -9,7 +9,7 @@ from typing import Any
 
 from yolo_slim.as_called import named
 from yolo_slim.channels.residual import RESIDUAL
-from yolo_slim.errors import check_count, check_imgsz, check_seed, option_of
+from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser, add_place, add_validation

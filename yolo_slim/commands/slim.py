@@ -15,7 +15,15 @@ from torch import nn
 from yolo_slim.as_called import as_called
 from yolo_slim.commands import finetune, sparse
 from yolo_slim.commands.finetune_options import NONE, lr_times_of
-from yolo_slim.commands.slim_options import SPARSE, USUAL, check_epochs, parse, resumed
+from yolo_slim.commands.slim_options import (
+    SPARSE,
+    USUAL,
+    check_epochs,
+    parse,
+    resumed,
+    target_of,
+)
+from yolo_slim.device.table import DeviceTable, read_table
 from yolo_slim.distill.teacher import check_teacher
 from yolo_slim.errors import InputError
 from yolo_slim.extensions import admit
@@ -34,6 +42,7 @@ from yolo_slim.pruning.automatic import criterion_for
 from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.criteria.table import find
 from yolo_slim.pruning.options import CutOptions
+from yolo_slim.pruning.profile import table_here
 from yolo_slim.pruning.prune import check_reach
 from yolo_slim.pruning.recover.table import ALL
 from yolo_slim.rounds.course import course
@@ -49,7 +58,17 @@ from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.trained import kept_of
 from yolo_slim.text import counted, giga
 
-OWN = ("rounds", "criterion", "calib_images", "at_once", "same_classes", "opened_as")
+OWN = (
+    "rounds",
+    "latency",
+    "table",
+    "criterion",
+    "calib_images",
+    "at_once",
+    "same_classes",
+    "opened_as",
+)
+TABLE = "device.json"  # in the run's folder: of this machine, where none was given
 GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
 
 
@@ -70,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         opt.opened_as = str(find_cfg(cfg).absolute())
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     opt.save_dir, opt.begun_in = str(folder), str(Path.cwd())
+    opt.table = opt.table and str(Path(opt.table).absolute())
     if opt.at_once:
         save_model(with_classes(model, class_names(opt), seed=opt.seed), folder / GIVEN)
     write_state(folder, opt, [])
@@ -102,7 +122,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
     Raises:
         InputError: an option cannot be used, or the target is out of reach.
     """
-    target = Target("macs", opt.macs)
+    target = target_of(opt)
     opt.imgsz = opt.imgsz or 640
     model = options.load_weights_(opt).model if opt.weights else None
     options.check_common(opt, source=model)
@@ -130,7 +150,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
     if opt.st:
         own = deepcopy(opt)
         sparse_options_(own)
-        own.macs = plan(opt.epochs, opt.rounds, opt.macs, sparse=True)[0].left
+        own.macs = plan(opt.epochs, opt.rounds, target.value, sparse=True)[0].left
         sparse.freeze_(model, opt.freeze)
         limits.check_strength(sparse.penalty_of(model, own), own)
     check_reach(
@@ -139,9 +159,10 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
             criterion=opt.criterion,
             residual=opt.residual,
             round_to=opt.round_to,
+            device=opt.table,
             imgsz=opt.imgsz,
         ),
-        model,
+        with_classes(model, class_names(opt), seed=opt.seed) if opt.table else model,
     )
     return model
 
@@ -165,7 +186,7 @@ def run(opt: argparse.Namespace, folder: Path) -> Path:
 
 def clear(folder: Path) -> None:
     """Remove a run in which nothing was trained or cut yet: what was asked for cannot be done."""
-    begun = {STATE, GIVEN}
+    begun = {STATE, GIVEN, TABLE, f"{TABLE}.part"}
     if {path.name for path in folder.iterdir()} <= begun:
         for name in begun:
             (folder / name).unlink(missing_ok=True)
@@ -175,7 +196,7 @@ def clear(folder: Path) -> None:
 def go_on(opt: argparse.Namespace, folder: Path) -> Path:
     """What is not done yet of a run."""
     at_once = getattr(opt, "at_once", False)  # an older run has no such option
-    legs = plan(opt.epochs, opt.rounds, opt.macs, sparse=opt.st, at_once=at_once)
+    legs = plan(opt.epochs, opt.rounds, target_of(opt).value, sparse=opt.st, at_once=at_once)
     trainings = [folder / f"train{n + 1}" for n in range(sum(leg.epochs > 0 for leg in legs))]
     places = [None, *trainings] if at_once else trainings  # of each leg
     for number, (leg, place) in enumerate(zip(legs, places, strict=True)):
@@ -303,7 +324,10 @@ def cut(
     assert leg.left is not None
     sets, saved = data.read_data(opt.data), load(source)
     model, how = saved.model, find(opt.criterion)
-    target = Target("macs", share_of(folder, model, leg.left, opt, later=number > 0))
+    if target_of(opt).name == "latency":  # each cut leaves the same share of what was there
+        target = Target("latency", target_of(opt).value ** (1 / opt.rounds))
+    else:
+        target = Target("macs", share_of(folder, model, leg.left, opt, later=number > 0))
     round_to = opt.round_to
     if kept_of(saved, "penalty", "auto", "part") == 1:  # all that was to be zero is
         target = Target("percent", kept_of(saved, "penalty", "auto", "percent"))
@@ -327,11 +351,26 @@ def cut(
         round_to=round_to,
         residual=opt.residual,
         recover=ALL if known else how.recover,
+        device=table_for(opt, folder) if target.name == "latency" else None,
         imgsz=opt.imgsz,
         seed=opt.seed,
     )
     file = cut_file(folder, number + 1)
     return cut_round(cutting, saved, file, images, judge if known else None, epoch)
+
+
+def table_for(opt: argparse.Namespace, folder: Path) -> DeviceTable:
+    """The table of the device: the given one, or one of this machine, of the first model.
+
+    A later round cuts a cut of it, which the table knows as well.
+    """
+    if opt.table:
+        return read_table(opt.table)
+    file = folder / TABLE
+    if not file.is_file():
+        training.LOGGER.info(f"slim: timing the layers of the model on this machine ({file})")
+        return table_here(load(dense_file(folder)).model, opt.imgsz, file=file)
+    return read_table(file)
 
 
 def knows_classes(opt: argparse.Namespace) -> bool:

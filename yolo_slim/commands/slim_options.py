@@ -11,6 +11,7 @@ from typing import Any
 from yolo_slim.as_called import as_called, named
 from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.commands.finetune_options import LR_TIMES, NONE, check_lr_times, check_teachers
+from yolo_slim.commands.prune_options import check_table, split_device_
 from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
@@ -47,6 +48,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         imgsz=None,
         project="runs/slim",
     )
+    split_device_(opt)
     if opt.resume is not False:
         refuse_beside_resume(argv, add_options, lambda: resumed(opt.resume))
     check_first(opt)
@@ -63,7 +65,10 @@ def check_first(opt: argparse.Namespace) -> None:
         raise InputError(named("slim"), "started by torchrun", "one process; or step by step")
     if opt.resume:
         return
-    Target("macs", opt.macs)
+    target_of(opt)
+    if opt.latency is not None and opt.st:
+        raise InputError("--latency", "with --st", "--macs: a sparse training aims at MACs")
+    check_table(opt)
     for name in ("rounds", "round_to", "calib_images"):
         check_count(option_of(name), getattr(opt, name))
     if opt.evolve:
@@ -86,6 +91,18 @@ def check_first(opt: argparse.Namespace) -> None:
     if opt.exist_ok and (Path(opt.project) / opt.name / STATE).is_file():
         expected = "another --name, or --resume: there is a run of slim in that folder"
         raise InputError("--exist-ok", Path(opt.project) / opt.name, expected)
+
+
+def target_of(opt: argparse.Namespace) -> Target:
+    """What is to be left in the end.
+
+    Raises:
+        InputError: see `Target`.
+    """
+    latency = getattr(opt, "latency", None)  # an older run has no such option
+    given = opt.macs if latency is None else None
+    target = Target.of(macs=opt.macs, latency=latency)
+    return Target("macs", MACS) if given is None and latency is None else target
 
 
 def check_epochs(opt: argparse.Namespace, *, at_once: bool) -> None:
@@ -131,7 +148,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What slim adds to YOLOv5's options."""
     add = parser.add_argument_group("how much is cut").add_argument
     text = f"share of the MACs that is left in the end, (0, 1] (default: {MACS:g})"
-    add("--macs", type=float, default=MACS, help=text)
+    add("--macs", type=float, help=text)
+    text = (
+        "instead: share of the time that is left, (0, 1]; on a device with --device device.json, "
+    )
+    text += f"the table of `{named('profile')}`, else on this machine in ONNX Runtime"
+    add("--latency", type=float, help=text)
     text = "number of cuts. The first comes at once, or after a training if the weights are random "
     text += "or --st is given; a training follows each cut (default: 1)"
     add("--rounds", type=int, default=1, help=text)

@@ -6,10 +6,11 @@ This file stands alone: it needs Python 3.8 or newer, numpy, and the runtime who
 
     python profile_device.py workload.zip --runtime onnxruntime --threads 4 -o device.json
 
-A conv is timed at several widths. Where to measure is decided here, by what the runtime shows: first
-its block is looked for (the step in channels at which its time goes up), then each conv is timed at
-multiples of that block, at the ends first, and between two widths where a straight line between
-them would be wrong. What is measured is kept in device.json.part, so an interrupted run goes on.
+A conv is timed at several widths. Where to measure is decided here, by what the runtime shows:
+first its block is looked for (the step in channels at which its time goes up), then each conv is
+timed at multiples of that block, at the ends first, and between two widths where a straight line
+between them would be wrong. What is measured is kept in device.json.part: an interrupted run goes
+on from there.
 """
 
 from __future__ import annotations
@@ -206,9 +207,9 @@ class OnnxRuntime:
                 events = json.load(file)
         nodes: Dict[str, List[float]] = {}
         for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                if not event.get("args", {}).get("op_name", "").startswith("Reorder"):
-                    nodes.setdefault(event["name"], []).append(1e-6 * event["dur"])
+            kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+            if kernel and not event.get("args", {}).get("op_name", "").startswith("Reorder"):
+                nodes.setdefault(event["name"], []).append(1e-6 * event["dur"])
         return {name: _quarter(times[2:]) for name, times in nodes.items()}
 
     def seconds(self, content: bytes) -> float:
@@ -406,10 +407,10 @@ class Table:
             with open(self.part, encoding="utf-8") as file:
                 lines = [_json(line) for line in file]
             if lines and lines[0] == head:
-                self.seconds = dict(row for row in lines[1:] if isinstance(row, list))
-        if not self.seconds:
-            with open(self.part, "w", encoding="utf-8") as file:
-                file.write(json.dumps(head) + "\n")
+                self.seconds = {str(row[0]): float(row[1]) for row in lines[1:] if row}
+        mode, start = ("a", "") if self.seconds else ("w", json.dumps(head))
+        with open(self.part, mode, encoding="utf-8") as file:
+            file.write(start + "\n")  # a line that was cut off ends here
 
     def get(self, keys: List[str], measure: Callable[[List[int]], List[float]]) -> List[float]:
         """Figures that are there, or are measured now and kept.
@@ -420,8 +421,8 @@ class Table:
         """
         new = [i for i, key in enumerate(keys) if key not in self.seconds]
         if new:
-            rows = [[keys[i], s] for i, s in zip(new, measure(new))]
-            self.seconds.update((key, s) for key, s in rows)
+            rows = [(keys[i], s) for i, s in zip(new, measure(new))]
+            self.seconds.update(rows)
             with open(self.part, "a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(row) + "\n" for row in rows))
         return [self.seconds[key] for key in keys]
@@ -467,8 +468,9 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
 
     Returns:
         block: of the runtime, channels. odd: times that a conv takes longer where its inputs, or
-        its outputs, are no multiple of it. probes: what both follow from. convs: name to inputs, outputs (widths) and seconds
-        (inputs, outputs). ops: name to channels and seconds. networks: name to seconds.
+        its outputs, are no multiple of it. probes: what both follow from. convs: name to inputs,
+        outputs (widths) and seconds (inputs, outputs). ops: name to channels and seconds. networks:
+        name to seconds.
     """
     plan = json.loads(workload.read("workload.json"))
     convs, ops, networks = plan["convs"], plan["ops"], plan["networks"]
@@ -497,30 +499,39 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
             probes[title].append((counts, best(probe, sizes)))
     block = find_block(probes["inputs"] + probes["outputs"])
     odd = {title: _odd(rows, block) for title, rows in probes.items()}
-    grids: Dict[str, Tuple[List[int], List[int]]] = {}
-    for name, row in convs.items():
-        bar.step(name)
+
+    def grid(name: str) -> Tuple[List[int], List[int]]:
+        """The widths at which a conv is measured: of its inputs, and of its outputs."""
+        row = convs[name]
         ins, outs = row["inputs"], row["outputs"]
         over_in, over_out = [ins], [outs]
         if row["groups"] == 1 and row["cut inputs"]:
             over_in = widths(ins, block, lambda at: measured(name, [(n, outs) for n in at], 0))
         if row["groups"] == 1 and row["cut outputs"]:
             over_out = widths(outs, block, lambda at: measured(name, [(ins, n) for n in at], 0))
-        grids[name] = over_in, over_out
+        return over_in, over_out
+
+    def op(name: str, number: int) -> List[float]:
+        """Seconds of what is no conv, at each width."""
+        files = [file + runtime.suffix for file in ops[name]["files"]]
+        return table.get(
+            [f"{file} #{number}" for file in files],
+            lambda new: [runtime.seconds(workload.read(files[n])) for n in new],
+        )
+
+    grids = {}
+    for name in convs:
+        bar.step(name)
+        grids[name] = grid(name)
     seconds: Dict[str, np.ndarray] = {}
     for number in range(PASSES):
         for name, (over_in, over_out) in grids.items():
             bar.step(name)
             flat = measured(name, [(i, o) for i in over_in for o in over_out], number)
             seconds[name] = np.minimum(seconds.get(name, np.inf), flat)
-        for name, row in ops.items():
+        for name in ops:
             bar.step(name)
-            files = [file + runtime.suffix for file in row["files"]]
-            times = table.get(
-                [f"{file} #{number}" for file in files],
-                lambda new: [runtime.seconds(workload.read(files[n])) for n in new],
-            )
-            seconds[name] = np.minimum(seconds.get(name, np.inf), times)
+            seconds[name] = np.minimum(seconds.get(name, np.inf), op(name, number))
     return {
         "block": block,
         "odd": odd,
@@ -543,7 +554,7 @@ def _odd(probes: Sequence[Probe], block: int) -> float:
     for counts, seconds in probes:
         multiples = [(n, s) for n, s in zip(counts, seconds) if n % block == 0]
         if block > 1 and len(multiples) > 1:
-            line = np.polyfit(*np.array(multiples).T, 1)
+            line = np.polyfit([n for n, _ in multiples], [s for _, s in multiples], 1)
             begun = np.polyval(line, [-(-n // block) * block for n in counts])
             odd += [s / b for n, s, b in zip(counts, seconds, begun) if n % block]
     return max(float(np.median(odd)), 1.0) if odd else 1.0
@@ -583,10 +594,7 @@ def _networks(
             calls[name]()
             if index >= 3:
                 times[name].append(time.perf_counter() - start)
-    return {
-        name: {"seconds": _quarter(values), **networks[name]}
-        for name, values in times.items()
-    }
+    return {name: {"seconds": _quarter(values), **networks[name]} for name, values in times.items()}
 
 
 def processor() -> str:

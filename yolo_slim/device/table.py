@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from yolo_slim.device.profile_device import TABLE
 from yolo_slim.errors import InputError
 
 LIKELY = 1e-3  # how much it counts if single layers take longer, or less, in a whole network
+OFF = 0.04  # by which what the layers of a whole network add up to may be off
 EXPECTED = "a table that `yolo-slim profile` or profile_device.py wrote"
 
 
@@ -27,7 +29,7 @@ class DeviceTable:
         layers: name, kind, inputs and outputs of each conv of the model that it is for.
         imgsz: side of the image, px.
         runtime, version, threads, processor: what was measured on.
-        block: channels that the runtime works on at a time.
+        block: channels that the runtime works on at a time, by single convs.
         probes: "inputs", "outputs": [widths, seconds] of convs at widths one channel apart.
         odd: "inputs", "outputs": times that a conv takes longer where they are no multiple of it.
         convs: kind to "inputs", "outputs" (widths) and "seconds" (inputs, outputs).
@@ -64,32 +66,66 @@ class DeviceTable:
                 told = f"{key}, {most[0]} to {most[1]} channels" if key else "not there"
                 got = f"a table of another model ({conv.name}: {told}; here "
                 got += f"{conv.key}, {here[0]} to {here[1]})"
-                raise InputError("--device", got, "one of this model, or of that which it was cut from")
+                raise InputError(
+                    "--device", got, "one of this model, or of that which it was cut from"
+                )
         for op in exported.ops:
             if op.key not in self.ops:
-                raise InputError("--device", f"a table of another model (no {op.key})", "one of this")
+                raise InputError(
+                    "--device", f"a table of another model (no {op.key})", "one of this"
+                )
 
-    @cached_property
-    def scales(self) -> tuple[float, float, float]:
+    @property
+    def step(self) -> int:
+        """What layers should keep a multiple of, in channels.
+
+        The block of single convs, or more, where whole networks in multiples of that do not take
+        what their layers do: between layers a runtime may change the layout.
+        """
+        return self._fit[0]
+
+    @property
+    def scales(self) -> np.ndarray:
         """What a second of convs, and of the rest, is in a whole network, and seconds besides.
 
         Fitted to the whole networks with no negative value: single layers do not tell what lies
         between them.
         """
-        convs = {key: self.conv(key) for key in self.convs}
-        rows, seconds = [], []
-        for network in self.networks.values():
-            of_convs = sum(convs[key][i, o] for key, i, o in network["convs"])
+        return self._fit[1]
+
+    @cached_property
+    def _fit(self) -> tuple[int, np.ndarray]:
+        steps = sorted({n["step"] for n in self.networks.values() if n["step"] >= self.block})
+        for step in steps:
+            wide = [n for n in self.networks.values() if not n["step"] or n["step"] >= step]
+            scales, off = self._fitted(wide)
+            if off < OFF or step == steps[-1]:
+                return step, scales
+        return max(self.block, 1), self._fitted(list(self.networks.values()))[0]
+
+    def _fitted(self, networks: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, float]:
+        """The scales that suit some networks best, and the largest relative error."""
+        rows = []
+        for network in networks:
+            of_convs = sum(self.conv(key)[i, o] for key, i, o in network["convs"])
             of_ops = sum(self.op(key, count)[count] for key, count in network["ops"])
-            rows.append([of_convs, of_ops, 1e-3])
-            seconds.append(network["seconds"])
-        design, wanted = np.array(rows), np.array(seconds)
+            rows.append([of_convs, of_ops, networks[0]["seconds"]])
+        wanted = np.array([network["seconds"] for network in networks])
+        design = np.array(rows) / wanted[:, None]  # relative errors count
         likely = np.sqrt(LIKELY) * np.eye(3)[:2]
-        design = np.concatenate([design / wanted[:, None], likely])  # relative errors count
-        fit = nnls(design, np.concatenate([np.ones(len(wanted)), likely.sum(1)]))[0]
-        return float(fit[0]), float(fit[1]), float(1e-3 * fit[2])
+        aim = np.concatenate([np.ones(len(wanted)), likely.sum(1)])
+        fit = nnls(np.concatenate([design, likely]), aim)[0]
+        return fit * [1, 1, networks[0]["seconds"]], float(np.abs(design @ fit - 1).max())
 
     def conv(self, key: str) -> np.ndarray:
+        """(inputs + 1, outputs + 1) seconds of a conv at each width, up to the largest measured."""
+        return self._curves[key]
+
+    @cached_property
+    def _curves(self) -> dict[str, np.ndarray]:
+        return {key: self._curve(key) for key in self.convs}
+
+    def _curve(self, key: str) -> np.ndarray:
         """(inputs + 1, outputs + 1) seconds of a conv at each width, up to the largest measured.
 
         Between two widths that were measured the time follows a straight line over the blocks that

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,30 @@ from yolo_slim.device.profile_device import FORMAT
 LARGE = 64  # a constant of more elements is not stored: only its shape is
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network that is timed as a whole.
+
+    Attributes:
+        name: "dense" for the model as it is.
+        content: an ONNX file.
+        step: what the layers that lost channels have a multiple of; 0: none lost any.
+    """
+
+    name: str
+    content: bytes
+    step: int = 0
+
+    @property
+    def file(self) -> str:
+        """Its name in the workload, without the suffix."""
+        return f"networks/{self.name}".replace(" ", "-").replace(",", "")
+
+
 def workload(
     content: bytes,
     graph: ChannelGraph,
-    networks: Mapping[str, bytes],
+    networks: Sequence[Network],
     *,
     imgsz: int,
     convert: Mapping[str, Callable[[bytes], bytes]],
@@ -32,7 +53,7 @@ def workload(
     Args:
         content: ONNX file of the dense model.
         graph: its channel graph.
-        networks: name to the ONNX files of whole networks, the dense one and some cuts of it.
+        networks: the dense one, and some cuts of it.
         imgsz: side of the image, px.
         convert: suffix of a runtime's files to what makes them of an ONNX file.
     """
@@ -53,10 +74,10 @@ def workload(
             files[names[-1]] = piece(exported, op, channels / max(len(op.ids), 1))
         plan["ops"][op.key] = {"channels": sides, "files": names}
     plan["networks"] = {
-        name: {"file": f"networks/{name}".replace(" ", "-"), **parts(Exported(network, graph))}
-        for name, network in networks.items()
+        n.name: {"file": n.file, "step": n.step, **parts(Exported(n.content, graph))}
+        for n in networks
     }
-    whole = {plan["networks"][name]["file"]: network for name, network in networks.items()}
+    whole = {network.file: network.content for network in networks}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("workload.json", json.dumps(plan, indent=1))
@@ -72,8 +93,7 @@ def parts(exported: Exported) -> dict[str, list]:
     return {
         "convs": [[conv.key, conv.inputs, conv.outputs] for conv in exported.convs.values()],
         "ops": [
-            [op.key, exported.shapes[op.outputs[0]][1] if len(op.ids) else 0]
-            for op in exported.ops
+            [op.key, exported.shapes[op.outputs[0]][1] if len(op.ids) else 0] for op in exported.ops
         ],
     }
 
@@ -109,9 +129,7 @@ def conv_rows(exported: Exported, graph: ChannelGraph) -> dict[str, Any]:
 def piece(exported: Exported, op: Op, share: float) -> bytes:
     """An ONNX file of an operator, or of several, at a share of their width."""
     if not len(op.ids):
-        part = onnx.utils.Extractor(exported.model).extract_model(
-            list(op.inputs), list(op.outputs)
-        )
+        part = onnx.utils.Extractor(exported.model).extract_model(list(op.inputs), list(op.outputs))
         content: bytes = part.SerializeToString()
         return content
     node = next(n for n in exported.nodes if n.output[0] == op.outputs[0])
@@ -147,7 +165,8 @@ def without_weights(content: bytes) -> bytes:
     Each has a value of its own: a runtime makes one of two layers that compute the same.
     """
     model = onnx.load_from_string(content)
-    small, nodes = [], []
+    small: list[Any] = []
+    nodes: list[Any] = []
     for tensor in model.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) <= LARGE:
             small.append(tensor)

@@ -1,4 +1,4 @@
-"""A share of the latency as the target: a cut by the table of a device, measured where that is here.
+"""A share of the latency as the target: by the table of a device, measured where that is here.
 
 What the table predicts is off by a few per cent. Where the table is of this machine, the cut is
 measured beside the model, and made again with the difference allowed for.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +106,7 @@ class Latency:
             table.processor,
             table.threads,
             self.imgsz,
-            table.block,
+            table.step,
             (1e3 * self.timed.dense, 1e3 * self.timed.seconds(keep)),
             None,
             tuple(LayerTime(name, *map(float, both)) for name, both in layers.items()),
@@ -121,4 +120,3 @@ class Latency:
         calls = {n: runtime.call(make(c)) for n, c in (("dense", self.dense), ("pruned", pruned))}
         times = interleaved(calls, repeats=REPEATS)
         return times["dense"].median, times["pruned"].median
-

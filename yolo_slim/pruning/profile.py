@@ -19,16 +19,17 @@ from yolo_slim.deploy.export import to_onnx
 from yolo_slim.device.ncnn_param import to_ncnn
 from yolo_slim.device.profile_device import measure
 from yolo_slim.device.table import DeviceTable, read_table
-from yolo_slim.device.workload import workload
+from yolo_slim.device.workload import Network, workload
 from yolo_slim.errors import InputError
 from yolo_slim.pruning.budget.choose import choose_masks
 from yolo_slim.pruning.budget.goals import goal_of
 from yolo_slim.pruning.budget.mask_cost import MaskCost
-from yolo_slim.pruning.budget.target import ROUND_TO, Target
+from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.rebuild.rebuild import rebuild
 
-SHARES = (0.75, 0.5, 0.35)  # of the MACs, of the networks that are timed as a whole
+# Networks that are timed as a whole: share of the MACs, and what channels are multiples of.
+CUTS = ((0.75, 32), (0.5, 32), (0.35, 32), (0.5, 16), (0.2, 16), (0.5, 8))
 
 
 def workload_of(model: nn.Module, imgsz: int, runtimes: Sequence[str]) -> bytes:
@@ -44,16 +45,16 @@ def workload_of(model: nn.Module, imgsz: int, runtimes: Sequence[str]) -> bytes:
     """
     graph = channel_graph(model, "inner")
     dense = to_onnx(model, imgsz=imgsz)
-    networks, counted = {"dense": dense}, MaskCost(model, graph, imgsz)
+    networks, counted = [Network("dense", dense)], MaskCost(model, graph, imgsz)
     scores = score(model, graph, "first")
-    for share in SHARES:
-        goal = goal_of(Target("macs", share), graph, counted, ROUND_TO)
+    for share, step in CUTS:
+        goal = goal_of(Target("macs", share), graph, counted, step)
         try:
-            masks = choose_masks(graph, scores, goal, round_to=ROUND_TO, spread="uniform")
+            masks = choose_masks(graph, scores, goal, round_to=step, spread="uniform")
         except InputError:  # so little of it can go
             continue
         network = to_onnx(rebuild(model, graph, masks), imgsz=imgsz)
-        networks[f"{share:.0%} of the MACs"] = network
+        networks.append(Network(f"{share:.0%} of the MACs, by {step}", network, step))
     convert = {".param": to_ncnn} if "ncnn" in runtimes else {}
     graph = channel_graph(model, "group")  # a table is for cuts of every residual mode
     return workload(dense, graph, networks, imgsz=imgsz, convert=convert)

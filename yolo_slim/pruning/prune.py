@@ -218,7 +218,7 @@ def prune_by(
         parity=parity.error,
         criterion=options.criterion,
         budget=chooser.budget_name,
-        round_to=times.block if times else options.round_to,
+        round_to=times.step if times else options.round_to,
         times=times,
         calibration=calibration.images if calibration and looked else 0,
         recovered=recovery.names,
@@ -259,9 +259,7 @@ class Chooser:
     def masks(self, scores: Scores, goal: Goal, part: float = 1.0) -> Masks:
         """Masks that meet a goal; `part` is how far the shares of single layers have come."""
         by_score, options = self._how(scores, part)
-        return choose_masks(
-            self.graph, by_score, goal, round_to=self.options.round_to, **options
-        )
+        return choose_masks(self.graph, by_score, goal, round_to=self.options.round_to, **options)
 
     def masks_by_time(self, scores: Scores, share: float, part: float = 1.0) -> Masks:
         """Masks that leave a share of the time; `part` as in `masks`."""
@@ -282,7 +280,9 @@ class Chooser:
     def latency(self) -> Latency:
         """Cuts by time; without a table one of this machine is measured now."""
         options, model = self.options, self.model
-        table = options.device or table_here(model, self.imgsz, options.threads, options.table_file)
+        table = options.device
+        if not isinstance(table, DeviceTable):
+            table = table_here(model, self.imgsz, options.threads, options.table_file)
         return Latency(model, self.graph, table, self.imgsz)
 
     def step(self, scores: Scores, part: float) -> Masks:

@@ -23,7 +23,7 @@ class Times:
         processor: that the table is of.
         threads: of the runtime.
         imgsz: px.
-        block: channels that the runtime works on at a time.
+        step: what layers keep a multiple of there, in channels.
         predicted: before and after, by the table.
         measured: before and after, medians of runs in turns; None on another machine than the
             table's.
@@ -34,7 +34,7 @@ class Times:
     processor: str
     threads: int
     imgsz: int
-    block: int
+    step: int
     predicted: tuple[float, float]
     measured: tuple[float, float] | None
     layers: tuple[LayerTime, ...]

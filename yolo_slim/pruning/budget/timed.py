@@ -118,16 +118,16 @@ def timed_masks(
         counted: the MACs of masks.
         share: of the time, in (0, 1].
         min_channels, keep, ratios, spread: see `choose_masks`. What a layer keeps is a multiple of
-            the device's block, or all.
+            the device's step, or all.
 
     Raises:
         InputError: out of reach; the message has the range.
     """
-    graph, block = timed.graph, timed.table.block
+    graph, step = timed.graph, timed.table.step
     cut = Blocks(graph, scores, min_channels)
     stays = {g for name in keep for g in cut.groups(name)}
     for name, part in (ratios or {}).items():
-        cut_layer_(cut, name, part, stays, block)
+        cut_layer_(cut, name, part, stays, step)
         stays |= cut.groups(name)
     size = np.array([len(stack) for stack in cut.stacks])
     stack_of, place = np.full(graph.channels + 1, -1), np.zeros(len(cut.size), int)
@@ -140,8 +140,8 @@ def timed_masks(
         least = most = int((~cut.taken[stack]).sum())
         if not stays.intersection(stack):
             most = int((cut.score[stack] > GONE / 2).sum())  # the rest went in a step before
-            least = min(max(min_channels, block), most)
-        steps = sorted({*range(block, most, block), least, most})
+            least = min(max(min_channels, step), most)
+        steps = sorted({*range(step, most, step), least, most})
         options.append([k for k in steps if k >= least])
         lost = np.concatenate([[0.0], np.cumsum(losses[stack])])
         worth.append(-lost[len(stack) - np.array(options[-1])])
@@ -150,7 +150,9 @@ def timed_masks(
     kept = knapsack.solve(share * timed.dense)
     if kept is None:
         low, high = (knapsack.seconds(k) / timed.dense for k in (knapsack.least, knapsack.all))
-        raise InputError("--latency", f"{share:g}", f"{low:.2f} to {high:.2g}, by the device's table")
+        raise InputError(
+            "--latency", f"{share:g}", f"{low:.2f} to {high:.2g}, by the device's table"
+        )
     for stack, count in zip(cut.stacks, kept, strict=True):
         cut.cut([g for g in stack[: len(stack) - int(count)] if not cut.taken[g]])
     return cut.masks()
