@@ -8,9 +8,8 @@ sides count. For a price of time, worth minus price times time is raised one sta
 from several starts, until no single stack can raise it; the price is found by bisection, and the
 time that is left is used up by steps of one stack, or of two at once.
 
-`bound` tells how far from the optimum a solution can be: with the time of each layer replaced by
-the least that its inputs and outputs alone allow, the stacks no longer depend on each other, and
-the knapsack's relaxation is solved exactly.
+No bound is proven for this search. `benchmarks/knapsack.py` compares it with a MILP solver, the
+tests with all solutions of small cases; docs/results.md has what came out.
 """
 
 from __future__ import annotations
@@ -150,7 +149,9 @@ class Knapsack:
             now, worth = self.seconds(kept), self.total(kept)
             best_gain, best_move = 1e-12 * max(abs(worth), 1.0), None
             for first in range(len(self.options)):
-                for one in self._neighbours(first, kept):
+                for one in self.options[first]:
+                    if one == kept[first]:
+                        continue
                     trial = kept.copy()
                     trial[first] = one
                     seconds = self.seconds(trial)
@@ -164,11 +165,6 @@ class Knapsack:
             if best_move is not None:
                 kept, improved = best_move, True
         return kept
-
-    def _neighbours(self, stack: int, kept: np.ndarray) -> list[int]:
-        row = self.options[stack]
-        place = int(np.searchsorted(row, kept[stack]))
-        return [int(row[i]) for i in (place - 1, place + 1) if 0 <= i < len(row)]
 
     def _best_step(self, kept: np.ndarray, most: float, skip: int) -> np.ndarray | None:
         """The step of one stack that brings most worth within the time."""

@@ -8,8 +8,10 @@ time by the table. A layer that takes long for its MACs then loses more, one tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,24 +106,46 @@ def timed_masks(
     timed: Timed,
     counted: MaskCost,
     share: float,
+    **how: Any,
+) -> Masks:
+    """Masks with the most worth among those that take a share of the model's time.
+
+    Args:
+        scores, timed, counted, how: see `knapsack_of`.
+        share: of the time, in (0, 1].
+
+    Raises:
+        InputError: out of reach; the message has the range.
+    """
+    cut, knapsack = knapsack_of(scores, timed, counted, **how)
+    kept = knapsack.solve(share * timed.dense)
+    if kept is None:
+        low, high = (knapsack.seconds(k) / timed.dense for k in (knapsack.least, knapsack.all))
+        can = f"{math.ceil(100 * low) / 100:g} to {high:.2g}, by the table of the device"
+        raise InputError("--latency", f"{share:g}", can)
+    for stack, count in zip(cut.stacks, kept, strict=True):
+        cut.cut([g for g in stack[: len(stack) - int(count)] if not cut.taken[g]])
+    return cut.masks()
+
+
+def knapsack_of(
+    scores: Mapping[str, torch.Tensor],
+    timed: Timed,
+    counted: MaskCost,
     *,
     min_channels: int = 1,
     keep: Collection[str] = (),
     ratios: Mapping[str, float] | None = None,
     spread: Spread = "global",
-) -> Masks:
-    """Masks with the most worth among those that take a share of the model's time.
+) -> tuple[Blocks, Knapsack]:
+    """The stacks of a model, with what they are worth and what they cost.
 
     Args:
         scores: see `choose_masks`.
         timed: the time of masks.
         counted: the MACs of masks.
-        share: of the time, in (0, 1].
         min_channels, keep, ratios, spread: see `choose_masks`. What a layer keeps is a multiple of
             the device's step, or all.
-
-    Raises:
-        InputError: out of reach; the message has the range.
     """
     graph, step = timed.graph, timed.table.step
     cut = Blocks(graph, scores, min_channels)
@@ -146,16 +170,7 @@ def timed_masks(
         lost = np.concatenate([[0.0], np.cumsum(losses[stack])])
         worth.append(-lost[len(stack) - np.array(options[-1])])
     terms = [row.term(stack_of, size) for row in timed.rows]
-    knapsack = Knapsack(worth, options, terms, timed.fixed)
-    kept = knapsack.solve(share * timed.dense)
-    if kept is None:
-        low, high = (knapsack.seconds(k) / timed.dense for k in (knapsack.least, knapsack.all))
-        raise InputError(
-            "--latency", f"{share:g}", f"{low:.2f} to {high:.2g}, by the device's table"
-        )
-    for stack, count in zip(cut.stacks, kept, strict=True):
-        cut.cut([g for g in stack[: len(stack) - int(count)] if not cut.taken[g]])
-    return cut.masks()
+    return cut, Knapsack(worth, options, terms, timed.fixed)
 
 
 def _losses(cut: Blocks, counted: MaskCost, spread: Spread) -> np.ndarray:
