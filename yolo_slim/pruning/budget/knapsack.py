@@ -143,39 +143,41 @@ class Knapsack:
     def _filled(self, kept: np.ndarray, most: float) -> np.ndarray:
         """Steps of one stack, or of two at once, that bring worth and stay within the time."""
         kept = kept.copy()
-        improved = True
-        while improved:
-            improved = False
-            now, worth = self.seconds(kept), self.total(kept)
-            best_gain, best_move = 1e-12 * max(abs(worth), 1.0), None
-            for first in range(len(self.options)):
-                for one in self.options[first]:
-                    if one == kept[first]:
-                        continue
-                    trial = kept.copy()
-                    trial[first] = one
-                    seconds = self.seconds(trial)
-                    gain = self.total(trial) - worth
-                    if seconds <= most and gain > best_gain:
-                        best_gain, best_move = gain, trial
-                    if gain <= 0 and seconds < now:  # gives time: another stack may take it
-                        better = self._best_step(trial, most, skip=first)
-                        if better is not None and self.total(better) - worth > best_gain:
-                            best_gain, best_move = self.total(better) - worth, better
-            if best_move is not None:
-                kept, improved = best_move, True
+        while (move := self._best_move(kept, most)) is not None:
+            for stack, place in move:
+                kept[stack] = self.options[stack][place]
         return kept
 
-    def _best_step(self, kept: np.ndarray, most: float, skip: int) -> np.ndarray | None:
-        """The step of one stack that brings most worth within the time."""
-        room, best, result = most - self.seconds(kept), 0.0, None
-        for stack, row in enumerate(self.options):
-            if stack == skip or len(row) < 2:
+    def _best_move(self, kept: np.ndarray, most: float) -> list[tuple[int, int]] | None:
+        """The stacks that should keep another number, and the place of that in their options."""
+        stacks = range(len(self.options))
+        now = [int(np.searchsorted(row, k)) for row, k in zip(self.options, kept, strict=True)]
+        times = [self._times(kept, stack) for stack in stacks]
+        more = [times[s] - times[s][now[s]] for s in stacks]  # seconds, by option
+        gain = [self.worth[s] - self.worth[s][now[s]] for s in stacks]
+        room = most - self.seconds(kept)
+        best, move = 1e-12 * max(abs(self.total(kept)), 1.0), None
+        for first in stacks:
+            if len(self.options[first]) < 2:
                 continue
-            place = int(np.searchsorted(row, kept[stack]))
-            times = self._times(kept, stack) - self._times(kept, stack)[place]
-            gains = np.where(times <= room, self.worth[stack] - self.worth[stack][place], 0.0)
-            if gains.max() > best:
-                best, result = gains.max(), kept.copy()
-                result[stack] = row[int(np.argmax(gains))]
-        return result
+            near = {int(s) for term in self._of[first] for s in term.stacks} - {first}
+            for one, count in enumerate(self.options[first]):
+                if one == now[first]:
+                    continue
+                left = room - more[first][one]
+                if left >= 0 and gain[first][one] > best:
+                    best, move = float(gain[first][one]), [(first, one)]
+                trial = kept.copy()
+                trial[first] = count
+                for stack in stacks:
+                    if stack == first or len(self.options[stack]) < 2:
+                        continue
+                    costs = more[stack]
+                    if stack in near:  # what it costs depends on the first
+                        costs = self._times(trial, stack)
+                        costs = costs - costs[now[stack]]
+                    both = np.where(costs <= left, gain[stack] + gain[first][one], -np.inf)
+                    place = int(np.argmax(both))
+                    if both[place] > best:
+                        best, move = float(both[place]), [(first, one), (stack, place)]
+        return move
