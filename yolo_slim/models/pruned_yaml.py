@@ -16,9 +16,11 @@ LEGEND = """\
 # A pruned YOLOv5 model: every channel count as it is, no multiples. ModelPruned builds it.
 # Conv          [out, kernel, stride, padding, groups]
 # C3Pruned      [out, cv1, cv2, [[inner, out] of each Bottleneck], residual add]
+#               null in place of [inner, out]: this Bottleneck was cut as a whole
 # SPPFPruned    [out, cv1, kernel]
 # SegmentPruned [nc, anchors, masks, channels of the two convs before them]
 # another type  [out, [its own arguments], {child: [in, out] of a conv, channels of a BatchNorm}]
+#               null: this child was cut as a whole
 """
 
 
