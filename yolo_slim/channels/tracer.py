@@ -171,7 +171,7 @@ class Tracer:
             x, inner, out: ids of what it reads, and of what its cv1 and cv2 write.
         """
         name = name.removeprefix(".")
-        bns = [f"{name}.cv1.bn", f"{name}.cv2.bn"]
+        bns = (f"{name}.cv1.bn", f"{name}.cv2.bn")
         own = [self.norms[bn].ids if bn in self.norms else FREE_IDS for bn in bns]
         stays = None
         if name in self.branches:
@@ -181,12 +181,13 @@ class Tracer:
         elif (x == FREE).any():
             stays = "it adds to channels that no BN scales"
         elif not isinstance(self.modules.get(name.rpartition(".")[0]), nn.Sequential) or hasattr(
-            self.modules[name], "f"  # where a layer of YOLOv5 reads
+            self.modules[name],
+            "f",  # where a layer of YOLOv5 reads
         ):
             stays = "it is a layer of its own"
         elif any(f"{name}.{conv}.act" in self.silenced for conv in ("cv1", "cv2")):
             stays = "its activation is not 0 at 0"
-        self.branches[name] = Branch(name, *bns, x, stays)
+        self.branches[name] = Branch(name, bns[0], bns[1], x, stays)
 
     def pin(self, x: Ids, why: str) -> None:
         """These channels must all be kept."""

@@ -49,7 +49,7 @@ from yolo_slim.sparsify.strengths import AUTO
 from yolo_slim.sparsify.trained import kept_of
 from yolo_slim.text import counted, giga
 
-OWN = ("rounds", "criterion", "calib_images", "at_once", "same_classes", "opened_as")
+OWN = ("rounds", "criterion", "depth", "calib_images", "at_once", "same_classes", "opened_as")
 GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
 
 
@@ -112,7 +112,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
         plain = opt.same_classes and not (opt.st or opt.cfg)
         if plain and model is not None and data.labelled(data.read_data(opt.data)):
             opt.criterion = criterion_for(model, target, labels=True)
-    opt.residual = opt.residual or find(opt.criterion).residual
+    opt.residual = opt.residual or find(opt.criterion).around_adds(opt.depth)
     opt.lr_times = lr_times_of(opt) if opt.lr_times is None else opt.lr_times
     opt.at_once = model is not None and not opt.cfg and not opt.st
     if find(opt.criterion).labels:  # which have to be of its classes
@@ -138,6 +138,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
             target,
             criterion=opt.criterion,
             residual=opt.residual,
+            depth=opt.depth,
             round_to=opt.round_to,
             imgsz=opt.imgsz,
         ),
@@ -326,6 +327,7 @@ def cut(
         criterion=opt.criterion,
         round_to=round_to,
         residual=opt.residual,
+        depth=getattr(opt, "depth", False),  # an older run has no such option
         recover=ALL if known else how.recover,
         imgsz=opt.imgsz,
         seed=opt.seed,

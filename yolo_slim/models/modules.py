@@ -61,7 +61,9 @@ class C3Pruned(common.C3):
         self.cv2 = common.Conv(c1, cv2, 1, 1)
         blocks, c = list[nn.Module](), cv1
         for row in bottlenecks:
-            blocks.append(nn.Identity() if row is None else BottleneckPruned(c, *row, add))
+            blocks.append(
+                nn.Identity() if row is None else BottleneckPruned(c, row[0], row[1], add)
+            )
             c = c if row is None else row[1]
         self.m = nn.Sequential(*blocks)
         self.cv3 = common.Conv(c + cv2, c2, 1)

@@ -129,9 +129,7 @@ def keep_vector(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> np.nd
     return keep
 
 
-def checked(
-    graph: ChannelGraph, masks: Mapping[str, torch.Tensor]
-) -> Mapping[str, torch.Tensor]:
+def checked(graph: ChannelGraph, masks: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """The masks, seen to be masks of BNs of the graph.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Residual Bottlenecks that are cut as a whole: what is left computes what the silenced model does."""
+"""Residual Bottlenecks that are cut as a whole: the rest computes what the silenced model does."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ as in the lab of MIT 6.5940 and Li et al. 2017, section 3.2, but with one bound 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -45,6 +45,10 @@ GONE = -1e12  # the score of a channel that is cut already
 def ranked(cut: Blocks, blocks: Sequence[Block], spread: Spread = "global") -> list[Block]:
     """Blocks in the order in which they go.
 
+    A block that removes a residual Bottleneck comes before those of its stack that go later than
+    it; these are left out. With "uniform" it goes where the average layer loses a channel of its
+    score: by the share of all channels that have a lower one.
+
     Args:
         cut: what they are blocks of.
         blocks: those of each stack in order.
@@ -54,21 +58,50 @@ def ranked(cut: Blocks, blocks: Sequence[Block], spread: Spread = "global") -> l
     Raises:
         InputError: `spread` is none of these, or a BN has no curve.
     """
-    if spread == "global":
-        keys = np.array([block.score for block in blocks])
-    elif spread == "uniform":
-        keys = np.array([block.cut for block in blocks])
-    elif isinstance(spread, Mapping):
+    scores = np.sort(cut.score)
+
+    def key(block: Block) -> float:
+        if isinstance(spread, Mapping):
+            return loss(cut, block, spread)
+        if spread == "global":
+            return block.score
+        lower = np.searchsorted(scores, block.score) / max(len(scores), 1)
+        return float(lower) if block.removes else block.cut
+
+    if isinstance(spread, Mapping):
         missing = [n.name for n in cut.norms if n.name not in spread]
         if missing:
             raise InputError("budget", f"no curve for {missing[0]}", "one for each prunable BN")
-        keys = np.array([loss(cut, block, spread) for block in blocks])
-    else:
+    elif spread not in ("global", "uniform"):
         raise InputError("budget", repr(spread), f"{', '.join(BUDGETS)} or curves of loss")
+    blocks = _without_later_ones(cut, blocks, key)
+    keys = np.array([key(block) for block in blocks])
     # equal keys: the layer that has lost less goes first
     cuts = np.array([block.cut for block in blocks])
     first = np.array([block.groups[0] for block in blocks])
     return [blocks[i] for i in np.lexsort((first, cuts, keys))]
+
+
+def _without_later_ones(
+    cut: Blocks, blocks: Sequence[Block], key: Callable[[Block], float]
+) -> list[Block]:
+    """Each stack up to where what is left of it goes as a whole, if that comes before the rest."""
+    of = {group: i for i, b in enumerate(blocks) if b.removes for group in b.groups}
+    others: dict[int, list[Block]] = {i: [] for i in of.values()}
+    queue = list[Block]()
+    for block in blocks:
+        if not block.removes:
+            others.get(of.get(block.groups[0], -1), queue).append(block)
+    for index, mine in others.items():
+        left = list(blocks[index].groups)
+        for block in mine:
+            whole = cut.removal(left)
+            if key(whole) <= key(block):
+                break
+            queue.append(block)
+            left = [group for group in left if group not in block.groups]
+        queue.append(cut.removal(left))
+    return queue
 
 
 def loss(cut: Blocks, block: Block, curves: Mapping[str, Curve]) -> float:
