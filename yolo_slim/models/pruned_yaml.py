@@ -45,6 +45,19 @@ def write_yaml(data: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def removed_in(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The residual Bottlenecks that a pruned yaml says are gone: "model.4.m.1"."""
+    names = []
+    for index, (_, _, module, args) in enumerate([*data["backbone"], *data["head"]]):
+        if module == "C3Pruned":
+            places = [f"m.{i}" for i, row in enumerate(args[3]) if row is None]
+        else:
+            sizes = args[-1] if args and isinstance(args[-1], Mapping) else {}
+            places = [child for child, size in sizes.items() if size is None]
+        names += [f"model.{index}.{place}" for place in places]
+    return tuple(names)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a model yaml.
 
