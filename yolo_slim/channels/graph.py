@@ -59,6 +59,39 @@ class ConvNode:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """The branch of a residual Bottleneck, x + cv2(cv1(x)).
+
+    Attributes:
+        name: of the Bottleneck, such as "model.4.m.0".
+        inner, outer: names of the BNs of its cv1 and cv2.
+        stream: (C,) ids of x, which are those of the sum, too.
+        stays: why it cannot be cut as a whole; None where it can.
+    """
+
+    name: str
+    inner: str
+    outer: str
+    stream: Ids
+    stays: str | None = None
+
+    @property
+    def convs(self) -> tuple[str, str]:
+        """Names of its convs."""
+        return self.inner.removesuffix("bn") + "conv", self.outer.removesuffix("bn") + "conv"
+
+    @property
+    def home(self) -> str:
+        """The layer that its stream begins and ends in: "model.4"."""
+        return self.name.rpartition(".")[0].removesuffix(".m")
+
+    def read_by(self, node: ConvNode) -> bool:
+        """True for a conv of its layer that reads its stream, before or after the sum."""
+        inside = node.name.startswith(f"{self.home}.") and node.name not in self.convs
+        return inside and bool(np.isin(node.inputs, self.stream).any())
+
+
+@dataclass(frozen=True)
 class Unknown:
     """A module that has no rule: it is left as it is, and what it reads keeps all its channels.
 
@@ -90,6 +123,7 @@ class ChannelGraph:
         rows: name of a module that has a parameter a channel, such as a PReLU, to its ids.
         silenced: name of a module that does not send 0 where its input is 0, such as a sigmoid, to
             the ids of its output: a channel that is cut is silent after it.
+        branches: name of each residual Bottleneck to its branch, in the order of the model.
     """
 
     norms: dict[str, Norm]
@@ -100,6 +134,7 @@ class ChannelGraph:
     outputs: Mapping[str, Ids] = field(default_factory=dict)
     rows: Mapping[str, Ids] = field(default_factory=dict)
     silenced: Mapping[str, Ids] = field(default_factory=dict)
+    branches: Mapping[str, Branch] = field(default_factory=dict)
 
     @cached_property
     def prunable(self) -> tuple[Norm, ...]:

@@ -214,7 +214,10 @@ def _focus(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
 def _bottleneck(m: Any, name: str, x: Ids, t: Tracer) -> Ids:
     inner = walk(m.cv1, f"{name}.cv1", x, t)
     out = walk(m.cv2, f"{name}.cv2", inner, t)
-    return t.add(name, x, out, [inner]) if m.add else out
+    if not m.add:
+        return out
+    t.branch(name, x, inner, out)
+    return t.add(name, x, out, [inner])
 
 
 @rule(common.C3, common.C3x, common.C3TR, common.C3SPP, common.C3Ghost, C3Pruned)

@@ -7,8 +7,9 @@ together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from yolo_slim.channels.graph import FREE, ChannelGraph, ConvNode, Ids, Norm, Unknown, join
+from yolo_slim.channels.graph import (
+    FREE,
+    Branch,
+    ChannelGraph,
+    ConvNode,
+    Ids,
+    Norm,
+    Unknown,
+    join,
+)
 from yolo_slim.channels.residual import Residual
 
 FREE_IDS = np.full(1, FREE)
@@ -43,6 +53,7 @@ class Tracer:
     silenced: dict[str, Ids] = field(default_factory=dict)
     unknown: dict[str, tuple[str, Ids]] = field(default_factory=dict)
     outputs: dict[str, Ids] = field(default_factory=dict)
+    branches: dict[str, Branch] = field(default_factory=dict)
     ties: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: dict[int, str] = field(default_factory=dict)  # channel id -> why
     total: int = 0
@@ -152,6 +163,32 @@ class Tracer:
             self.pin(join(inside), f"inside the residual {name}")
         return np.where(a == FREE, b, a)
 
+    def branch(self, name: str, x: Ids, inner: Ids, out: Ids) -> None:
+        """A residual Bottleneck, which may be cut as a whole: x + cv2(cv1(x)).
+
+        Args:
+            name: of the Bottleneck.
+            x, inner, out: ids of what it reads, and of what its cv1 and cv2 write.
+        """
+        name = name.removeprefix(".")
+        bns = (f"{name}.cv1.bn", f"{name}.cv2.bn")
+        own = [self.norms[bn].ids if bn in self.norms else FREE_IDS for bn in bns]
+        stays = None
+        if name in self.branches:
+            stays = "it is called several times"
+        elif not (np.array_equal(own[0], inner) and np.array_equal(own[1], out)):
+            stays = "its convs have no BatchNorm of their own"
+        elif (x == FREE).any():
+            stays = "it adds to channels that no BN scales"
+        elif not isinstance(self.modules.get(name.rpartition(".")[0]), nn.Sequential) or hasattr(
+            self.modules[name],
+            "f",  # where a layer of YOLOv5 reads
+        ):
+            stays = "it is a layer of its own"
+        elif any(f"{name}.{conv}.act" in self.silenced for conv in ("cv1", "cv2")):
+            stays = "its activation is not 0 at 0"
+        self.branches[name] = Branch(name, bns[0], bns[1], x, stays)
+
     def pin(self, x: Ids, why: str) -> None:
         """These channels must all be kept."""
         for channel in set(x.tolist()) - {FREE}:
@@ -198,6 +235,24 @@ class Tracer:
             writers = [n for n in self.convs.values() if np.array_equal(n.outputs, ids)]
             for node in writers if len(writers) > 1 else ():
                 self.pin(node.inputs, f"read by {node.name}, which shares {name} with another conv")
+
+    def _settled(self, norms: Mapping[str, Norm]) -> dict[str, Branch]:
+        """The branches, with what keeps them from being cut as a whole."""
+        uses = Counter(
+            id(values)
+            for module in self.modules.values()
+            for values in module.parameters(recurse=False)
+        )
+        settled = {}
+        for name, branch in self.branches.items():
+            stays, inner = branch.stays, norms.get(branch.inner)
+            if stays is None and inner is not None and (inner.pinned or inner.tied):
+                stays = inner.pinned or f"its inner channels are tied to {inner.tied[0]}"
+            own = self.modules[name].parameters() if name in self.modules else ()
+            if stays is None and any(uses[id(values)] > 1 for values in own):
+                stays = "it shares weights with another module"
+            settled[name] = replace(branch, stays=stays)
+        return settled
 
     def finish(self) -> ChannelGraph:
         """Groups from ties, pins spread over their groups, readers by BN."""
@@ -247,4 +302,5 @@ class Tracer:
             outputs=self.outputs,
             rows=self.rows,
             silenced=self.silenced,
+            branches=self._settled(norms),
         )

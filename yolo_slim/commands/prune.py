@@ -20,6 +20,7 @@ from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_ru
 from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
+    from yolo_slim.channels.residual import Residual
     from yolo_slim.host.checkpoint import Checkpoint
     from yolo_slim.host.evaluate import Accuracy
     from yolo_slim.pruning.options import CutOptions
@@ -151,7 +152,8 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
         budget=budget_of(opt),
         round_to=opt.round_to or trained_round_to(source) or ROUND_TO,
         min_channels=opt.min_channels,
-        residual=opt.residual or source.train.get("residual"),
+        residual=residual_of(opt, source),
+        depth=opt.depth,
         keep=opt.keep,
         ratios=ratios,
         steps=opt.steps,
@@ -164,7 +166,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     if looks or opt.table:  # what is out of reach is refused before images are looked at
         check_reach(options, source.model)
     settled = {"criterion": criterion, "data": data_file, "round_to": options.round_to}
-    settled["residual"] = opt.residual or source.train.get("residual")
+    settled["residual"] = residual_of(opt, source)
     settled |= {} if target.implied else {target.name: target.value}
     recorded = {k: v for k, v in {**vars(opt), **settled}.items() if v is not None}
     return Plan(source, options, chosen, data, data_file, renewed, not renewed, recorded)
@@ -177,6 +179,14 @@ def data_of(opt: argparse.Namespace, source: Checkpoint) -> str | None:
         return None
     known = source.train.get("data")
     return str(known) if known and Path(str(known)).is_file() else None
+
+
+def residual_of(opt: argparse.Namespace, source: Checkpoint) -> Residual | None:
+    """What may be cut around residual adds: as given, or as in the training, if that lets
+    Bottlenecks go where they may; None: as suits the criterion.
+    """
+    trained: Residual | None = source.train.get("residual")
+    return opt.residual or (None if opt.depth and trained == "skip" else trained)
 
 
 def target_of(

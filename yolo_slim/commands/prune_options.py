@@ -21,6 +21,7 @@ from yolo_slim.pruning.criteria.table import (
     CRITERIA,
     FITTED,
     Criterion,
+    check_depth,
     find,
     name_given,
 )
@@ -55,6 +56,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += f" (default: as in the sparse training; else skip, inner {rows_with(residual='inner')})"
     add("--residual", choices=RESIDUAL, help=text)
+    text = (
+        "residual Bottlenecks may go as a whole too: the identity stays (with --residual inner or "
+    )
+    add("--depth", action="store_true", help=text + "group; default then inner)")
     text = "each layer keeps at least so many (default: 1)"
     add("--min-channels", type=int, default=1, help=text)
     text = "kept channels are multiples of N where a layer is wide enough; 1: any (default: as in "
@@ -163,6 +168,8 @@ def check(opt: argparse.Namespace) -> None:
     if opt.budget not in (None, *BUDGETS):
         expected = f"{', '.join(BUDGETS)}, a yaml or a csv"
         check_file(f"--budget {opt.budget}", opt.budget, expected)
+    scan = opt.budget not in (None, *BUDGETS) and Path(opt.budget).suffix == ".csv"
+    check_depth(opt.depth, opt.residual, named=not scan)
     parse_parts(opt.recover)
     if opt.imgsz is not None:
         check_imgsz(opt.imgsz)

@@ -63,6 +63,7 @@ OWN = (
     "latency",
     "table",
     "criterion",
+    "depth",
     "calib_images",
     "at_once",
     "same_classes",
@@ -132,7 +133,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
         plain = opt.same_classes and not (opt.st or opt.cfg)
         if plain and model is not None and data.labelled(data.read_data(opt.data)):
             opt.criterion = criterion_for(model, target, labels=True)
-    opt.residual = opt.residual or find(opt.criterion).residual
+    opt.residual = opt.residual or find(opt.criterion).around_adds(opt.depth)
     opt.lr_times = lr_times_of(opt) if opt.lr_times is None else opt.lr_times
     opt.at_once = model is not None and not opt.cfg and not opt.st
     if find(opt.criterion).labels:  # which have to be of its classes
@@ -158,6 +159,7 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
             target,
             criterion=opt.criterion,
             residual=opt.residual,
+            depth=opt.depth,
             round_to=opt.round_to,
             device=opt.table,
             imgsz=opt.imgsz,
@@ -350,6 +352,7 @@ def cut(
         criterion=opt.criterion,
         round_to=round_to,
         residual=opt.residual,
+        depth=getattr(opt, "depth", False),  # an older run has no such option
         recover=ALL if known else how.recover,
         device=table_for(opt, folder) if target.name == "latency" else None,
         imgsz=opt.imgsz,

@@ -16,7 +16,7 @@ from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
-from yolo_slim.pruning.criteria.table import AUTO, find, name_given
+from yolo_slim.pruning.criteria.table import AUTO, check_depth, find, name_given
 from yolo_slim.rounds.plan import REPORT
 from yolo_slim.runs import STATE, newest, tell_taken
 from yolo_slim.text import counted
@@ -66,6 +66,7 @@ def check_first(opt: argparse.Namespace) -> None:
     if opt.resume:
         return
     target_of(opt)
+    check_depth(opt.depth, opt.residual, named=True)
     if opt.latency is not None and opt.st:
         raise InputError("--latency", "with --st", "--macs: a sparse training aims at MACs")
     check_table(opt)
@@ -168,6 +169,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
     text = "what may be cut around residual adds (default: as suits the criterion)"
     add("--residual", choices=RESIDUAL, help=text)
+    text = f"residual Bottlenecks may go as a whole too (see {named('prune')} --help)"
+    add("--depth", action="store_true", help=text)
     text = "images of the training split that a cut looks at (default: 128)"
     add("--calib-images", type=int, default=128, help=text)
     add = parser.add_argument_group("the trainings after a cut").add_argument

@@ -64,12 +64,14 @@ class Op:
         key: such as "Concat at 40x40"; what costs the same at the same width has the same.
         ids: (C,) the channels that it moves; empty where a cut does not change its time.
         inputs, outputs: names of tensors.
+        convs: names of the convs that it reads at once.
     """
 
     key: str
     ids: Ids
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    convs: tuple[str, ...] = ()
 
 
 class Exported:
@@ -155,6 +157,7 @@ class Exported:
     def ops(self) -> list[Op]:
         """All that is no conv: maps one by one, the rest in connected pieces."""
         taken = {id(node) for _, nodes in self._convs for node in nodes}
+        written = {nodes[-1].output[0]: conv.name for conv, nodes in self._convs}
         ops, rest = [], []
         for node in self.nodes:
             shape = self.shapes.get(node.output[0], ())
@@ -163,7 +166,8 @@ class Exported:
             if node.op_type in MAPS and len(shape) == 4 and node.output[0] in self.ids:
                 moved = tuple(name for name in node.input if name not in self.constants and name)
                 key = f"{node.op_type} of {len(moved)} at {shape[2]}x{shape[3]}"
-                ops.append(Op(key, self.ids[node.output[0]], moved, tuple(node.output)))
+                convs = tuple(written[name] for name in moved if name in written)
+                ops.append(Op(key, self.ids[node.output[0]], moved, tuple(node.output), convs))
             else:
                 rest.append(node)
         return [*ops, *self._pieces(rest)]

@@ -142,7 +142,7 @@ def _check_argument(arg: Any, where: str, namespace: dict) -> None:
                 raise InputError(where, f"argument {str(key)[:80]!r}", "the name of a child")
             if isinstance(value, str):
                 parse_activation(value, where)
-            elif not _is_numbers(value):
+            elif value is not None and not _is_numbers(value):
                 raise InputError(where, f"{key}: {str(value)[:80]}", "numbers of channels")
         return
     plain = arg is None or isinstance(arg, int | float)

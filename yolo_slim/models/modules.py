@@ -42,20 +42,29 @@ class C3Pruned(common.C3):
         c2: output channels (cv3).
         cv1: channels that enter the Bottlenecks.
         cv2: channels that go past them.
-        bottlenecks: [inner, out] of each.
+        bottlenecks: [inner, out] of each; None where one was cut as a whole: an nn.Identity stands
+            in its place, so that the others keep their names.
         add: the Bottlenecks have a residual add.
     """
 
     def __init__(
-        self, c1: int, c2: int, cv1: int, cv2: int, bottlenecks: Sequence[Sequence[int]], add: bool
+        self,
+        c1: int,
+        c2: int,
+        cv1: int,
+        cv2: int,
+        bottlenecks: Sequence[Sequence[int] | None],
+        add: bool,
     ) -> None:
         nn.Module.__init__(self)
         self.cv1 = common.Conv(c1, cv1, 1, 1)
         self.cv2 = common.Conv(c1, cv2, 1, 1)
-        blocks, c = [], cv1
-        for inner, out in bottlenecks:
-            blocks.append(BottleneckPruned(c, inner, out, add))
-            c = out
+        blocks, c = list[nn.Module](), cv1
+        for row in bottlenecks:
+            blocks.append(
+                nn.Identity() if row is None else BottleneckPruned(c, row[0], row[1], add)
+            )
+            c = c if row is None else row[1]
         self.m = nn.Sequential(*blocks)
         self.cv3 = common.Conv(c + cv2, c2, 1)
 
@@ -124,18 +133,22 @@ def _conv_spec(m: Any, kept: Kept) -> Spec:
 
 
 def _c3_spec(m: Any, kept: Kept) -> Spec | None:
-    blocks = list(m.m) if isinstance(m.m, nn.Sequential) else [m.m]
+    places = dict(m.m.named_children()) if isinstance(m.m, nn.Sequential) else {"": m.m}
+    blocks = {i: block for i, block in places.items() if type(block) is not nn.Identity}
+    add = [bool(getattr(block, "add", False)) for block in blocks.values()] or [True]
     plain = all(
         type(block) in (common.Bottleneck, BottleneckPruned)
-        and block.add == blocks[0].add
+        and bool(block.add) == add[0]
         and block.cv2.conv.groups == 1
-        for block in blocks
+        for block in blocks.values()
     )
     if not plain:
         return None
-    rows = [[kept(f"m.{i}.cv1.bn"), kept(f"m.{i}.cv2.bn")] for i in range(len(m.m))]
-    add = bool(blocks) and bool(blocks[0].add)
-    return [kept("cv3.bn"), kept("cv1.bn"), kept("cv2.bn"), rows, add]
+    counts = [
+        [kept(f"m.{i}.cv1.bn"), kept(f"m.{i}.cv2.bn")] if i in blocks else [0] for i in places
+    ]
+    rows = [row if row[0] else None for row in counts]
+    return [kept("cv3.bn"), kept("cv1.bn"), kept("cv2.bn"), rows, add[0]]
 
 
 def _sppf_spec(m: Any, kept: Kept) -> Spec | None:

@@ -16,9 +16,11 @@ LEGEND = """\
 # A pruned YOLOv5 model: every channel count as it is, no multiples. ModelPruned builds it.
 # Conv          [out, kernel, stride, padding, groups]
 # C3Pruned      [out, cv1, cv2, [[inner, out] of each Bottleneck], residual add]
+#               null in place of [inner, out]: this Bottleneck was cut as a whole
 # SPPFPruned    [out, cv1, kernel]
 # SegmentPruned [nc, anchors, masks, channels of the two convs before them]
 # another type  [out, [its own arguments], {child: [in, out] of a conv, channels of a BatchNorm}]
+#               null: this child was cut as a whole
 """
 
 
@@ -41,6 +43,19 @@ def write_yaml(data: Mapping[str, Any]) -> str:
             lines.append(f"  - {flow(row)}  # {index}")
             index += 1
     return "\n".join(lines) + "\n"
+
+
+def removed_in(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The residual Bottlenecks that a pruned yaml says are gone: "model.4.m.1"."""
+    names = []
+    for index, (_, _, module, args) in enumerate([*data["backbone"], *data["head"]]):
+        if module == "C3Pruned":
+            places = [f"m.{i}" for i, row in enumerate(args[3]) if row is None]
+        else:
+            sizes = args[-1] if args and isinstance(args[-1], Mapping) else {}
+            places = [child for child, size in sizes.items() if size is None]
+        names += [f"model.{index}.{place}" for place in places]
+    return tuple(names)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from yolo_slim.host.clone_classes import take_hosts_
 from yolo_slim.host.yamls import activation_text, is_activation, parse_activation
 from yolo_slim.models.sharing import share_, shared_in
 
-Sizes = dict[str, Any]  # child name -> [in, out] of a conv, channels of a BN, text of an activation
+# child name -> [in, out] of a conv, channels of a BN, text of an activation, None: it is gone
+Sizes = dict[str, Any]
 PLAIN = (int, float, str, tuple)
 HOSTS = ("yolov5.", "yolo_slim.")  # modules whose classes are YOLOv5's, or stand for them
 UNBUILT = "what the model's yaml builds; anything else needs a class of its own"
@@ -40,8 +41,8 @@ def build_resized(cls: Any, number: int, args: Sequence[Any], sizes: Mapping[str
         number: how many; more than one make an nn.Sequential.
         args: what its constructor takes.
         sizes: child name to [in, out] of a conv (a Conv with its BN), to the channels of a BN or of
-            a module with a row of parameters a channel, or to the text of an activation. A child
-            that is missing stays as it was built.
+            a module with a row of parameters a channel, or to the text of an activation; None: an
+            nn.Identity stands in its place. A child that is missing stays as it was built.
 
     Raises:
         InputError: there is no such child.
@@ -67,9 +68,10 @@ def resize_(module: nn.Module, sizes: Mapping[str, Any], title: str) -> nn.Modul
             child = module if name == SELF else module.get_submodule(name)
         except AttributeError as error:
             raise InputError(title, f"no {name} in it", "the name of a child") from error
-        if isinstance(value, str):
+        if value is None or isinstance(value, str):
             parent, _, attribute = name.rpartition(".")
-            setattr(module.get_submodule(parent), attribute, parse_activation(value))
+            new = nn.Identity() if value is None else parse_activation(value)
+            setattr(module.get_submodule(parent), attribute, new)
         elif isinstance(child, common.Conv):
             _resize_conv_(child.conv, *value)
             _resize_norm_(child.bn, value[1])
@@ -105,6 +107,17 @@ def activations(module: nn.Module) -> dict[str, str]:
     }
 
 
+def identities(module: nn.Module) -> list[str]:
+    """Names of the children of an nn.Sequential that do nothing: where a block was cut."""
+    return [
+        f"{name}.{child}".lstrip(".")
+        for name, parent in module.named_modules()
+        if isinstance(parent, nn.Sequential)
+        for child, inner in parent.named_children()
+        if type(inner) is nn.Identity
+    ]
+
+
 def same_structure(a: nn.Module, b: nn.Module) -> bool:
     """True if two modules have the same children, types, shapes and settings.
 
@@ -129,12 +142,13 @@ def same_structure(a: nn.Module, b: nn.Module) -> bool:
     )
 
 
-def check_settings(model: nn.Module, built: nn.Module) -> None:
+def check_settings(model: nn.Module, built: nn.Module, gone: Sequence[str] = ()) -> None:
     """See that a model is what its yaml builds, but for its sizes: what no yaml names is lost.
 
     Args:
         model: as it is.
         built: from its yaml, or from the pruned one.
+        gone: names of modules of the model in whose place nothing stands.
 
     Raises:
         InputError: a module was put in, or has a setting (a bias, a padding, a kernel), that the
@@ -144,6 +158,8 @@ def check_settings(model: nn.Module, built: nn.Module) -> None:
     for name, module in model.named_modules():
         other = others.get(name)
         if not name or isinstance(module, yolo.Detect):  # it has other classes after a training
+            continue
+        if f"{name}.".startswith(tuple(f"{block}." for block in gone)):
             continue
         if other is None or not _same_kind(module, other):
             got = f"a {_kind(module)}, where the yaml builds {_article(other)}"

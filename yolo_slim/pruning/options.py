@@ -12,7 +12,7 @@ from yolo_slim.device.table import DeviceTable, read_table
 from yolo_slim.errors import InputError, check_count, check_seed, check_share, option_of
 from yolo_slim.pruning.budget.globs import check_names
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
-from yolo_slim.pruning.criteria.table import BUDGETS, Criterion, find
+from yolo_slim.pruning.criteria.table import BUDGETS, Criterion, check_depth, find
 from yolo_slim.pruning.recover.table import check_parts
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class CutOptions:
         round_to: what a layer keeps is a multiple of it.
         min_channels: each layer keeps at least so many.
         residual: what may be cut around residual adds; None: as suits the criterion.
+        depth: residual Bottlenecks may go as a whole.
         keep: globs over the BNs that are never cut.
         ratios: glob to the share that is cut of each BN that it matches.
         steps: the cut comes in so many.
@@ -55,6 +56,7 @@ class CutOptions:
     round_to: int = ROUND_TO
     min_channels: int = 1
     residual: Residual | None = None
+    depth: bool = False
     keep: Sequence[str] = ()
     ratios: Mapping[str, float] = field(default_factory=dict)
     steps: int = 1
@@ -87,6 +89,7 @@ class CutOptions:
         named = isinstance(self.residual, str) and self.residual in RESIDUAL
         if self.residual is not None and not named:
             raise InputError("--residual", repr(self.residual)[:80], ", ".join(RESIDUAL))
+        check_depth(self.depth, self.residual, named=isinstance(self.budget, str | None))
         if self.device is not None and self.target.name != "latency":
             raise InputError("--device", f"a table, with {self.target.option}", "--latency")
         if isinstance(self.device, str | Path):
@@ -95,7 +98,7 @@ class CutOptions:
             raise InputError("device", repr(self.device)[:80], "a table, or its file")
         settled |= {
             "budget": row.spread if self.budget is None else self.budget,
-            "residual": self.residual or row.residual,
+            "residual": self.residual or row.around_adds(self.depth),
             "recover": check_parts(row.recover if self.recover is None else self.recover),
             "keep": tuple(self.keep),
             "ratios": ratios,

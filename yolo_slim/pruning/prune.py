@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.nn.utils.prune import is_pruned
 from tqdm import tqdm
@@ -38,10 +39,11 @@ from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.spread import Losses, spending, spread_out
 from yolo_slim.pruning.budget.target import ROUND_TO, Target
 from yolo_slim.pruning.budget.timed import timed_masks
+from yolo_slim.pruning.criteria.blocks import block_scores
 from yolo_slim.pruning.criteria.plain import loud_share
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.latency import Latency
-from yolo_slim.pruning.masks import Masks, Scores
+from yolo_slim.pruning.masks import Masks, Scores, removable, removed_blocks
 from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.profile import table_here
 from yolo_slim.pruning.rebuild.parity import Parity, check_parity
@@ -51,6 +53,7 @@ from yolo_slim.pruning.report import CutReport, Reached, layer_cuts
 from yolo_slim.pruning.times import Times
 from yolo_slim.weight_masks import baked
 
+Worth = dict[str, float]  # of residual Bottlenecks, see `block_scores`
 LOUD = 0.5  # share of the channels that are cut by gammas which say little, for a warning
 
 
@@ -91,6 +94,7 @@ def prune(
     round_to: int = ROUND_TO,
     min_channels: int = 1,
     residual: Residual | None = None,
+    depth: bool = False,
     keep: Sequence[str] = (),
     ratios: Mapping[str, float] | None = None,
     steps: int = 1,
@@ -120,7 +124,8 @@ def prune(
         round_to: what a layer keeps is a multiple of it where the layer has at least twice as many
             channels and the target can be met so; 1: no rounding. Runtimes work in such blocks.
         min_channels: each layer keeps at least so many.
-        residual: see `channel_graph`; None: what suits the criterion.
+        residual: see `channel_graph`; None: what suits the criterion, with `depth` inner or group.
+        depth: residual Bottlenecks may go as a whole: the identity stays (see `removable`).
         keep: globs over BN and module names ("model.2", "model.*.cv1.bn"): never cut.
         ratios: glob to the share that is cut of each BN that it matches.
         steps: the cut comes little by little: after each step the model recovers, and is scored
@@ -162,6 +167,7 @@ def prune(
         round_to=round_to,
         min_channels=min_channels,
         residual=residual,
+        depth=depth,
         keep=keep,
         ratios=ratios or {},
         steps=steps,
@@ -190,8 +196,9 @@ def prune_by(
     chooser = Chooser(options, model)
     graph = chooser.graph
     scores = score(model, graph, options.criterion, calibration, options.seed)
-    scores = step_by_step(options, model, chooser, scores, calibration)
-    masks, times = chooser.choose(scores)
+    worth = chooser.worth_of(model, graph, scores, calibration)
+    scores, worth = step_by_step(options, model, chooser, scores, worth, calibration)
+    masks, times = chooser.choose(scores, worth)
     if not chooser.excluded and not chooser.ratios:
         check_some_cut(graph, options.target, masks, options.min_channels)
     pruned, parity = cut_and_prove(model, graph, masks, try_own_rules(model, graph))
@@ -222,6 +229,9 @@ def prune_by(
         times=times,
         calibration=calibration.images if calibration and looked else 0,
         recovered=recovery.names,
+        removed=removed_blocks(graph, masks),
+        bottlenecks=len(graph.branches),
+        depth=options.depth,
     )
     if is_detector(model):
         pruned.ancestry.append(lineage(report, model))
@@ -241,6 +251,7 @@ class Chooser:
         excluded: BNs that `keep` leaves out.
         ratios: BN name to the share that is to be cut of it.
         counted: what channels cost.
+        removable: the residual Bottlenecks that may go as a whole.
     """
 
     def __init__(self, options: CutOptions, model: nn.Module) -> None:
@@ -250,30 +261,57 @@ class Chooser:
         check_cuttable(self.graph, options.target)
         self.excluded = kept_by(self.graph, options.keep)
         self.ratios = shares(self.graph, options.ratios)
+        held = {*self.excluded, *self.ratios}
+        self.removable = removable(self.graph, held) if options.depth else ()
         budget = options.budget
         assert budget is not None
         self.spread: Any = budget if isinstance(budget, str) else budget.losses(self.graph, model)
         self.counted = MaskCost(model, self.graph, self.imgsz)
         self.spent = spending(self.graph, self.counted) if self.spread == "per-mac" else {}
 
-    def masks(self, scores: Scores, goal: Goal, part: float = 1.0) -> Masks:
+    def worth_of(
+        self, model: nn.Module, graph: ChannelGraph, scores: Scores, calibration: Any
+    ) -> Worth:
+        """What the Bottlenecks that may go are worth besides their channels, see `block_scores`.
+
+        Args:
+            model, graph: as it is cut so far; what is gone is worth 0.
+            scores: of the channels of that graph.
+            calibration: images.
+        """
+        here = [name for name in self.removable if name in graph.branches]
+        options = self.options
+        worth = block_scores(
+            model,
+            graph,
+            options.criterion,
+            calibration,
+            names=here,
+            scores=scores,
+            seed=options.seed,
+        )
+        return dict.fromkeys(self.removable, 0.0) | worth
+
+    def masks(self, scores: Scores, worth: Worth, goal: Goal, part: float = 1.0) -> Masks:
         """Masks that meet a goal; `part` is how far the shares of single layers have come."""
-        by_score, options = self._how(scores, part)
+        by_score, options = self._how(scores, worth, part)
         return choose_masks(self.graph, by_score, goal, round_to=self.options.round_to, **options)
 
-    def masks_by_time(self, scores: Scores, share: float, part: float = 1.0) -> Masks:
+    def masks_by_time(self, scores: Scores, worth: Worth, share: float, part: float = 1.0) -> Masks:
         """Masks that leave a share of the time; `part` as in `masks`."""
-        by_score, options = self._how(scores, part)
+        by_score, options = self._how(scores, worth, part)
         return timed_masks(by_score, self.latency.timed, self.counted, share, **options)
 
-    def _how(self, scores: Scores, part: float) -> tuple[Scores, dict[str, Any]]:
+    def _how(self, scores: Scores, worth: Worth, part: float) -> tuple[Scores, dict[str, Any]]:
         """The scores that are compared, and how."""
         by_score = {name: value / self.spent.get(name, 1.0) for name, value in scores.items()}
+        inner = {name: self.graph.branches[name].inner for name in worth}
         return by_score, {
             "min_channels": self.options.min_channels,
             "keep": self.excluded,
             "ratios": {name: part * share for name, share in self.ratios.items()},
             "spread": "global" if self.spread == "per-mac" else self.spread,
+            "worth": {n: value / self.spent.get(inner[n], 1.0) for n, value in worth.items()},
         }
 
     @cached_property
@@ -285,20 +323,21 @@ class Chooser:
             table = table_here(model, self.imgsz, options.threads, options.table_file)
         return Latency(model, self.graph, table, self.imgsz)
 
-    def step(self, scores: Scores, part: float) -> Masks:
+    def step(self, scores: Scores, worth: Worth, part: float) -> Masks:
         """Masks of a step that goes a part of the way, in (0, 1)."""
         options = self.options
         if options.target.name == "latency":
-            return self.masks_by_time(scores, options.target.part(part).value, part)
+            return self.masks_by_time(scores, worth, options.target.part(part).value, part)
         goal = step_goal(options.target, part, self.graph, self.counted, options.round_to)
-        return self.masks(scores, goal, part)
+        return self.masks(scores, worth, goal, part)
 
-    def choose(self, scores: Scores) -> tuple[Masks, Times | None]:
+    def choose(self, scores: Scores, worth: Worth | None = None) -> tuple[Masks, Times | None]:
         """Masks that meet the target, and the time if that is the target."""
         target = self.options.target
+        worth = dict.fromkeys(self.removable, 0.0) if worth is None else worth
         if target.name != "latency":
-            return self.masks(scores, self.goal(target)), None
-        return self.latency.cut(partial(self.masks_by_time, scores), target.value)
+            return self.masks(scores, worth, self.goal(target)), None
+        return self.latency.cut(partial(self.masks_by_time, scores, worth), target.value)
 
     def goal(self, target: Target) -> Goal:
         """What a target comes down to."""
@@ -336,8 +375,9 @@ def step_by_step(
     model: nn.Module,
     chooser: Chooser,
     scores: Scores,
+    worth: Worth,
     calibration: Calibration | None,
-) -> Scores:
+) -> tuple[Scores, Worth]:
     """The scores before the last step: after each of the others the model recovers.
 
     What a step has cut, the next ones cut too; the rest is scored anew.
@@ -345,13 +385,21 @@ def step_by_step(
     graph, steps = chooser.graph, options.steps
     quick = [part for part in options.recover or () if part != "distill"]
     for step in tqdm(range(1, steps), desc="little by little", unit="step", disable=steps == 1):
-        masks = chooser.step(scores, step / steps)
+        masks = chooser.step(scores, worth, step / steps)
         now = rebuild(model, graph, masks)
         recover_(now, model, graph, masks, quick, calibration, seed=options.seed)
         rest = channel_graph(now, graph.residual)
         left = score(now, rest, options.criterion, calibration, options.seed)
-        scores = {name: spread_out(left[name], mask) for name, mask in masks.items()}
-    return scores
+        worth = chooser.worth_of(now, rest, left, calibration)
+        none = torch.zeros(0)  # of a BatchNorm that is gone with its Bottleneck
+        scores = {n.name: spread_out(left.get(n.name, none), masks[n.name]) for n in graph.prunable}
+        for branch in (graph.branches[name] for name in removed_blocks(graph, masks)):
+            if branch.outer in scores:  # tied to its stream, which stays
+                value = torch.zeros(graph.channels, dtype=torch.float64)
+                for norm in graph.prunable:
+                    value[norm.ids] = scores[norm.name]
+                scores[branch.outer] = value[branch.stream]
+    return scores, worth
 
 
 def check_reach(options: CutOptions, model: nn.Module) -> None:
@@ -365,7 +413,8 @@ def check_reach(options: CutOptions, model: nn.Module) -> None:
     if options.target.name == "latency" and not options.device:
         return
     chooser = Chooser(replace(options, budget="uniform"), model)
-    chooser.step(score(model, chooser.graph, "first"), 1.0)
+    worth = dict.fromkeys(chooser.removable, 0.0)
+    chooser.step(score(model, chooser.graph, "first"), worth, 1.0)
 
 
 def lineage(report: CutReport, model: nn.Module) -> dict[str, Any]:
@@ -376,6 +425,7 @@ def lineage(report: CutReport, model: nn.Module) -> dict[str, Any]:
         "criterion": report.criterion,
         "residual": report.residual,
         "achieved": report.achieved,
+        "removed": list(report.removed),
         "params": [report.before.params, report.after.params],
         "macs": [report.before.macs, report.after.macs],
         "dense_yaml": dict(model.yaml),

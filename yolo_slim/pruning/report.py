@@ -20,6 +20,7 @@ from yolo_slim.text import counted, fold, giga, mega, ratio, table, times_fewer
 PLANNED = (*RESIDUAL_PINS, "--keep")  # what a layer is held by that the user may choose
 FAR = 0.25  # share of the channels that are pinned by something else, to be spoken of
 OPTION = "--min-channels"  # that sets the floor
+REMOVED = "its Bottleneck is gone"
 SHOWN = 5  # modules without a rule that are listed
 UNITS = {
     "percent": "of the prunable channels",
@@ -63,7 +64,8 @@ class LayerCut:
     @property
     def pinned(self) -> bool:
         """True if it was not to be cut."""
-        return bool(self.note) and self.note != "floor" and not self.note.startswith("ratio ")
+        free = self.note in ("", "floor", REMOVED) or self.note.startswith("ratio ")
+        return not free
 
     @property
     def stays(self) -> str:
@@ -99,6 +101,9 @@ class CutReport:
         recovered: what was done after the cut.
         pinned: what pins most channels, see `ChannelGraph.pins`.
         times: before and after, of a cut to a latency.
+        depth: residual Bottlenecks were allowed to go as a whole.
+        removed: names of those that went.
+        bottlenecks: how many residual Bottlenecks there were.
     """
 
     target: Reached
@@ -116,6 +121,9 @@ class CutReport:
     recovered: tuple[str, ...] = ()
     pinned: str = ""
     times: Times | None = None
+    depth: bool = False
+    removed: tuple[str, ...] = ()
+    bottlenecks: int = 0
 
     @property
     def percent(self) -> float:
@@ -202,6 +210,8 @@ class CutReport:
         if self.target.name != "percent":
             text += f"{self.achieved:.1%} of the prunable channels were cut\n"
         text += f"{self.how()}\n"
+        if self.depth or self.removed:
+            text += f"{blocks_removed(self.removed, self.bottlenecks)}\n"
         text += "checked: the pruned model computes what the model before the cut does with these "
         text += f"channels set to zero (largest difference {self.parity:.1e}, allowed {LIMIT:g})\n"
         held = sum(c.note == "floor" for c in self.layers)
@@ -262,6 +272,21 @@ class CutReport:
         return self.layer_table() + "\n" + self.summary()
 
 
+def blocks_removed(removed: Sequence[str], before: int) -> str:
+    """Which residual Bottlenecks are gone, in words.
+
+    Args:
+        removed: their names.
+        before: how many there were.
+
+    Example:
+        >>> blocks_removed(["model.4.m.1", "model.6.m.0"], 7)
+        '2 of 7 residual Bottlenecks removed: model.4.m.1, model.6.m.0'
+    """
+    names = f": {', '.join(removed)}" if removed else ""
+    return f"{len(removed) or 'none'} of {counted(before, 'residual Bottleneck')} removed{names}"
+
+
 def layer_cuts(
     graph: ChannelGraph,
     masks: Masks,
@@ -281,5 +306,6 @@ def layer_cuts(
             note = "--keep"
         elif ratios and norm.name in ratios:
             note = f"ratio {ratios[norm.name]:g}"
+        note = note if kept else REMOVED
         rows.append(LayerCut(norm.name, norm.channels, kept, note))
     return tuple(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from yolo_slim.pruning.report import blocks_removed
 from yolo_slim.report.inspection import LEVELS, Inspection
 from yolo_slim.text import fold, screen_width
 
@@ -23,6 +24,8 @@ def graph_table(view: Inspection, width: int | None = None) -> str:
     """
     width = width or screen_width()
     parts = [fold(f"{view.weights}\n{view.totals}\n", width), _norms(view, width), NOTE]
+    if view.removed:
+        parts.append(fold(f"{blocks_removed(view.removed, view.bottlenecks)}.\n", width))
     if view.ties:
         rows = [
             f"  {tie}  {_short(n.norm.name for n in norms)}" for tie, norms in view.ties.items()

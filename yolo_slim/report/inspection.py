@@ -16,6 +16,7 @@ from torch import nn
 
 from yolo_slim.channels.graph import ChannelGraph, Norm
 from yolo_slim.channels.ties import tie_letters
+from yolo_slim.models.pruned_yaml import removed_in
 from yolo_slim.text import counted
 
 LEVELS = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
@@ -99,6 +100,8 @@ class Inspection:
         classes: number of classes.
         params: number of parameters.
         layers: in the order of the model.
+        bottlenecks: how many residual Bottlenecks it had before any cut.
+        removed: names of those that are gone.
     """
 
     weights: str
@@ -106,6 +109,8 @@ class Inspection:
     classes: int
     params: int
     layers: tuple[LayerView, ...]
+    bottlenecks: int = 0
+    removed: tuple[str, ...] = ()
 
     @cached_property
     def norms(self) -> tuple[NormView, ...]:
@@ -148,6 +153,8 @@ class Inspection:
             "batchnorms": len(self.norms),
             "channels": self.channels,
             "prunable_channels": self.prunable_channels,
+            "bottlenecks": self.bottlenecks,
+            "removed": list(self.removed),
             "layers": [
                 {"index": v.index, "type": v.type, "number": v.number, "reads": list(v.reads)}
                 for v in self.layers
@@ -176,6 +183,7 @@ def inspection(model: nn.Module, graph: ChannelGraph, weights: str = "model") ->
         index = int(name.split(".")[1])
         views.setdefault(index, []).append(NormView(norm, index, quantiles, ties.get(name, "")))
     unknown = [(u.name, u.type) for u in graph.unknown]
+    removed = removed_in(model.yaml)
     layers = []
     for layer in model.model:
         kind, number = kind_of(layer)
@@ -196,6 +204,8 @@ def inspection(model: nn.Module, graph: ChannelGraph, weights: str = "model") ->
         classes=model.model[-1].nc,
         params=sum(p.numel() for p in model.parameters()),
         layers=tuple(layers),
+        bottlenecks=len(graph.branches) + len(removed),
+        removed=removed,
     )
 
 

@@ -5,19 +5,24 @@ the same BNs form a stack, ordered by score, lowest first. A stack loses its gro
 and `step` of them at a time, so that a multiple of `step` remains. A BN has two stacks if it scales
 the outputs of two convs, or if half of its channels are tied to another BN; each conv then reads
 and writes a sum of multiples.
+
+The stack of the inner channels of a residual Bottleneck may be emptied where the Bottleneck may go
+as a whole: one more block then takes all that is left of the stack. No floor forbids it: a floor is
+for what stays. Its score is the mean of what goes with it: the groups, and the worth of the
+Bottleneck besides them (see `criteria.blocks`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from yolo_slim.channels.graph import ChannelGraph
-from yolo_slim.pruning.masks import Masks
+from yolo_slim.pruning.masks import Masks, whole_masks, without_branches_
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,14 @@ class Block:
         score: their mean.
         cut: share of the stack that is gone when this block is, and all before it.
         owners: indices (in `graph.prunable`) of the BNs that lose channels.
+        removes: a residual Bottleneck goes with it: nothing of the stack is left.
     """
 
     groups: tuple[int, ...]
     score: float
     cut: float
     owners: tuple[int, ...]
+    removes: bool = False
 
 
 class Blocks:
@@ -44,6 +51,8 @@ class Blocks:
         graph: which channels there are and which go together.
         scores: BN name to (C,), for all prunable BNs of the graph.
         min_channels: each part of a BN keeps at least so many, all where it has fewer.
+        worth: names of the residual Bottlenecks that may go as a whole (see `removable`), to what
+            each is worth besides its inner channels, 0 or more, in the unit of the scores.
 
     Attributes:
         size: (groups,) channels of each.
@@ -51,10 +60,14 @@ class Blocks:
     """
 
     def __init__(
-        self, graph: ChannelGraph, scores: Mapping[str, torch.Tensor], min_channels: int
+        self,
+        graph: ChannelGraph,
+        scores: Mapping[str, torch.Tensor],
+        min_channels: int,
+        worth: Mapping[str, float] | None = None,
     ) -> None:
-        self.graph, norms = graph, graph.prunable
-        self.norms = norms
+        self.graph = graph
+        norms = self.norms = graph.prunable
         value = torch.cat([scores[n.name].double() for n in norms] or [torch.zeros(0)]).numpy()
         self.ids = np.concatenate([np.zeros(0, int), *(n.ids for n in norms)])
         _, self.group = np.unique(graph.group[self.ids], return_inverse=True)
@@ -75,10 +88,30 @@ class Blocks:
         for group in np.argsort(self.score, kind="stable").tolist():
             stacks.setdefault(tuple(sorted(self.parts[self.span(group)])), []).append(group)
         self.stacks = list(stacks.values())
+        inner = {graph.branches[name].inner: value for name, value in (worth or {}).items()}
+        # The part of each stack that may be emptied, to the worth of its Bottleneck.
+        self._worth = {
+            int(graph.parts[graph.norms[name].offset]): value for name, value in inner.items()
+        }
 
     def span(self, group: int) -> slice:
         """Where the members of a group are in `owners` and `parts`."""
         return slice(self.ends[group], self.ends[group + 1])
+
+    def worth(self, stack: Collection[int]) -> float | None:
+        """What the residual Bottleneck of a stack is worth besides it; None: it does not go."""
+        return self._worth.get(self.parts[self.span(next(iter(stack)))][0])
+
+    def removal(self, groups: Sequence[int]) -> Block:
+        """The block of a residual Bottleneck that goes as a whole.
+
+        Args:
+            groups: all that is left of its stack.
+        """
+        worth = self.worth(groups)
+        assert worth is not None
+        score = (float(self.score[list(groups)].sum()) + worth) / len(groups)
+        return Block(tuple(groups), score, 1.0, tuple(self.owners[self.span(groups[0])]), True)
 
     def groups(self, name: str) -> set[int]:
         """The groups that a BN has a channel in; none of a pinned BN."""
@@ -100,6 +133,9 @@ class Blocks:
     def blocks(self, step: int, held: Collection[int] = ()) -> list[Block]:
         """What can go next, `step` groups at a time, stack by stack.
 
+        The last block of a stack that may be emptied takes all that is left of it, the groups of
+        the blocks before it among them: once these are cut `left_of` says what it takes.
+
         Args:
             step: what remains of a stack is a multiple of it. Stacks with less than two of it are
                 too narrow: they have no block.
@@ -108,30 +144,52 @@ class Blocks:
         queue = []
         for stack in self.stacks:
             rest = [g for g in stack if not self.taken[g]]
-            if len(rest) < 2 * step or any(g in held for g in stack):
+            if not rest or any(g in held for g in stack):
                 continue
-            owners = tuple(sorted(set(self.owners[self.span(stack[0])])))
+            removes = self.worth(stack) is not None
             last = len(rest) if step == 1 else len(rest) - step  # one by one the floor decides
+            if removes:
+                last = min(last, len(rest) - self.floor[self.parts[self.span(rest[0])][0]])
+            if len(rest) < 2 * step:
+                last = 0
+            owners = tuple(sorted(set(self.owners[self.span(stack[0])])))
             for end in range(len(rest) % step or step, last + 1, step):
                 groups = tuple(rest[max(end - step, 0) : end])
                 score = float(self.score[list(groups)].mean())
                 cut = (len(stack) - len(rest) + end) / len(stack)
                 queue.append(Block(groups, score, cut, owners))
+            if removes:
+                queue.append(self.removal(rest))
         return queue
 
+    def left_of(self, block: Block) -> tuple[int, ...]:
+        """The groups of a block that are not cut yet: all of the stack if the block removes it."""
+        if not block.removes:
+            return block.groups
+        stack = next(stack for stack in self.stacks if block.groups[0] in stack)
+        return tuple(g for g in stack if not self.taken[g])
+
     def next_of_each(self, held: Collection[int] = ()) -> list[int]:
-        """The group that is next in each stack, but for stacks with one of `held`."""
+        """The group that is next in each stack, but for stacks with one of `held`; none empties a
+        stack that may be emptied.
+        """
         free = [stack for stack in self.stacks if not any(g in held for g in stack)]
         rest = [[g for g in stack if not self.taken[g]] for stack in free]
-        return [groups[0] for groups in rest if groups]
+        return [g[0] for g in rest if len(g) > (bool(g) and self.worth(g) is not None)]
 
     def cut(self, groups: Collection[int]) -> bool:
-        """Cut groups, all or, where the floor does not let them, none; True if they are cut."""
+        """Cut groups, all or, where the floor does not let them, none; True if they are cut.
+
+        All that is left of a stack that may be emptied can go, whatever the floor.
+        """
         parts = [part for group in groups for part in self.parts[self.span(group)]]
         for part in parts:
             self.left[part] -= 1
         self.taken[list(groups)] = True
-        if all(self.left[part] >= self.floor[part] for part in parts):
+        if all(
+            self.left[part] >= self.floor[part] or (not self.left[part] and part in self._worth)
+            for part in parts
+        ):
             return True
         self.restore(groups)
         return False
@@ -147,12 +205,11 @@ class Blocks:
         """(ids + 1,) bool, as `keep_vector` gives it."""
         keep = np.ones(graph.channels + 1, dtype=bool)
         keep[self.ids] = ~self.taken[self.group]
-        return keep
+        return without_branches_(graph, keep)
 
     def masks(self) -> Masks:
-        """BN name to bool (C,), True = kept."""
+        """BN name to bool (C,), True = kept; all False for both BNs of a Bottleneck that goes."""
         keep = torch.from_numpy(~self.taken[self.group])
         counts = [n.channels for n in self.norms]
-        return {
-            n.name: part.clone() for n, part in zip(self.norms, keep.split(counts), strict=True)
-        }
+        parts = zip(self.norms, keep.split(counts), strict=True)
+        return whole_masks(self.graph, {norm.name: part.clone() for norm, part in parts})

@@ -60,6 +60,7 @@ def choose_masks(
     ratios: Mapping[str, float] | None = None,
     round_to: int = 1,
     spread: Spread = "global",
+    worth: Mapping[str, float] | None = None,
 ) -> Masks:
     """Cut the channels with the smallest scores, over all layers.
 
@@ -73,6 +74,7 @@ def choose_masks(
         round_to: what a layer keeps is a multiple of it, where it has at least twice as many and
             the goal can be met so.
         spread: how the cut spreads over the layers, see `ranked`.
+        worth: the residual Bottlenecks that may go as a whole, see `Blocks`.
 
     Returns:
         Masks of the prunable BNs. Of a percent fewer channels are cut than asked for where the
@@ -86,7 +88,7 @@ def choose_masks(
     ratios = {name: share for name, share in (ratios or {}).items() if name not in keep}
     check_count("min_channels", min_channels)
     check_count("round_to", round_to)
-    cut = Blocks(graph, scores, min_channels)
+    cut = Blocks(graph, scores, min_channels, worth)
     held = {g for name in keep for g in cut.groups(name)}
     own = {g for name in ratios for g in cut.groups(name)} - held
     for name, part in ratios.items():
@@ -108,7 +110,7 @@ def choose_masks(
     too_much = goal.percent is None and most < goal.value - goal.slack
     if too_much or not come_down_(cut, graph, goal, held | own, round_to, spread):
         for block in cut.blocks(1, held | own):
-            cut.cut(block.groups)
+            cut.cut(cut.left_of(block))
         _refuse(graph, cut, goal, most, bool(keep or ratios))
     return cut.masks()
 
@@ -131,10 +133,11 @@ def masks_by_percent(
 
 def percent_goal(graph: ChannelGraph, target: Target, round_to: int = 1) -> Goal:
     """The goal of a share of the prunable channels, counted in channels."""
-    total, fixed = graph.prunable_channels, graph.channels + 1 - graph.prunable_channels
+    total = graph.prunable_channels
+    ids = np.concatenate([np.zeros(0, int), *(norm.ids for norm in graph.prunable)])
     return Goal(
         target.option,
-        lambda keep: int(keep.sum()) - fixed,
+        lambda keep: int(keep[ids].sum()),
         total - round(target.value * total),
         0.0 if round_to == 1 else 0.01 * total,
         total,
@@ -185,8 +188,9 @@ def come_down_(
         for block in queue[_prefix_(cut, queue, lambda: left() >= goal.value) :]:
             if left() <= most:
                 break
-            if cut.cut(block.groups) and left() < least:
-                cut.restore(block.groups)
+            groups = cut.left_of(block)
+            if cut.cut(groups) and left() < least:
+                cut.restore(groups)
         if step == 1:
             break
         step //= 2
@@ -247,7 +251,8 @@ def _refuse(
         chosen: there are --keep or --ratio.
     """
     if goal.percent is not None:
-        wanted, gone = graph.prunable_channels - goal.value, cut.gone()
+        wanted = graph.prunable_channels - goal.value
+        gone = graph.prunable_channels - goal.left(cut.keep(graph))
         if chosen and wanted - gone >= cut.size.max(initial=1):
             got = f"{goal.percent:g}, more than --keep, --ratio and --min-channels leave"
             most = math.floor(1000 * gone / graph.prunable_channels) / 1000

@@ -19,6 +19,7 @@ from yolo_slim.channels.graph import ChannelGraph, Ids
 from yolo_slim.host.checkpoint import finished, packed
 from yolo_slim.measure.cost import Cost, module_macs, whole_strides
 from yolo_slim.numerics import survives_half
+from yolo_slim.pruning.masks import keep_vector, removable, removed
 from yolo_slim.pruning.rebuild.rebuild import rebuild
 from yolo_slim.weight_masks import masks_of
 
@@ -107,14 +108,15 @@ class MaskCost:
         """Bytes of the checkpoint file, to about 0.1%: its tensors, and what a save of the uncut
         model has besides; `keep` as in `macs`.
         """
-        return self._overhead + self._records(keep)
+        gone = len(removed(self._graph, keep))
+        return self._overhead + self._records(keep) - (gone and gone * self._of_a_block)
 
     def _records(self, keep: np.ndarray) -> int:
         """Bytes of convs, BatchNorms and masks over single weights (bits) in the file."""
         weights, outputs, kept = self._weights(keep), self._outputs(keep), self._kept(keep)
         elements = np.concatenate([weights, outputs, kept])
         times = np.concatenate([self._own, self._bias, self._stored])
-        used = self._float_size * elements + HEADERS
+        used = self._float_size * elements + HEADERS * (elements > 0)  # a tensor may be gone
         return int(times @ (-(-used // ALIGNMENT) * ALIGNMENT) + self._masked @ weights // 8)
 
     @cached_property
@@ -124,10 +126,23 @@ class MaskCost:
     @cached_property
     def _overhead(self) -> int:
         """Bytes of all else in the file, from the save of a cut that keeps everything."""
-        norms = self._graph.prunable
-        masks = {norm.name: torch.ones(norm.channels, dtype=torch.bool) for norm in norms}
+        return self._besides(())
+
+    @cached_property
+    def _of_a_block(self) -> int:
+        """Bytes of all else that a residual Bottleneck has in the file: names, hooks, counters."""
+        blocks = removable(self._graph)
+        return (self._overhead - self._besides(blocks)) // len(blocks)
+
+    def _besides(self, gone: Sequence[str]) -> int:
+        """Bytes of all else in the file of a model without some residual Bottlenecks."""
+        empty = {self._graph.branches[name].inner for name in gone}
+        masks = {
+            norm.name: torch.full((norm.channels,), norm.name not in empty)
+            for norm in self._graph.prunable
+        }
         whole = finished(rebuild(self._model, self._graph, masks))
-        return len(packed(whole)) - self._records(self.everything)
+        return len(packed(whole)) - self._records(keep_vector(self._graph, masks))
 
 
 class _Once:

@@ -45,6 +45,10 @@ GONE = -1e12  # the score of a channel that is cut already
 def ranked(cut: Blocks, blocks: Sequence[Block], spread: Spread = "global") -> list[Block]:
     """Blocks in the order in which they go.
 
+    A block that removes a residual Bottleneck comes before those of its stack that go later than
+    it; these are left out. With "uniform" it goes where the average layer loses a channel of its
+    score: by the share of all channels that have a lower one.
+
     Args:
         cut: what they are blocks of.
         blocks: those of each stack in order.
@@ -54,6 +58,7 @@ def ranked(cut: Blocks, blocks: Sequence[Block], spread: Spread = "global") -> l
     Raises:
         InputError: `spread` is none of these, or a BN has no curve.
     """
+    blocks = _without_later_ones(cut, blocks, spread)
     keys = keys_of(cut, blocks, spread)
     # equal keys: the layer that has lost less goes first
     cuts = np.array([block.cut for block in blocks])
@@ -72,14 +77,38 @@ def keys_of(cut: Blocks, blocks: Sequence[Block], spread: Spread) -> np.ndarray:
     """
     if spread == "global":
         return np.array([block.score for block in blocks])
-    if spread == "uniform":
-        return np.array([block.cut for block in blocks])
-    if not isinstance(spread, Mapping):
+    if isinstance(spread, Mapping):
+        missing = [n.name for n in cut.norms if n.name not in spread]
+        if missing:
+            raise InputError("budget", f"no curve for {missing[0]}", "one for each prunable BN")
+        return np.array([loss(cut, block, spread) for block in blocks])
+    if spread != "uniform":
         raise InputError("budget", repr(spread), f"{', '.join(BUDGETS)} or curves of loss")
-    missing = [n.name for n in cut.norms if n.name not in spread]
-    if missing:
-        raise InputError("budget", f"no curve for {missing[0]}", "one for each prunable BN")
-    return np.array([loss(cut, block, spread) for block in blocks])
+    # A Bottleneck goes as early as channels of its score do: its place among all of them.
+    scores = np.sort(cut.score)
+    lower = np.searchsorted(scores, [block.score for block in blocks]) / max(len(scores), 1)
+    cuts = np.array([block.cut for block in blocks])
+    return np.where([block.removes for block in blocks], lower, cuts)
+
+
+def _without_later_ones(cut: Blocks, blocks: Sequence[Block], spread: Spread) -> list[Block]:
+    """Each stack up to where what is left of it goes as a whole, if that comes before the rest."""
+    of = {group: i for i, b in enumerate(blocks) if b.removes for group in b.groups}
+    others: dict[int, list[Block]] = {i: [] for i in of.values()}
+    queue = list[Block]()
+    for block in blocks:
+        if not block.removes:
+            others.get(of.get(block.groups[0], -1), queue).append(block)
+    for index, mine in others.items():
+        left = list(blocks[index].groups)
+        for block in mine:
+            whole, part = keys_of(cut, [cut.removal(left), block], spread)
+            if whole <= part:
+                break
+            queue.append(block)
+            left = [group for group in left if group not in block.groups]
+        queue.append(cut.removal(left))
+    return queue
 
 
 def loss(cut: Blocks, block: Block, curves: Mapping[str, Curve]) -> float:

@@ -82,16 +82,22 @@ class Timed:
     def __init__(self, exported: Exported, graph: ChannelGraph, table: DeviceTable) -> None:
         self.graph, self.table, self.rows, free = graph, table, [], np.zeros(0, int)
         convs, ops, self.fixed = table.scales
+        inner = {branch.convs[1]: branch.inner for branch in graph.branches.values()}
         for name, conv in exported.convs.items():
             node, seconds = graph.convs.get(name), convs * table.conv(conv.key)
             if node:
+                seconds[0], seconds[:, 0] = 0.0, 0.0  # it is gone with its residual Bottleneck
                 self.rows.append(Row(name, seconds, node.inputs, node.outputs))
             else:
                 self.rows.append(Row(name, seconds, free, free, (conv.inputs, conv.outputs)))
         for op in exported.ops:
             if most := len(op.ids):
                 seconds = ops * table.op(op.key, most)[None]
-                self.rows.append(Row(op.key, seconds, free, op.ids))
+                gates = [graph.norms[inner[name]].ids for name in op.convs if name in inner]
+                if gates and op.key.startswith("Add"):  # it is gone with its residual Bottleneck
+                    seconds = np.repeat(seconds, len(gates[0]) + 1, 0)
+                    seconds[0] = 0.0
+                self.rows.append(Row(op.key, seconds, gates[0] if gates else free, op.ids))
             else:
                 self.fixed += ops * float(table.op(op.key, 0)[0])
         self.dense = self.seconds(np.ones(graph.channels + 1, dtype=bool))
@@ -137,6 +143,7 @@ def knapsack_of(
     keep: Collection[str] = (),
     ratios: Mapping[str, float] | None = None,
     spread: Spread = "global",
+    worth: Mapping[str, float] | None = None,
 ) -> tuple[Blocks, Knapsack]:
     """The stacks of a model, with what they are worth and what they cost.
 
@@ -144,11 +151,11 @@ def knapsack_of(
         scores: see `choose_masks`.
         timed: the time of masks.
         counted: the MACs of masks.
-        min_channels, keep, ratios, spread: see `choose_masks`. What a layer keeps is a multiple of
-            the device's step, or all.
+        min_channels, keep, ratios, spread, worth: see `choose_masks`. What a layer keeps is a
+            multiple of the device's step, or all; a residual Bottleneck that may go has 0, too.
     """
     graph, step = timed.graph, timed.table.step
-    cut = Blocks(graph, scores, min_channels)
+    cut = Blocks(graph, scores, min_channels, worth)
     stays = {g for name in keep for g in cut.groups(name)}
     for name, part in (ratios or {}).items():
         cut_layer_(cut, name, part, stays, step)
@@ -158,8 +165,8 @@ def knapsack_of(
     for index, stack in enumerate(cut.stacks):
         place[stack] = index
     stack_of[cut.ids] = place[cut.group]
-    losses = _losses(cut, counted, spread)
-    worth, options = [], []
+    losses, whole = _losses(cut, counted, spread)
+    values, options = [], []
     for stack in cut.stacks:
         least = most = int((~cut.taken[stack]).sum())
         if not stays.intersection(stack):
@@ -168,17 +175,28 @@ def knapsack_of(
         steps = sorted({*range(step, most, step), least, most})
         options.append([k for k in steps if k >= least])
         lost = np.concatenate([[0.0], np.cumsum(losses[stack])])
-        worth.append(-lost[len(stack) - np.array(options[-1])])
+        values.append(-lost[len(stack) - np.array(options[-1])])
+        if stack[0] in whole and not stays.intersection(stack):
+            options[-1].insert(0, 0)
+            values[-1] = np.concatenate([[-whole[stack[0]]], values[-1]])
     terms = [row.term(stack_of, size) for row in timed.rows]
-    return cut, Knapsack(worth, options, terms, timed.fixed)
+    return cut, Knapsack(values, options, terms, timed.fixed)
 
 
-def _losses(cut: Blocks, counted: MaskCost, spread: Spread) -> np.ndarray:
-    """(groups,) what is lost with each, once those of its stack that go before it are gone."""
+def _losses(cut: Blocks, counted: MaskCost, spread: Spread) -> tuple[np.ndarray, dict[int, float]]:
+    """What is lost.
+
+    Returns:
+        (groups,) with each group, once those of its stack that go before it are gone; and first
+        group of a stack that may be emptied, to what is lost with all of it.
+    """
     blocks = cut.blocks(1)
     spent = spending(cut.graph, counted)
-    losses = np.zeros(len(cut.size))
+    losses, whole = np.zeros(len(cut.size)), dict[int, float]()
     for key, block in zip(keys_of(cut, blocks, spread), blocks, strict=True):
-        if key > GONE / 2:
-            losses[list(block.groups)] = key * spent[cut.norms[block.owners[0]].name]
-    return losses
+        loss = key * spent[cut.norms[block.owners[0]].name] if key > GONE / 2 else 0.0
+        if block.removes:
+            whole[block.groups[0]] = loss * len(block.groups)
+        else:
+            losses[list(block.groups)] = loss
+    return losses, whole

@@ -22,6 +22,7 @@ from yolo_slim.numerics import copy_of
 from yolo_slim.pruning.criteria.table import Criterion, find
 from yolo_slim.pruning.masks import Scores
 
+DATA = "a data yaml with --data"
 SCALES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda scores: scores.new_ones(()),
     "mean": lambda scores: scores.abs().mean(),
@@ -53,18 +54,30 @@ def score(
             that fails or does not return finite scores for all prunable BNs.
     """
     row = find(name)
+    raw = raw_scores(row, model, graph, calibration, seed)
+    return {name: value / scale_of(row, value) for name, value in raw.items()}
+
+
+def raw_scores(
+    row: Criterion,
+    model: nn.Module,
+    graph: ChannelGraph,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+) -> Scores:
+    """`score` before the scores are divided by their scale."""
     if row.data and (calibration is None or not calibration.images):
-        raise InputError(f"--criterion {name}", "no calibration images", "a data yaml with --data")
+        raise InputError(f"--criterion {row.name}", "no calibration images", DATA)
     copy = copy_of(model).float().eval().requires_grad_()
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.enable_grad():
         torch.manual_seed(seed)
         raw = _run(row, copy, graph, calibration)
-    scores = {}
-    for norm in graph.prunable:
-        value = _checked(row, raw, norm)
-        scale = SCALES[row.scale](value).clamp(min=torch.finfo(value.dtype).tiny)
-        scores[norm.name] = value / scale
-    return scores
+    return {norm.name: _checked(row, raw, norm) for norm in graph.prunable}
+
+
+def scale_of(row: Criterion, value: torch.Tensor) -> torch.Tensor:
+    """What the raw scores of a layer are divided by."""
+    return SCALES[row.scale](value).clamp(min=torch.finfo(value.dtype).tiny)
 
 
 def _run(

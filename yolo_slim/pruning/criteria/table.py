@@ -38,6 +38,9 @@ class Criterion:
         recover: what is done after the cut where the user does not say.
         spread: how the cut spreads over the layers where the user does not say, see `prune`.
         batch: calibration images a batch.
+        block: what a residual Bottleneck is worth as a whole (see `blocks`): the function (model,
+            graph, calibration, names) to what is lost without each, in the unit of the scores;
+            "": by the scores of the channels that it adds.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Criterion:
     recover: tuple[str, ...] = ("constants",)
     spread: Budget = "global"
     batch: int = 8
+    block: str = ""
 
     def __post_init__(self) -> None:
         where = f"criterion {self.name}"
@@ -68,6 +72,14 @@ class Criterion:
             if not isinstance(value, str) or value not in known:
                 raise InputError(where, f"{field}={value!r}", ", ".join(known))
         check_count(f"{where}, batch", self.batch)
+
+    def around_adds(self, depth: bool) -> Residual:
+        """What may be cut around residual adds where the user does not say.
+
+        Args:
+            depth: residual Bottlenecks may go as a whole: their inner channels, too, then.
+        """
+        return "inner" if depth and self.residual == "skip" else self.residual
 
     @property
     def ours(self) -> bool:
@@ -94,14 +106,22 @@ _ROWS = (
         labels=True,
         spread="per-mac",
         batch=1,
+        block="silenced.squared_changes",
     ),
-    _fitted("thinet", "thinet.thinet", "what the next convs cannot make up for", spread="uniform"),
+    _fitted(
+        "thinet",
+        "thinet.thinet",
+        "what the next convs cannot make up for",
+        spread="uniform",
+        block="missing.missing_energy",
+    ),
     _fitted(
         "obs",
         "obs.obs",
         "what the loss rises by once other channels stand in for it",
         labels=True,
         spread="uniform",
+        block="silenced.loss_rises",
     ),
     Criterion("random", "plain.random_scores", "drawn from [0, 1)"),
     Criterion("first", "plain.first_scores", "the first channels of a layer are kept"),
@@ -169,6 +189,27 @@ def criterion(
         return function
 
     return register
+
+
+def check_depth(depth: object, residual: str | None, *, named: bool) -> None:
+    """See that residual Bottlenecks can go as a whole, if they may.
+
+    Args:
+        depth: they may.
+        residual: what may be cut around residual adds, if the user says so.
+        named: the budget is one of BUDGETS, or as suits the criterion.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if not isinstance(depth, bool):
+        raise InputError("--depth", f"{depth!r:.80}", "True or False")
+    if depth and residual == "skip":
+        expected = "inner or group: skip keeps residual Bottlenecks as they are"
+        raise InputError("--residual", "skip with --depth", expected)
+    if depth and not named:
+        expected = f"--budget {', '.join(BUDGETS)}: a scan does not know what a Bottleneck costs"
+        raise InputError("--depth", "given besides a sensitivity scan", expected)
 
 
 def name_given(text: str) -> str:

@@ -23,7 +23,7 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.numerics import copy_of, one_thread
-from yolo_slim.pruning.masks import apply_masks_, keep_vector, silence_
+from yolo_slim.pruning.masks import apply_masks_, keep_vector, silence_, whole_masks
 
 LIMIT = 1e-9  # largest error in float64, relative to the deviation of the output
 
@@ -76,14 +76,14 @@ def check_parity(
     """
     generator = torch.Generator().manual_seed(seed)
     masked, slim = in_double(model), in_double(pruned)
-    apply_masks_(masked, masks)
+    apply_masks_(masked, whole_masks(graph, masks))
     source, target = dict(masked.named_modules()), dict(slim.named_modules())
     keep = keep_vector(graph, masks)
     silence_(masked, graph, keep)
     calls: dict[int, int] = {}  # of each gamma and beta: BNs may share them
     for norm in graph.norms.values():
-        if source[norm.name].running_mean is not None:
-            kept = torch.from_numpy(keep[norm.ids])
+        kept = torch.from_numpy(keep[norm.ids])
+        if source[norm.name].running_mean is not None and kept.any():
             _enliven_on_call_(source[norm.name], target[norm.name], kept, generator, calls)
     channels, height, width = smallest_image(model)
     images, shape = (1, (2 * height, 6 * width)) if is_detector(model) else (4, (height, width))

@@ -23,9 +23,11 @@ from yolo_slim.models.resize import (
     Sizes,
     activations,
     build_resized,
+    identities,
     same_structure,
     sized,
 )
+from yolo_slim.pruning.masks import removed
 
 ARGUMENTS = {"None": None, "True": True, "False": False}
 
@@ -77,6 +79,7 @@ def layer_row(
     first = {id(module): full for full, module in model.named_modules()}  # of several names
 
     def kept(bn: str) -> int:
+        """Channels that a BN in the layer keeps; 0 where its block is gone, now or before."""
         try:
             norm = graph.norms[first[id(layer.get_submodule(bn))]]
         except (AttributeError, KeyError) as error:  # something else was put in its place
@@ -90,8 +93,14 @@ def layer_row(
     cls, number, args = how_built(model, layer, graph)
     with replaced(common.Conv, default_act=parse_activation(activation)):
         skeleton = build_resized(cls, number, args, {})
-    sizes: Sizes = {}
+    gone = [full.removeprefix(f"{name}.") for full in removed(graph, keep)]
+    gone = [child for child in gone if f"{name}.{child}" in graph.branches]
+    gone += [c for c in identities(layer) if c not in set(identities(skeleton))]
+    inside = tuple(f"{child}." for child in gone)
+    sizes: Sizes = dict.fromkeys(gone)
     for child, module in sized(layer):
+        if child.startswith(inside):
+            continue
         full = first[id(module)]
         node = graph.convs.get(first[id(getattr(module, "conv", module))])
         if node is not None:
@@ -103,11 +112,12 @@ def layer_row(
         sizes = {}
     for full, rows in graph.rows.items():
         child = SELF if full == name else full.removeprefix(f"{name}.")
-        if not keep[rows].all() and child != full:
+        if keep[rows].any() and not keep[rows].all() and child != full:
             sizes[child] = int(keep[rows].sum())
     old = activations(skeleton)
-    sizes |= {k: v for k, v in activations(layer).items() if old.get(k) != v}
-    for child in filter(sizes.__contains__, activations(layer)):  # slopes a channel
+    acts = {k: v for k, v in activations(layer).items() if not k.startswith(inside)}
+    sizes |= {k: v for k, v in acts.items() if old.get(k) != v}
+    for child in filter(sizes.__contains__, acts):  # slopes a channel
         if f"{name}.{child}" in graph.rows:
             kept_rows = int(keep[graph.rows[f"{name}.{child}"]].sum())
             sizes[child] = activation_text(nn.PReLU(kept_rows))

@@ -20,7 +20,7 @@ from yolo_slim.models.model import ModelPruned, build_model, copy_bare_norms_
 from yolo_slim.models.resize import check_settings, resize_
 from yolo_slim.models.sharing import share_, shared_in
 from yolo_slim.numerics import copy_of, one_thread
-from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.masks import keep_vector, removed, whole_masks
 from yolo_slim.pruning.rebuild.plan import pruned_yaml
 from yolo_slim.weight_masks import carry_masks_
 
@@ -31,7 +31,8 @@ def rebuild(model: nn.Module, graph: ChannelGraph, masks: Mapping[str, torch.Ten
     Args:
         model: the dense model; left untouched.
         graph: its channel graph.
-        masks: BN name to bool (C,), True = kept.
+        masks: BN name to bool (C,), True = kept. All False for the cv1.bn of a residual Bottleneck:
+            an nn.Identity stands in its place (see `removed_blocks`); all else keeps its name.
 
     Returns:
         A ModelPruned for a YOLOv5 detector; for any other model one of its own class. Both have the
@@ -46,7 +47,8 @@ def rebuild(model: nn.Module, graph: ChannelGraph, masks: Mapping[str, torch.Ten
         pruned = build(model, graph, keep)
         copy_weights_(pruned, model, graph, keep)
         carry_masks_(pruned, model, lambda to, of: copy_weights_(to, of, graph, keep))
-    pruned.maskbndict = {name: mask.clone() for name, mask in masks.items()}
+    whole = whole_masks(graph, masks)
+    pruned.maskbndict = {name: mask.clone() for name, mask in whole.items()}
     pruned.ancestry = deepcopy(getattr(model, "ancestry", []))
     return pruned
 
@@ -56,7 +58,7 @@ def _smaller_detector(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -
     with unfilled(model.stride.tolist()):
         pruned = build_model(pruned_yaml(model, graph, keep))
     copy_bare_norms_(pruned, model)
-    check_settings(model, pruned)
+    check_settings(model, pruned, gone=removed(graph, keep))
     share_(pruned, shared_in(model))
     for attribute in ("hyp", "class_weights", "inplace"):
         if hasattr(model, attribute):
@@ -67,15 +69,15 @@ def _smaller_detector(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -
 
 def _smaller_copy(model: nn.Module, graph: ChannelGraph, keep: np.ndarray) -> nn.Module:
     """A copy whose convs and BNs have other sizes: no yaml says how it was built."""
-    sizes: dict[str, Any] = {}
+    sizes: dict[str, Any] = dict.fromkeys(removed(graph, keep))
     for node in graph.convs.values():
-        if not (keep[node.inputs].all() and keep[node.outputs].all()):
+        if keep[node.outputs].any() and not (keep[node.inputs].all() and keep[node.outputs].all()):
             sizes[node.name] = [int(keep[node.inputs].sum()), int(keep[node.outputs].sum())]
     for norm in graph.norms.values():
-        if not keep[norm.ids].all():
+        if keep[norm.ids].any() and not keep[norm.ids].all():
             sizes[norm.name] = int(keep[norm.ids].sum())
     for name, ids in graph.rows.items():
-        if not keep[ids].all():
+        if keep[ids].any() and not keep[ids].all():
             sizes[name] = int(keep[ids].sum())
     with torch.random.fork_rng(devices=[]):  # the fresh weights are about to be replaced
         return resize_(copy_of(model), sizes, type(model).__name__)
@@ -89,6 +91,8 @@ def copy_weights_(
     source, target = dict(model.named_modules()), dict(pruned.named_modules())
     state, done = pruned.state_dict(), set[str]()
     for node in graph.convs.values():
+        if not keep[node.outputs].any():  # gone with its block
+            continue
         conv = source[node.name]
         rows = torch.from_numpy(np.flatnonzero(keep[node.outputs])).to(conv.weight.device)
         columns = torch.from_numpy(np.flatnonzero(keep[node.inputs])).to(conv.weight.device)
@@ -103,13 +107,15 @@ def copy_weights_(
             _put_(state, f"{node.name}.bias", conv.bias.index_select(0, rows), done)
     for norm in graph.norms.values():
         bn, kept = source[norm.name], torch.from_numpy(np.flatnonzero(keep[norm.ids]))
+        if not len(kept):
+            continue
         for key, value in bn.state_dict().items():
             value = value.index_select(0, kept.to(value.device)) if value.ndim else value
             _put_(state, f"{norm.name}.{key}", value, done)
         target[norm.name].eps, target[norm.name].momentum = bn.eps, bn.momentum
     for name, ids in graph.rows.items():
         kept = torch.from_numpy(np.flatnonzero(keep[ids]))
-        for key, value in source[name].state_dict().items():
+        for key, value in source[name].state_dict().items() if len(kept) else ():
             if value.ndim and len(value) == len(ids):
                 _put_(state, f"{name}.{key}", value.index_select(0, kept.to(value.device)), done)
     dense, filled = model.state_dict(), {state[key].data_ptr() for key in done}

@@ -12,6 +12,9 @@ Gauss-Hermite quadrature. With gamma 0 that is act(beta).
 The constants are read off the model as it runs, where each conv reads its input: so they have gone
 through every Concat, pool, upsampling and sum that there is. A conv that is called several times
 takes their mean: exact where it reads the same constants at each call.
+
+A residual Bottleneck that is cut as a whole added a constant, too, act(beta) of its cv2: to what
+the convs read that come after it in its layer.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.channels.graph import ChannelGraph
+from yolo_slim.channels.graph import Branch, ChannelGraph
 from yolo_slim.host.image import is_detector, smallest_image
 from yolo_slim.numerics import one_thread
-from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.masks import keep_vector, removed_blocks, whole_masks
 from yolo_slim.pruning.rebuild.parity import in_double
 from yolo_slim.pruning.recover.cut import Cut
 from yolo_slim.pruning.recover.shift import Shifts
@@ -48,9 +51,12 @@ def constants_of(
         masks: BN name to bool (C,), True = kept.
 
     Returns:
-        Name of each conv that loses inputs, to (C_in,) float64: 0 where the channel is kept.
+        Name of each conv that loses inputs, to (C_in,) float64: 0 where the channel is kept, and no
+        branch that is cut was added to it.
     """
-    keep = keep_vector(graph, masks)
+    keep, masks = keep_vector(graph, masks), whole_masks(graph, masks)
+    gone_branches = [graph.branches[name] for name in removed_blocks(graph, masks)]
+    added = {branch.home: np.zeros(graph.channels + 1) for branch in gone_branches}  # so far
     points, weights = np.polynomial.hermite_e.hermegauss(NODES)
     normal = torch.from_numpy(points)
     share = torch.from_numpy(weights / weights.sum())
@@ -63,21 +69,34 @@ def constants_of(
         output[:, cut] = level.view(*level.shape, *[1] * (output.ndim - 2))
         return output
 
+    def add(branch: Branch, conv: Any, inputs: Any, output: torch.Tensor) -> None:
+        sent = output[:, :, _inside(output.shape[2]), _inside(output.shape[3])].mean((2, 3))
+        added[branch.home][branch.stream] += (share @ sent).numpy()
+
+    def level(name: str) -> np.ndarray:
+        inputs = graph.convs[name].inputs
+        homes = [values for home, values in added.items() if name.startswith(f"{home}.")]
+        return sum((values[inputs] for values in homes), np.zeros(len(inputs)))
+
     def look(name: str, gone: torch.Tensor, conv: Any, inputs: tuple[torch.Tensor]) -> None:
         x = inputs[0]
         if x.ndim == 4:
             x = x[:, :, _inside(x.shape[2]), _inside(x.shape[3])].mean((2, 3))
-        sent = torch.where(gone, (share @ x).squeeze(), 0.0)
+        kept = torch.from_numpy(level(name))
+        sent = torch.where(gone, (share @ x).squeeze(), kept)
         calls[name] = calls.get(name, 0) + 1  # a conv that is called again: their mean
         before = constants.get(name, torch.zeros_like(sent))
         constants[name] = before + (sent - before) / calls[name]
 
+    for branch in gone_branches:
+        copy.get_submodule(f"{branch.name}.cv2").register_forward_hook(partial(add, branch))
     for name, mask in masks.items():
         if not mask.all():
             copy.get_submodule(name).register_forward_hook(partial(silence, ~mask))
     for node in graph.convs.values():
         gone = torch.from_numpy(~keep[node.inputs])
-        if gone.any() and not node.depthwise:
+        after = any(branch.read_by(node) for branch in gone_branches)
+        if (gone.any() or after) and keep[node.outputs].any() and not node.depthwise:
             copy.get_submodule(node.name).register_forward_pre_hook(partial(look, node.name, gone))
     channels, *sides = smallest_image(model)
     cells = 3 if is_detector(model) else 1  # of the coarsest map: one is inside its border

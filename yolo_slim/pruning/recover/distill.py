@@ -68,7 +68,8 @@ def distill_(
     steps = STEPS if steps is None else steps
     images = torch.cat(check_images(calibration, "--recover distill"))
     keep = keep_vector(graph, masks)
-    reads = {n: torch.from_numpy(np.flatnonzero(keep[c.inputs])) for n, c in graph.convs.items()}
+    convs = {n: c for n, c in graph.convs.items() if keep[c.outputs].any()}
+    reads = {n: torch.from_numpy(np.flatnonzero(keep[c.inputs])) for n, c in convs.items()}
     student, teacher = evaluation_copy(pruned), evaluation_copy(model).requires_grad_(False)
     weights = [p for p in student.parameters() if p.is_floating_point()]
     for weight in weights:

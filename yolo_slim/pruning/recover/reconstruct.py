@@ -3,7 +3,8 @@
 A conv that has lost input channels gets the weights with which its output on real images is again
 that of the dense conv (ThiNet, Luo et al. 2017, section 3.3; He et al. 2017, section 3.1). As He et
 al. do for whole models, convs are fitted in the order in which they run, each on what it reads once
-those before it are fitted: so it makes up for the errors that they leave, too.
+those before it are fitted: so it makes up for the errors that they leave, too. A conv that reads
+what a residual Bottleneck added to, which is cut as a whole, is fitted like these.
 
 What the cut channels sent on average is no matter of weights: a shift of each output is fitted with
 them, and goes where a constant goes (see `shift`).
@@ -34,7 +35,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.models.sharing import shared_in
 from yolo_slim.numerics import survives_half
 from yolo_slim.pruning.activations import evaluation_copy, filters, generator, patches, watch
-from yolo_slim.pruning.masks import keep_vector
+from yolo_slim.pruning.masks import keep_vector, removed_blocks
 from yolo_slim.pruning.recover.cut import Cut
 from yolo_slim.pruning.recover.shift import Shifts
 from yolo_slim.text import counted, table
@@ -111,7 +112,14 @@ def reconstruct_(
     sizes = [len(images) for images in batches]
     strength = ridge * max(1.0, ENOUGH / sum(sizes))
     keep, half = keep_vector(graph, masks), survives_half(model)
-    nodes = {n: c for n, c in graph.convs.items() if not c.depthwise and not keep[c.inputs].all()}
+    gone = [graph.branches[name] for name in removed_blocks(graph, masks)]
+    nodes = {
+        name: node
+        for name, node in graph.convs.items()
+        if keep[node.outputs].any()
+        and not node.depthwise
+        and (not keep[node.inputs].all() or any(branch.read_by(node) for branch in gone))
+    }
     shared = {name.rpartition(".")[0] for names in shared_in(model).parameters for name in names}
     errors: dict[str, tuple[float, float]] = {}
     copy = evaluation_copy(pruned)

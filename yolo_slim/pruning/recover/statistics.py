@@ -61,7 +61,7 @@ def retake_statistics_(
     kept = {
         norm.name: torch.from_numpy(np.flatnonzero(keep[norm.ids]))
         for norm in graph.norms.values()
-        if model.get_submodule(norm.name).running_mean is not None
+        if keep[norm.ids].any() and model.get_submodule(norm.name).running_mean is not None
     }
     return match_statistics_(pruned, model, kept, calibration)
 
