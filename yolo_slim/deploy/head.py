@@ -51,7 +51,9 @@ def rows(head: Any, maps: Sequence[torch.Tensor]) -> tuple[torch.Tensor]:
         batch, _, height, width = raw.shape
         if head.dynamic or head.grid[index].shape[-1] != height * width:
             head.grid[index] = corners(head, index, height, width)
-            head.anchor_grid[index] = 4 * (head.anchors[index] * head.stride[index])[None, ..., None]
+            head.anchor_grid[index] = (
+                4 * (head.anchors[index] * head.stride[index])[None, ..., None]
+            )
         shape = batch, head.na, head.no, height * width
         masks = head.no - head.nc - 5
         if masks:
