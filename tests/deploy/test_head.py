@@ -1,4 +1,4 @@
-"""Detect by planes: an ONNX file with the outputs of YOLOv5's own decoding, and nothing else new."""
+"""Detect by planes: the ONNX file answers as with YOLOv5's own decoding, and keeps the rest."""
 
 from __future__ import annotations
 
