@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from yolo_slim.deploy.head import decode_by_planes_
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import InputError
 from yolo_slim.host.classes import class_names, yolo
@@ -89,6 +90,7 @@ def to_onnx(
     import onnxslim
 
     copy = exportable(model, dynamic)
+    decode_by_planes_(copy)
     image = torch.zeros(batch, 3, imgsz, imgsz)
     copy(image)  # makes the grids
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "anchors"}}
