@@ -59,7 +59,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = (
         "residual Bottlenecks may go as a whole too: the identity stays (with --residual inner or "
     )
-    add("--depth", action="store_true", help=text + "group; default then inner)")
+    text += "group; default then inner). By default they may for --latency alone"
+    add("--depth", action=argparse.BooleanOptionalAction, help=text)
     text = "each layer keeps at least so many (default: 1)"
     add("--min-channels", type=int, default=1, help=text)
     text = "kept channels are multiples of N where a layer is wide enough; 1: any (default: as in "
@@ -169,7 +170,7 @@ def check(opt: argparse.Namespace) -> None:
         expected = f"{', '.join(BUDGETS)}, a yaml or a csv"
         check_file(f"--budget {opt.budget}", opt.budget, expected)
     scan = opt.budget not in (None, *BUDGETS) and Path(opt.budget).suffix == ".csv"
-    check_depth(opt.depth, opt.residual, named=not scan)
+    check_depth(bool(opt.depth), opt.residual, named=not scan)
     parse_parts(opt.recover)
     if opt.imgsz is not None:
         check_imgsz(opt.imgsz)

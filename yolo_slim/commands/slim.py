@@ -133,6 +133,8 @@ def check_options_(opt: argparse.Namespace) -> nn.Module:
         plain = opt.same_classes and not (opt.st or opt.cfg)
         if plain and model is not None and data.labelled(data.read_data(opt.data)):
             opt.criterion = criterion_for(model, target, labels=True)
+    if opt.depth is None:
+        opt.depth = opt.latency is not None and opt.residual != "skip"
     opt.residual = opt.residual or find(opt.criterion).around_adds(opt.depth)
     opt.lr_times = lr_times_of(opt) if opt.lr_times is None else opt.lr_times
     opt.at_once = model is not None and not opt.cfg and not opt.st

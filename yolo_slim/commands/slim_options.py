@@ -66,7 +66,7 @@ def check_first(opt: argparse.Namespace) -> None:
     if opt.resume:
         return
     target_of(opt)
-    check_depth(opt.depth, opt.residual, named=True)
+    check_depth(bool(opt.depth), opt.residual, named=True)
     if opt.latency is not None and opt.st:
         raise InputError("--latency", "with --st", "--macs: a sparse training aims at MACs")
     check_table(opt)
@@ -170,7 +170,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "what may be cut around residual adds (default: as suits the criterion)"
     add("--residual", choices=RESIDUAL, help=text)
     text = f"residual Bottlenecks may go as a whole too (see {named('prune')} --help)"
-    add("--depth", action="store_true", help=text)
+    add("--depth", action=argparse.BooleanOptionalAction, help=text)
     text = "images of the training split that a cut looks at (default: 128)"
     add("--calib-images", type=int, default=128, help=text)
     add = parser.add_argument_group("the trainings after a cut").add_argument

@@ -31,7 +31,8 @@ class CutOptions:
         round_to: what a layer keeps is a multiple of it.
         min_channels: each layer keeps at least so many.
         residual: what may be cut around residual adds; None: as suits the criterion.
-        depth: residual Bottlenecks may go as a whole.
+        depth: residual Bottlenecks may go as a whole; None: for a latency, where `residual` and
+            `budget` allow it.
         keep: globs over the BNs that are never cut.
         ratios: glob to the share that is cut of each BN that it matches.
         steps: the cut comes in so many.
@@ -56,7 +57,7 @@ class CutOptions:
     round_to: int = ROUND_TO
     min_channels: int = 1
     residual: Residual | None = None
-    depth: bool = False
+    depth: bool | None = None
     keep: Sequence[str] = ()
     ratios: Mapping[str, float] = field(default_factory=dict)
     steps: int = 1
@@ -89,7 +90,10 @@ class CutOptions:
         named = isinstance(self.residual, str) and self.residual in RESIDUAL
         if self.residual is not None and not named:
             raise InputError("--residual", repr(self.residual)[:80], ", ".join(RESIDUAL))
-        check_depth(self.depth, self.residual, named=isinstance(self.budget, str | None))
+        named = isinstance(self.budget, str | None)
+        depth = self.target.name == "latency" and self.residual != "skip" and named
+        depth = depth if self.depth is None else self.depth
+        check_depth(depth, self.residual, named=named)
         if self.device is not None and self.target.name != "latency":
             raise InputError("--device", f"a table, with {self.target.option}", "--latency")
         if isinstance(self.device, str | Path):
@@ -98,7 +102,8 @@ class CutOptions:
             raise InputError("device", repr(self.device)[:80], "a table, or its file")
         settled |= {
             "budget": row.spread if self.budget is None else self.budget,
-            "residual": self.residual or row.around_adds(self.depth),
+            "depth": depth,
+            "residual": self.residual or row.around_adds(depth),
             "recover": check_parts(row.recover if self.recover is None else self.recover),
             "keep": tuple(self.keep),
             "ratios": ratios,

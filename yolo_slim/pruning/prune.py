@@ -94,7 +94,7 @@ def prune(
     round_to: int = ROUND_TO,
     min_channels: int = 1,
     residual: Residual | None = None,
-    depth: bool = False,
+    depth: bool | None = None,
     keep: Sequence[str] = (),
     ratios: Mapping[str, float] | None = None,
     steps: int = 1,
@@ -125,7 +125,8 @@ def prune(
             channels and the target can be met so; 1: no rounding. Runtimes work in such blocks.
         min_channels: each layer keeps at least so many.
         residual: see `channel_graph`; None: what suits the criterion, with `depth` inner or group.
-        depth: residual Bottlenecks may go as a whole: the identity stays (see `removable`).
+        depth: residual Bottlenecks may go as a whole: the identity stays (see `removable`); None:
+            for a latency.
         keep: globs over BN and module names ("model.2", "model.*.cv1.bn"): never cut.
         ratios: glob to the share that is cut of each BN that it matches.
         steps: the cut comes little by little: after each step the model recovers, and is scored
