@@ -55,10 +55,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += f" (default: as in the sparse training; else skip, inner {rows_with(residual='inner')})"
     add("--residual", choices=RESIDUAL, help=text)
-    text = (
-        "residual Bottlenecks may go as a whole too: the identity stays (with --residual inner or "
-    )
-    add("--depth", action="store_true", help=text + "group; default then inner)")
+    text = "residual Bottlenecks may go as a whole too, the identity stays (with --residual inner "
+    add("--depth", action="store_true", help=text + "or group; default then inner)")
     text = "each layer keeps at least so many (default: 1)"
     add("--min-channels", type=int, default=1, help=text)
     text = "kept channels are multiples of N where a layer is wide enough; 1: any (default: as in "

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import build_tiny
+import yaml
+from conftest import TINY, build_tiny
 from torch import nn
 
 from yolo_slim import InputError, channel_graph
 from yolo_slim.calibration import Calibration
+from yolo_slim.host.classes import yolo
+from yolo_slim.models.model import default_activation
 from yolo_slim.pruning.criteria.blocks import block_scores
 from yolo_slim.pruning.criteria.missing import missing_energy
 from yolo_slim.pruning.criteria.score import score
@@ -71,7 +74,7 @@ def test_loss_rises_keep_the_mean() -> None:
 
 @torch.no_grad()
 def test_missing_energy_by_hand() -> None:
-    """In model.4 the first branch is read by the second Bottleneck and by cv3; the second by cv3."""
+    """The first branch of model.4 is read by the second Bottleneck and by cv3; the second by cv3."""
     model, images = build_tiny(), calibration(6)
     c3: Any = model.model[4]
     seen: dict[str, torch.Tensor] = {}
@@ -92,6 +95,25 @@ def test_missing_energy_by_hand() -> None:
     graph = channel_graph(model, "inner")
     lost = missing_energy(model, graph, images, list(wanted))
     assert lost == pytest.approx({name: 16 * share for name, share in wanted.items()}, rel=1e-4)
+
+
+@torch.no_grad()
+def test_a_sum_that_no_conv_of_its_layer_reads() -> None:
+    """The last of a row of Bottlenecks: another layer reads it, after an upsampling or not."""
+    with default_activation(None):
+        text = TINY.replace("6, C3, [128]", "6, Bottleneck, [128]")
+        model: Any = yolo.DetectionModel(yaml.safe_load(text)).eval()
+    graph, images, seen = channel_graph(model, "inner"), calibration(6), list[torch.Tensor]()
+    block = model.model[4][1]
+    handles = [
+        m.register_forward_hook(lambda m, x, out: seen.append(out)) for m in (block.cv2, block)
+    ]
+    maps(model, images.batches[0][0])
+    for handle in handles:
+        handle.remove()
+    share = float(seen[0].square().sum() / seen[1].square().sum())
+    lost = missing_energy(model, graph, images, ["model.4.1"])
+    assert lost == pytest.approx({"model.4.1": block.cv1.conv.out_channels * share}, rel=1e-4)
 
 
 def test_without_images_the_channels_that_are_added_count() -> None:

@@ -3,8 +3,9 @@
 The same measure as thinet's of a channel: the energy of the change of the next convs' outputs, as a
 share of the energy that the layer brings there. Here the layer is the stream, to which the branch
 is added, and the next convs are those that read it afterwards: the first conv of each later
-Bottleneck, and the one after the last. A channel's score is the share that is missing once it and
-all before it are gone; so a Bottleneck loses its share for each of its inner channels.
+Bottleneck, and the one after the last. Where none of its layer reads it, the energy of the sum
+itself counts. A channel's score is the share that is missing once it and all before it are gone; so
+a Bottleneck loses its share for each of its inner channels.
 """
 
 from __future__ import annotations
@@ -28,10 +29,15 @@ def missing_energy(
 ) -> dict[str, float]:
     """The share of the energy that is missing without each branch, times its inner channels."""
     lost, whole = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    added, total = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)  # before any conv reads it
     sent: dict[str, torch.Tensor] = {}  # of the batch that runs: what each branch has added
 
     def add(name: str, conv: Any, inputs: Any, output: torch.Tensor) -> None:
         sent[name] = output
+        added[name] += float(output.square().sum(dtype=torch.float64))
+
+    def end(name: str, block: Any, inputs: Any, output: torch.Tensor) -> None:
+        total[name] += float(output.square().sum(dtype=torch.float64))
 
     def read(node: ConvNode, branches: Sequence[Branch], conv: Any, x: torch.Tensor) -> None:
         for branch in branches:
@@ -52,10 +58,15 @@ def missing_energy(
     copy.register_forward_pre_hook(lambda model, inputs: sent.clear())
     for name in names:
         copy.get_submodule(f"{name}.cv2").register_forward_hook(partial(add, name))
+        copy.get_submodule(name).register_forward_hook(partial(end, name))
     batches = [images for images, _ in calibration.batches]
     watch(copy, looks, batches, "Bottlenecks", copied=True)
     channels = {branch.name: graph.norms[branch.inner].channels for branch in branches}
-    return {n: channels[n] * (lost[n] / whole[n] if whole[n] else 0.0) for n in names}
+    least = torch.finfo(torch.float64).tiny  # of a stream that is silent
+    return {
+        n: channels[n] * (lost[n] / whole[n] if whole[n] else added[n] / max(total[n], least))
+        for n in names
+    }
 
 
 def places_of(branch: Branch, node: ConvNode) -> tuple[np.ndarray, np.ndarray]:
