@@ -74,7 +74,7 @@ def test_loss_rises_keep_the_mean() -> None:
 
 @torch.no_grad()
 def test_missing_energy_by_hand() -> None:
-    """The first branch of model.4 is read by the second Bottleneck and by cv3; the second by cv3."""
+    """In model.4 the first branch is read by the second Bottleneck and cv3, the second by cv3."""
     model, images = build_tiny(), calibration(6)
     c3: Any = model.model[4]
     seen: dict[str, torch.Tensor] = {}
