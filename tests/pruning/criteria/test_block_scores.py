@@ -21,6 +21,7 @@ from yolo_slim.pruning.criteria.missing import missing_energy
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.pruning.criteria.silenced import loss_rises, silenced, squared_changes
 from yolo_slim.pruning.criteria.table import CRITERIA, criterion
+from yolo_slim.pruning.criteria.weighted import weighted_errors
 
 BLOCKS = ("model.2.m.0", "model.4.m.0", "model.4.m.1")
 
@@ -114,6 +115,29 @@ def test_a_sum_that_no_conv_of_its_layer_reads() -> None:
     share = float(seen[0].square().sum() / seen[1].square().sum())
     lost = missing_energy(model, graph, images, ["model.4.1"])
     assert lost == pytest.approx({"model.4.1": block.cv1.conv.out_channels * share}, rel=1e-4)
+
+
+def test_weighted_errors_by_hand() -> None:
+    """Half of the squares of the gradient, times the variance of what cv3 misses."""
+    model, images, name = build_tiny(), calibration(), "model.2.m.0"
+    conv, squares, errors = model.model[2].cv3.conv, [], []
+    weight = conv.weight.detach().double()
+
+    def read(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        output.register_hook(lambda g: squares.append(g.double().square().sum((0, 2, 3))))
+
+    conv.register_forward_hook(read)
+    model.model[2].m[0].cv2.register_forward_hook(
+        lambda m, i, out: errors.append(F.conv2d(out.detach().double(), weight[:, : out.shape[1]]))
+    )
+    for batch in images.batches:
+        loss(model, batch).backward()
+    error = torch.cat(errors).transpose(0, 1).flatten(1)
+    wanted = float((sum(squares) / 6 * error.var(1, correction=0)).sum()) / 2
+    clean = build_tiny()
+    graph = channel_graph(clean, "inner")
+    lost = weighted_errors(clean, graph, images, [name])
+    assert lost == pytest.approx({name: wanted}, rel=1e-3)
 
 
 def test_without_images_the_channels_that_are_added_count() -> None:

@@ -30,37 +30,17 @@ def missing_energy(
     """The share of the energy that is missing without each branch, times its inner channels."""
     lost, whole = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     added, total = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)  # before any conv reads it
-    sent: dict[str, torch.Tensor] = {}  # of the batch that runs: what each branch has added
 
-    def add(name: str, conv: Any, inputs: Any, output: torch.Tensor) -> None:
-        sent[name] = output
-        added[name] += float(output.square().sum(dtype=torch.float64))
+    def read(branch: Branch, node: ConvNode, without: torch.Tensor, all_: torch.Tensor) -> None:
+        lost[branch.name] += float(without.square().sum(1).mean((1, 2)).double().sum())
+        whole[branch.name] += float(all_.square().sum(1).mean((1, 2)).double().sum())
 
-    def end(name: str, block: Any, inputs: Any, output: torch.Tensor) -> None:
+    def end(name: str, sent: torch.Tensor, output: torch.Tensor) -> None:
+        added[name] += float(sent.square().sum(dtype=torch.float64))
         total[name] += float(output.square().sum(dtype=torch.float64))
 
-    def read(node: ConvNode, branches: Sequence[Branch], conv: Any, x: torch.Tensor) -> None:
-        for branch in branches:
-            if branch.name in sent:
-                places, channels = places_of(branch, node)
-                energy = partial(energy_of, conv, places)
-                lost[branch.name] += energy(sent[branch.name][:, channels])
-                whole[branch.name] += energy(x[:, places])
-
-    looks: dict[str, Callable[[Any, torch.Tensor], None]] = {}
-    copy = evaluation_copy(model)
+    watch_branches(model, graph, calibration, names, read, end)
     branches = [graph.branches[name] for name in names]
-    for node in graph.convs.values():
-        readers = [branch for branch in branches if branch.read_by(node)]
-        conv = copy.get_submodule(node.name)
-        if readers and isinstance(conv, nn.Conv2d) and conv.groups == 1:
-            looks[node.name] = partial(read, node, readers)
-    copy.register_forward_pre_hook(lambda model, inputs: sent.clear())
-    for name in names:
-        copy.get_submodule(f"{name}.cv2").register_forward_hook(partial(add, name))
-        copy.get_submodule(name).register_forward_hook(partial(end, name))
-    batches = [images for images, _ in calibration.batches]
-    watch(copy, looks, batches, "Bottlenecks", copied=True)
     channels = {branch.name: graph.norms[branch.inner].channels for branch in branches}
     least = torch.finfo(torch.float64).tiny  # of a stream that is silent
     return {
@@ -69,20 +49,53 @@ def missing_energy(
     }
 
 
+def watch_branches(
+    model: nn.Module,
+    graph: ChannelGraph,
+    calibration: Calibration,
+    names: Sequence[str],
+    read: Callable[[Branch, ConvNode, torch.Tensor, torch.Tensor], None],
+    end: Callable[[str, torch.Tensor, torch.Tensor], None],
+) -> None:
+    """Run the images once, and look at what the convs make of branches and of streams.
+
+    Args:
+        model, graph, calibration, names: see `missing_energy`.
+        read: is called with each branch and each conv that reads its stream afterwards, what the
+            conv makes of the branch alone and what of the whole stream, (n, filters, h, w).
+        end: is called with the name of each Bottleneck, what its branch adds, and the sum.
+    """
+    sent: dict[str, torch.Tensor] = {}  # of the batch that runs: what each branch has added
+    copy = evaluation_copy(model)
+
+    def add(name: str, conv: Any, inputs: Any, output: torch.Tensor) -> None:
+        sent[name] = output
+
+    def look(node: ConvNode, readers: Sequence[Branch], conv: Any, x: torch.Tensor) -> None:
+        for branch in (branch for branch in readers if branch.name in sent):
+            places, channels = places_of(branch, node)
+            parts = (sent[branch.name][:, channels], x[:, places])
+            weight, how = conv.weight[:, places], (conv.stride, conv.padding, conv.dilation)
+            read(branch, node, *(F.conv2d(part, weight, None, *how) for part in parts))
+
+    looks: dict[str, Callable[[Any, torch.Tensor], None]] = {}
+    for node in graph.convs.values():
+        readers = [graph.branches[n] for n in names if graph.branches[n].read_by(node)]
+        conv = copy.get_submodule(node.name)
+        if readers and isinstance(conv, nn.Conv2d) and conv.groups == 1:
+            looks[node.name] = partial(look, node, readers)
+    copy.register_forward_pre_hook(lambda model, inputs: sent.clear())
+    for name in names:
+        copy.get_submodule(f"{name}.cv2").register_forward_hook(partial(add, name))
+        copy.get_submodule(name).register_forward_hook(
+            lambda block, inputs, output, name=name: end(name, sent[name], output)
+        )
+    batches = [images for images, _ in calibration.batches]
+    watch(copy, looks, batches, "Bottlenecks", copied=True)
+
+
 def places_of(branch: Branch, node: ConvNode) -> tuple[np.ndarray, np.ndarray]:
     """Which inputs of a conv are of the stream, (n,), and which channels of it they are, (n,)."""
     order = np.argsort(branch.stream)
     places = np.flatnonzero(np.isin(node.inputs, branch.stream))
     return places, order[np.searchsorted(branch.stream[order], node.inputs[places])]
-
-
-def energy_of(conv: nn.Conv2d, places: np.ndarray, x: torch.Tensor) -> float:
-    """Sum over images of the mean energy at a position of what some inputs bring to an output.
-
-    Args:
-        conv: not grouped.
-        places: (n,) which inputs.
-        x: (images, n, h, w), what they are.
-    """
-    out = F.conv2d(x, conv.weight[:, places], None, conv.stride, conv.padding, conv.dilation)
-    return float(out.square().sum(1).mean((1, 2)).double().sum())
