@@ -49,8 +49,12 @@ SEGMENT = TINY.replace("Detect, [nc, anchors]", "Segment, [nc, anchors, 32, 32]"
 CONVS = re.sub(r"\d, (C3|SPPF), \[(\d+).*?\]", r"1, Conv, [\2, 3]", TINY)
 
 
-def pruned_model(text: str, residual: str = "skip", trained: bool = False) -> nn.Module:
-    """A pruned model with random weights; `trained`: with anchors of its own, half precision."""
+def pruned_model(
+    text: str, residual: str = "skip", trained: bool = False, depth: bool = False
+) -> nn.Module:
+    """A pruned model with random weights; `trained`: with anchors of its own, half precision;
+    `depth`: without residual Bottlenecks.
+    """
     data = yaml.safe_load(text)
     model = (yolo.SegmentationModel if text is SEGMENT else yolo.DetectionModel)(data)
     randomise_norms_(model)
@@ -60,7 +64,14 @@ def pruned_model(text: str, residual: str = "skip", trained: bool = False) -> nn
     if trained:
         model.model[-1].anchors *= torch.rand_like(model.model[-1].anchors) + 0.5
         model.half().float()
-    return prune(model.eval(), 0.3, residual=residual, round_to=1, imgsz=64).model
+    if depth:
+        with torch.no_grad():
+            for block in model.model[4].m:
+                block.cv1.bn.weight.mul_(1e-3)
+                block.cv2.bn.weight.mul_(1e-3)
+    pruned = prune(model.eval(), 0.3, residual=residual, round_to=1, imgsz=64, depth=depth)
+    assert bool(pruned.report.removed) == depth
+    return pruned.model
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -68,6 +79,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "group": lambda: pruned_model(TINY, "group", trained=True),
     "generic": lambda: pruned_model(GENERIC, "inner"),
     "segment": lambda: pruned_model(SEGMENT),
+    "depth": lambda: pruned_model(TINY, "inner", depth=True),
     "convs": lambda: pruned_model(CONVS),
 }
 SERVED = ("skip", "generic", "segment")

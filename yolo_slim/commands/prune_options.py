@@ -56,10 +56,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "what may be cut around residual adds: nothing, inner channels, all tied together"
     text += f" (default: as in the sparse training; else skip, inner {rows_with(residual='inner')})"
     add("--residual", choices=RESIDUAL, help=text)
-    text = (
-        "residual Bottlenecks may go as a whole too: the identity stays (with --residual inner or "
-    )
-    text += "group; default then inner). By default they may for --latency alone"
+    text = "residual Bottlenecks may go as a whole too, the identity stays (with --residual inner "
+    text += "or group; default then inner). By default they may for --latency alone"
     add("--depth", action=argparse.BooleanOptionalAction, help=text)
     text = "each layer keeps at least so many (default: 1)"
     add("--min-channels", type=int, default=1, help=text)

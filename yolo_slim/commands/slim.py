@@ -45,6 +45,7 @@ from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.profile import table_here
 from yolo_slim.pruning.prune import check_reach
 from yolo_slim.pruning.recover.table import ALL
+from yolo_slim.pruning.report import blocks_removed
 from yolo_slim.rounds.course import course
 from yolo_slim.rounds.cut import RoundReport, cut_round
 from yolo_slim.rounds.picture import PICTURE
@@ -395,5 +396,7 @@ def round_line(report: RoundReport) -> str:
     """A round in a line."""
     left = report.macs[1] / report.macs[0]
     text = f"slim: MACs {giga(report.macs[0])} -> {giga(report.macs[1])} ({left:.1%})"
+    if removed := report.cut.get("removed"):
+        text += f", {blocks_removed(removed, report.cut['bottlenecks'])}"
     maps = ", ".join(f"{value[1]:.3f} {name}" for name, value in report.accuracy.items())
     return f"{text}, mAP50-95 {maps}" if maps else f"{text}; its classes are new: no mAP yet"

@@ -63,7 +63,8 @@ class Pruned:
 
     Attributes:
         model: the smaller model: of a detector a ModelPruned, of another model one of its class.
-        masks: BN name to bool (C,), True = kept; the prunable BNs.
+        masks: BN name to bool (C,), True = kept; the prunable BNs. All False for both BNs of a
+            residual Bottleneck that went as a whole.
         yaml: the yaml that builds it; empty for a model that is no YOLOv5.
         parity: the proof that it computes what the masked model computes; taken before recovery.
         report: what was asked and what came of it; prints itself as tables.

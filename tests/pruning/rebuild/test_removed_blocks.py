@@ -102,6 +102,22 @@ def test_other_modules_with_residual_bottlenecks(text: str, gone: list[str]) -> 
     assert not set(gone) & set(rest.branches)
 
 
+@pytest.mark.parametrize("name", ["yolov5n", "yolov5m"])
+def test_models_of_the_host(name: str) -> None:
+    """The depth of the model, at an eighth of its width."""
+    data = yaml.safe_load((Path(yolo.__file__).parent / f"{name}.yaml").read_text())
+    model = built(yaml.safe_dump(data | {"width_multiple": 0.125}))
+    graph = channel_graph(model, "group")
+    blocks = removable(graph)
+    assert len(blocks) == {"yolov5n": 7, "yolov5m": 14}[name]
+    pruned, parity = cut_and_prove(model, graph, without(graph, *blocks[::2]))
+    assert parity.holds
+    rest = channel_graph(pruned, "group")
+    assert removable(rest) == blocks[1::2]
+    _, parity = cut_and_prove(pruned, rest, without(rest, *removable(rest)))
+    assert parity.holds
+
+
 def test_the_yaml_says_which_are_gone(tiny_model: nn.Module, tmp_path: Path) -> None:
     graph = channel_graph(tiny_model, "inner")
     pruned, _ = cut_and_prove(tiny_model, graph, without(graph, "model.4.m.0", "model.2.m.0"))

@@ -3,8 +3,8 @@
 A Bottleneck that goes as a whole takes its inner channels with it, and what they are worth together
 beyond the sum of their scores: the loss of the whole less that sum, at least 0. So a cut that keeps
 the most score weighs Bottlenecks and channels alike. What is lost without the whole is a matter of
-the criterion (`Criterion.block`), measured with the branch silenced: taylor and obs by the loss,
-thinet by what the convs that read the sum miss. Any other criterion scores the channels that the
+the criterion (`Criterion.block`), measured with the branch silenced: taylor by the loss, thinet and
+obs by what the convs that read the sum miss. Any other criterion scores the channels that the
 branch adds as channels of the layer that they are added to, and the Bottleneck loses their mean for
 each of its inner channels.
 """

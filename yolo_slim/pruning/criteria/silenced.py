@@ -1,8 +1,8 @@
 """What the loss says of a model in which the branch of one residual Bottleneck is silent.
 
 The Bottlenecks are few: each is silenced in turn, and the loss of the calibration images is taken
-again. In the unit of taylor (squares of its change, summed over batches: Molchanov et al. 2019,
-equation 3, which taylor takes the first order of) or of obs (by what the loss of an image rises).
+again: squares of its change, summed over batches, of which taylor takes the first order (Molchanov
+et al. 2019, section 3.1), or by what the loss of an image rises.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ _ROWS = (
         "what the loss rises by once other channels stand in for it",
         labels=True,
         spread="uniform",
-        block="silenced.loss_rises",
+        block="weighted.weighted_errors",
     ),
     Criterion("random", "plain.random_scores", "drawn from [0, 1)"),
     Criterion("first", "plain.first_scores", "the first channels of a layer are kept"),
