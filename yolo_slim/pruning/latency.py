@@ -22,7 +22,8 @@ from yolo_slim.device.layers import Exported
 from yolo_slim.device.ncnn_param import to_ncnn
 from yolo_slim.device.table import DeviceTable
 from yolo_slim.errors import InputError
-from yolo_slim.measure.latency import interleaved
+from yolo_slim.measure.latency import Latency as TimeOf
+from yolo_slim.measure.latency import interleaved, warning_of
 from yolo_slim.pruning.budget.timed import Timed
 from yolo_slim.pruning.masks import Masks, keep_vector
 from yolo_slim.pruning.rebuild.rebuild import rebuild
@@ -76,7 +77,9 @@ class Latency:
         aim, best = wanted, (masks, times)
         with tqdm(total=TRIES, desc="measuring the cut", unit="cut", leave=False) as bar:
             for number in range(TRIES):
-                times = replace(times, measured=self.measured(masks))
+                measured = self.measured(masks)
+                medians = (measured["dense"].median, measured["pruned"].median)
+                times = replace(times, measured=medians, rough=warning_of(measured))
                 bar.set_postfix_str(f"{times.share:.2f} of the time")
                 bar.update()
                 off = abs(times.share - wanted)
@@ -112,11 +115,10 @@ class Latency:
             tuple(LayerTime(name, *map(float, both)) for name, both in layers.items()),
         )
 
-    def measured(self, masks: Masks) -> tuple[float, float]:
-        """Median ms of the model and of its cut, in turns, by the runtime of the table."""
+    def measured(self, masks: Masks) -> dict[str, TimeOf]:
+        """The model, "dense", and its cut, "pruned", in turns, by the runtime of the table."""
         pruned = to_onnx(rebuild(self.model, self.graph, masks), imgsz=self.imgsz)
         runtime = profile_device.RUNTIMES[self.table.runtime](self.table.threads)
         make: Any = to_ncnn if self.table.runtime == "ncnn" else lambda content: content
         calls = {n: runtime.call(make(c)) for n, c in (("dense", self.dense), ("pruned", pruned))}
-        times = interleaved(calls, repeats=REPEATS)
-        return times["dense"].median, times["pruned"].median
+        return interleaved(calls, repeats=REPEATS)

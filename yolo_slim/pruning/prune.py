@@ -233,7 +233,7 @@ def prune_by(
         recovered=recovery.names,
         removed=removed_blocks(graph, masks),
         bottlenecks=len(graph.branches),
-        depth=options.depth,
+        depth=bool(options.depth),
     )
     if is_detector(model):
         pruned.ancestry.append(lineage(report, model))

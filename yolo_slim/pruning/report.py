@@ -214,6 +214,8 @@ class CutReport:
             text += f"{blocks_removed(self.removed, self.bottlenecks)}\n"
         text += "checked: the pruned model computes what the model before the cut does with these "
         text += f"channels set to zero (largest difference {self.parity:.1e}, allowed {LIMIT:g})\n"
+        if self.times and self.times.rough:
+            text += f"{self.times.rough}\n"
         held = sum(c.note == "floor" for c in self.layers)
         channels = sum(c.channels for c in self.layers)
         rounded = len(self.layers) + 0.01 * channels * (self.round_to > 1)

@@ -28,6 +28,7 @@ class Times:
         measured: before and after, medians of runs in turns; None on another machine than the
             table's.
         layers: of which the prediction is the sum.
+        rough: why what was measured says little; "" where it can be relied on.
     """
 
     runtime: str
@@ -38,6 +39,7 @@ class Times:
     predicted: tuple[float, float]
     measured: tuple[float, float] | None
     layers: tuple[LayerTime, ...]
+    rough: str = ""
 
     @property
     def share(self) -> float:
