@@ -24,8 +24,8 @@ def plan(tiny_workload: Path) -> dict[str, Any]:
 
 def test_every_layer_of_the_model_is_in_it(plan: dict[str, Any], tiny_checkpoint: Path) -> None:
     model = load(tiny_checkpoint).model
-    names = [f"{n}" for n, m in model.named_modules() if type(m).__name__ == "Conv2d"]
-    assert [layer[0] for layer in plan["layers"]] == names
+    names = {n for n, m in model.named_modules() if type(m).__name__ == "Conv2d"}
+    assert {layer[0] for layer in plan["layers"]} == names
     assert {layer[1] for layer in plan["layers"]} == set(plan["convs"])
     assert plan["imgsz"] == 64
     exported = Exported(to_onnx(model, imgsz=64), channel_graph(model, "group"))
@@ -54,11 +54,11 @@ def test_the_files_run_and_hold_no_weights(plan: dict[str, Any], tiny_workload: 
             assert len(content) < 60_000, name
 
 
-def test_the_networks_are_cuts_in_steps(plan: dict[str, Any]) -> None:
+def test_the_networks_are_cuts(plan: dict[str, Any]) -> None:
     dense = plan["networks"].pop("dense")
     assert dense["step"] == 0 and len(dense["convs"]) == len(plan["layers"])
-    assert plan["networks"]
+    assert all(network["step"] > 0 for network in plan["networks"].values())
+    assert len(plan["networks"]) >= 3
     for network in plan["networks"].values():
         for (key, *cut), (same, *full) in zip(network["convs"], dense["convs"], strict=True):
             assert key == same and all(a <= b for a, b in zip(cut, full, strict=True))
-            assert all(a == b or a % network["step"] == 0 for a, b in zip(cut, full, strict=True))
