@@ -15,8 +15,8 @@ from yolo_slim.device.layers import Exported
 from yolo_slim.device.profile_device import TABLE
 from yolo_slim.device.workload import conv_rows, parts
 
-BLOCK = 8
-BASE = 1e-4  # seconds of any layer
+BLOCK = 4
+BASE = 1e-6  # seconds of any layer
 
 
 def conv_seconds(row: dict[str, Any], inputs: int, outputs: int) -> float:
@@ -27,7 +27,7 @@ def conv_seconds(row: dict[str, Any], inputs: int, outputs: int) -> float:
 
 
 def op_seconds(channels: int) -> float:
-    return BASE + 1e-6 * channels
+    return BASE + 1e-7 * channels
 
 
 def made_table(model: nn.Module, imgsz: int = 64, **other: Any) -> dict[str, Any]:

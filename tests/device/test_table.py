@@ -29,7 +29,7 @@ def table_of(content: dict[str, Any]) -> DeviceTable:
 
 def test_times_follow_the_blocks_that_are_begun(content: dict[str, Any]) -> None:
     """Straight lines between what was measured; a begun block costs as much as a whole one."""
-    content["odd"] = {"inputs": 1.5, "outputs": 2.0}
+    content |= {"block": 8, "odd": {"inputs": 1.5, "outputs": 2.0}}
     row = {"inputs": [8, 16, 32], "outputs": [8, 20], "seconds": [[1, 2], [3, 4], [7, 8]]}
     content["convs"]["odd one"] = row
     times = table_of(content).conv("odd one")
@@ -44,6 +44,7 @@ def test_times_follow_the_blocks_that_are_begun(content: dict[str, Any]) -> None
 
 def test_what_is_slower_than_a_wider_one_was_disturbed(content: dict[str, Any]) -> None:
     row = {"inputs": [8, 16], "outputs": [8, 16], "seconds": [[1, 9], [2, 3]]}
+    content["block"] = 8
     content["convs"]["disturbed"] = row
     times = table_of(content).conv("disturbed")
     assert [times[8, 8], times[8, 16], times[16, 8], times[16, 16]] == [1, 3, 2, 3]
