@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from _common import randomise_norms_
+from device_tables import write_table
 from torch import nn
 
 from yolo_slim import load, prune, save
@@ -122,6 +123,21 @@ def pruned_tiny(tiny_checkpoint: Path) -> Path:
     """The tiny model without 30% of its prunable channels, as a checkpoint."""
     file = tiny_checkpoint.with_name("pruned.pt")
     return save(prune(load(tiny_checkpoint).model, 0.3, imgsz=64), file)
+
+
+@pytest.fixture(scope="session")
+def tiny_workload(tiny_checkpoint: Path) -> Path:
+    """What `profile --prepare` writes for the tiny model at 64 px; the script lies beside it."""
+    file = tiny_checkpoint.with_name("workload.zip")
+    argv = [str(tiny_checkpoint), "--imgsz", "64", "--prepare", str(file)]
+    assert run("profile", argv) == 0
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny_table(_tiny: nn.Module, tiny_checkpoint: Path) -> Path:
+    """A made-up table of a device for the tiny model at 64 px, see `device_tables`."""
+    return write_table(tiny_checkpoint.with_name("made.json"), _tiny)
 
 
 def leftovers(folder: Path) -> list[Path]:

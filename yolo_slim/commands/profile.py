@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         if classes_of(source) not in (None, len(names)):
             model = with_classes(model, names)
             say(f"The head is timed as it is for {', '.join(names.values())}.")
-    say(f"Timing {source} at {imgsz} px: layers and whole networks are exported first.")
+    say(f"{source}. It is exported at {imgsz} px: layer by layer, and some cuts of it as a whole.")
     # onnxruntime and openvino read the same files; ncnn has its own, made by pnnx.
     content = workload_of(model, imgsz, [opt.runtime])
     if opt.prepare:
@@ -103,15 +104,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
         say(f"{opt.prepare}, {script}: copy both to the device, which needs {needs}. There:")
         print(f"python {SCRIPT} {opt.prepare.name} --runtime {opt.runtime} -o device.json")
         return Path(opt.prepare)
+    opt.output.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         try:
             profile_device.measure(archive, opt.runtime, opt.threads, str(opt.output))
         except KeyboardInterrupt as stop:
+            print(file=sys.stderr)  # the bar ends here
             raise KeyboardInterrupt("the same command goes on from here") from stop
         except profile_device.Mistake as mistake:
-            raise InputError(
-                "profile", str(mistake), "a workload that can be run here"
-            ) from mistake
+            raise InputError(*mistake.parts) from mistake
     say(f"{opt.output}: what the layers cost here")
     words = ("--weights", opt.weights, "--latency", "0.6", "--device", opt.output)
     print(f"Next: {as_called('prune', *words)}")

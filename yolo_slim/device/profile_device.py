@@ -36,10 +36,15 @@ LEAST_RUNS, MOST_RUNS, ENOUGH = 7, 60, 0.03  # runs of a network, and seconds, f
 PASSES = 3  # over all layers
 EXTRA = 0.03  # share of its time that a width between two multiples of a block takes longer
 ROUNDS = 100  # of the whole networks, in turns
+WORKLOAD = "the zip that `yolo-slim profile --prepare` wrote"
 
 
 class Mistake(Exception):
-    """What the user gave cannot be used; the text is the line that is shown."""
+    """What the user gave cannot be used: where, what was given, what was expected."""
+
+    def __init__(self, where: str, got: str, expected: str) -> None:
+        super().__init__(f"{where}: {got}, expected {expected}")
+        self.parts = where, got, expected
 
 
 # --- ONNX, as far as a conv needs it ---------------------------------------------------------
@@ -128,7 +133,7 @@ def convs_onnx(jobs: Sequence[Job]) -> bytes:
     graph += b"".join(_field(5, constant) for constant in constants)
     graph += b"".join(_field(11, value) for value in inputs.values())
     graph += b"".join(_field(12, value) for value in outputs)
-    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 13))
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 14))
 
 
 def _axes(conv: Dict[str, Any]) -> List[Tuple[int, int, int, int, int]]:
@@ -404,10 +409,11 @@ class Table:
         self.path, self.part, self.head = path, path + ".part", head
         self.seconds: Dict[str, float] = {}
         if os.path.exists(self.part):
-            with open(self.part, encoding="utf-8") as file:
+            with open(self.part, encoding="utf-8", errors="replace") as file:
                 lines = [_json(line) for line in file]
             if lines and lines[0] == head:
-                self.seconds = {str(row[0]): float(row[1]) for row in lines[1:] if row}
+                rows = [row for row in lines[1:] if isinstance(row, list) and len(row) == 2]
+                self.seconds = {str(key): float(seconds) for key, seconds in rows}
         mode, start = ("a", "") if self.seconds else ("w", json.dumps(head))
         with open(self.part, mode, encoding="utf-8") as file:
             file.write(start + "\n")  # a line that was cut off ends here
@@ -474,7 +480,9 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
     """
     plan = json.loads(workload.read("workload.json"))
     convs, ops, networks = plan["convs"], plan["ops"], plan["networks"]
-    bar = Bar(2 + len(convs) + PASSES * (len(convs) + len(ops)) + len(networks))
+    probed = [name for name in (_probe(convs, kernel) for kernel in (1, 3)) if name]
+    layers = PASSES * (2 * len(probed) + len(convs) + len(ops)) + len(convs)
+    bar = Bar(layers + len(networks) + ROUNDS)
 
     def measured(name: str, sizes: Sequence[Tuple[int, int]], number: int) -> List[float]:
         return table.get(
@@ -483,15 +491,15 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
         )
 
     def best(name: str, sizes: Sequence[Tuple[int, int]]) -> List[float]:
-        """The least of several passes, which lie apart in time."""
-        return np.min([measured(name, sizes, number) for number in range(PASSES)], 0).tolist()
+        """The least of several passes."""
+        passes = []
+        for number in range(PASSES):
+            bar.step("looking for the block of channels")
+            passes.append(measured(name, sizes, number))
+        return np.min(passes, 0).tolist()
 
     probes: Dict[str, List[Probe]] = {"inputs": [], "outputs": []}
-    for kernel in (1, 3):
-        probe = _probe(convs, kernel)
-        bar.step("looking for the block of channels")
-        if probe is None:
-            continue
+    for probe in probed:
         full = (convs[probe]["inputs"], convs[probe]["outputs"])
         for axis, title in enumerate(("inputs", "outputs")):
             counts = range(max(full[axis] // 2, full[axis] - 64, 1), full[axis] + 1)
@@ -584,11 +592,13 @@ def _networks(
     """Seconds of the whole networks, run in turns."""
     calls = {}
     for name, row in networks.items():
-        bar.step(f"whole network: {name}")
+        bar.step(f"loading: {name}")
         calls[name] = runtime.call(workload.read(row["file"] + runtime.suffix))
     times: Dict[str, List[float]] = {name: [] for name in calls}
     names = list(calls)
     for index in range(ROUNDS + 3):
+        if index >= 3:
+            bar.step("whole networks, in turns")
         for name in names[index % len(names) :] + names[: index % len(names)]:
             start = time.perf_counter()
             calls[name]()
@@ -617,18 +627,16 @@ def run(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("-o", "--output", default="device.json")
     options = parser.parse_args(argv)
     if options.threads < 1:
-        raise Mistake(f"--threads: {options.threads}, expected 1 or more")
+        raise Mistake("--threads", str(options.threads), "1 or more")
     if not os.path.isfile(options.workload):
-        raise Mistake(f"{options.workload}: no such file, expected the zip of profile --prepare")
+        got = "a folder" if os.path.isdir(options.workload) else "no such file"
+        raise Mistake(options.workload, got, WORKLOAD)
     try:
         with zipfile.ZipFile(options.workload) as archive:
             measure(archive, options.runtime, options.threads, options.output)
             sys.stderr.write(f"{options.output}: the times of this device\n")
     except zipfile.BadZipFile:
-        raise Mistake(NO_WORKLOAD.format(options.workload)) from None
-
-
-NO_WORKLOAD = "{}: no workload, expected the zip of profile --prepare"
+        raise Mistake(options.workload, "no workload", WORKLOAD) from None
 
 
 def measure(archive: zipfile.ZipFile, name: str, threads: int, output: str) -> None:
@@ -637,15 +645,15 @@ def measure(archive: zipfile.ZipFile, name: str, threads: int, output: str) -> N
         plan = json.loads(archive.read("workload.json"))
     except (KeyError, ValueError):
         plan = {}
-    if plan.get("format") != FORMAT:
-        raise Mistake(NO_WORKLOAD.format(archive.filename))
+    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
+        raise Mistake(str(archive.filename), "no workload", WORKLOAD)
     if name not in plan["runtimes"]:
-        made = ", ".join(plan["runtimes"])
-        raise Mistake(f"--runtime: {name}, expected {made}: the workload is for these")
+        made = f"{', '.join(plan['runtimes'])}: the workload is for these"
+        raise Mistake("--runtime", name, made)
     try:
         runtime = RUNTIMES[name](threads)
     except ImportError:
-        raise Mistake(f"--runtime: {name} is not installed, expected pip install {name}") from None
+        raise Mistake("--runtime", f"{name} is not installed", f"pip install {name}") from None
     head = {
         "format": TABLE,
         "layers": plan["layers"],
@@ -655,7 +663,13 @@ def measure(archive: zipfile.ZipFile, name: str, threads: int, output: str) -> N
         "threads": threads,
         "processor": processor(),
     }
-    table = Table(output, head)
+    if os.path.isdir(output):
+        raise Mistake("--output", f"{output}, a folder", "a file")
+    try:
+        table = Table(output, head)
+    except OSError as error:
+        got = f"cannot be written ({error.strerror})"
+        raise Mistake(output, got, "a file in a folder that is there and writable") from None
     table.write(profile(archive, runtime, table))
 
 

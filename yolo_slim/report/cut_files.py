@@ -69,7 +69,7 @@ def write_cut(
         ],
     }
     write_aside(folder / "report.json", json.dumps(content, indent=2).encode())
-    plot_channels(report.layers, folder / "channels.png")
+    plot_channels(report.layers, folder / "channels.png", report.times)
     return {**content, "text": cut_text(report, pruned, accuracy)}
 
 
