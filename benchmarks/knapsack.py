@@ -24,7 +24,7 @@ from yolo_slim.pruning.budget.knapsack import Knapsack, Term
 from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.timed import knapsack_of
 from yolo_slim.pruning.criteria.score import score
-from yolo_slim.pruning.latency import Latency
+from yolo_slim.pruning.latency import LatencyCut
 from yolo_slim.text import table
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     opt = args.parse_args()
     model, device = load(opt.weights).model, read_table(opt.device)
     graph = channel_graph(model, "inner")
-    latency = Latency(model, graph, device, device.imgsz)
+    latency = LatencyCut(model, graph, device, device.imgsz)
     counted, scores = MaskCost(model, graph, device.imgsz), score(model, graph, opt.criterion)
     _, knapsack = knapsack_of(scores, latency.timed, counted, spread=opt.spread)
     rows, found = [], []

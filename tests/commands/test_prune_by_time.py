@@ -147,9 +147,7 @@ def test_a_cut_model_is_cut_by_the_table_of_the_first(cut: Pruned, tiny_table: P
 
 
 def test_little_by_little(tiny_model: nn.Module, tiny_table: Path) -> None:
-    pruned = prune(
-        tiny_model, latency=SHARE, device=tiny_table, criterion="l2", imgsz=64, steps=2
-    )
+    pruned = prune(tiny_model, latency=SHARE, device=tiny_table, criterion="l2", imgsz=64, steps=2)
     assert pruned.report.times is not None and pruned.report.times.share <= SHARE
 
 
@@ -251,14 +249,17 @@ def test_slim_refuses_a_table_that_does_not_fit(
 ) -> None:
     argv = ["--weights", tiny_checkpoint, "--data", shapes_yaml, "--epochs", 3]
     by = [*argv, "--latency", 0.6, "--device", tiny_table]
-    assert "--device: a table for 64 px, expected one for 96 px" in refused("slim", *by, "--img", 96)
+    line = refused("slim", *by, "--img", 96)
+    assert "--device: a table for 64 px, expected one for 96 px" in line
     line = refused("slim", *argv, "--imgsz", 64, "--device", tiny_table)
     assert "without --latency, expected --latency S with it" in line
     line = refused("slim", *argv, "--imgsz", 64, "--latency", 0.05, "--device", tiny_table)
     assert "--latency: 0.05, expected 0." in line
 
 
-def test_a_saved_cut_is_cut_again(cut: Pruned, tiny_table: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_saved_cut_is_cut_again(
+    cut: Pruned, tiny_table: Path, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     file = save(cut, tmp_path / "cut.pt")
     argv = ["--weights", str(file), "--imgsz", "64", "--latency", "0.8", "--criterion", "l2"]

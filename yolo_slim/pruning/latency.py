@@ -22,8 +22,7 @@ from yolo_slim.device.layers import Exported
 from yolo_slim.device.ncnn_param import to_ncnn
 from yolo_slim.device.table import DeviceTable
 from yolo_slim.errors import InputError
-from yolo_slim.measure.latency import Latency as TimeOf
-from yolo_slim.measure.latency import interleaved, warning_of
+from yolo_slim.measure.latency import Latency, interleaved, warning_of
 from yolo_slim.pruning.budget.timed import Timed
 from yolo_slim.pruning.masks import Masks, keep_vector
 from yolo_slim.pruning.rebuild.rebuild import rebuild
@@ -34,7 +33,7 @@ TRIES = 4
 REPEATS = 30
 
 
-class Latency:
+class LatencyCut:
     """Cuts of a model to shares of its time.
 
     Args:
@@ -115,7 +114,7 @@ class Latency:
             tuple(LayerTime(name, *map(float, both)) for name, both in layers.items()),
         )
 
-    def measured(self, masks: Masks) -> dict[str, TimeOf]:
+    def measured(self, masks: Masks) -> dict[str, Latency]:
         """The model, "dense", and its cut, "pruned", in turns, by the runtime of the table."""
         pruned = to_onnx(rebuild(self.model, self.graph, masks), imgsz=self.imgsz)
         runtime = profile_device.RUNTIMES[self.table.runtime](self.table.threads)

@@ -42,7 +42,7 @@ from yolo_slim.pruning.budget.timed import timed_masks
 from yolo_slim.pruning.criteria.blocks import block_scores
 from yolo_slim.pruning.criteria.plain import loud_share
 from yolo_slim.pruning.criteria.score import score
-from yolo_slim.pruning.latency import Latency
+from yolo_slim.pruning.latency import LatencyCut
 from yolo_slim.pruning.masks import Masks, Scores, removable, removed_blocks
 from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.profile import table_here
@@ -317,13 +317,13 @@ class Chooser:
         }
 
     @cached_property
-    def latency(self) -> Latency:
+    def latency(self) -> LatencyCut:
         """Cuts by time; without a table one of this machine is measured now."""
         options, model = self.options, self.model
         table = options.device
         if not isinstance(table, DeviceTable):
             table = table_here(model, self.imgsz, options.threads, options.table_file)
-        return Latency(model, self.graph, table, self.imgsz)
+        return LatencyCut(model, self.graph, table, self.imgsz)
 
     def step(self, scores: Scores, worth: Worth, part: float) -> Masks:
         """Masks of a step that goes a part of the way, in (0, 1)."""
