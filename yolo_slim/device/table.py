@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 from yolo_slim.device.layers import Exported
 from yolo_slim.device.profile_device import TABLE
@@ -88,8 +88,8 @@ class DeviceTable:
     def scales(self) -> np.ndarray:
         """What a second of convs, and of the rest, is in a whole network, and seconds besides.
 
-        Fitted to the whole networks with no negative value: single layers do not tell what lies
-        between them.
+        Fitted to the whole networks: single layers do not tell what lies between them. The seconds
+        besides may be less than 0, where a large network pays for its caches.
         """
         return self._fit[1]
 
@@ -112,9 +112,10 @@ class DeviceTable:
             rows.append([of_convs, of_ops, networks[0]["seconds"]])
         wanted = np.array([network["seconds"] for network in networks])
         design = np.array(rows) / wanted[:, None]  # relative errors count
-        likely = np.sqrt(LIKELY) * np.eye(3)[:2]
-        aim = np.concatenate([np.ones(len(wanted)), likely.sum(1)])
-        fit = nnls(np.concatenate([design, likely]), aim)[0]
+        likely = np.sqrt(LIKELY) * np.eye(3)  # both scales near 1, nothing besides
+        aim = np.concatenate([np.ones(len(wanted)), likely @ [1, 1, 0]])
+        least = [0, 0, -np.inf]
+        fit = lsq_linear(np.concatenate([design, likely]), aim, (least, np.inf)).x
         return fit * [1, 1, networks[0]["seconds"]], float(np.abs(design @ fit - 1).max())
 
     def conv(self, key: str) -> np.ndarray:
@@ -135,10 +136,12 @@ class DeviceTable:
         inputs, outputs = np.array(row["inputs"]), np.array(row["outputs"])
         ins, extra_in = self._begun(inputs, "inputs")
         outs, extra_out = self._begun(outputs, "outputs")
-        # What takes longer than a wider one was disturbed: zeros would make the wider one of it.
-        seconds = np.array(row["seconds"])
+        # A wider conv takes no less time: between what the narrower ones and the wider ones say.
+        above = below = np.array(row["seconds"])
         for axis in (0, 1):
-            seconds = np.flip(np.minimum.accumulate(np.flip(seconds, axis), axis), axis)
+            above = np.maximum.accumulate(above, axis)
+            below = np.flip(np.minimum.accumulate(np.flip(below, axis), axis), axis)
+        seconds = (above + below) / 2
         by_out = np.stack([np.interp(outs, outputs, values) for values in seconds])
         times = np.stack([np.interp(ins, inputs, column) for column in by_out.T], 1)
         result: np.ndarray = times * extra_in[:, None] * extra_out
