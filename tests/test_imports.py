@@ -36,7 +36,7 @@ def refused(command, *argv):
 for command in ("sparse", "slim", "finetune", "prune", "export", "val", "detect"):
     refused(command, "--weights", "nope.pt", *["--data", "shapes.yaml"] * (command == "slim"))
     refused(command, "--no-such-option")
-for command in ("inspect", "bench", "finegrained"):
+for command in ("inspect", "bench", "finegrained", "profile"):
     refused(command, "nope.pt")
 refused("sensitivity", "nope.pt", "--data", "nope.yaml")
 refused("bench", "nope.onnx")
@@ -69,6 +69,10 @@ for option in ("--half", "--include engine", "--imgsz 96 128"):
 for option in ("--repeats -1", "--opset 8", "--dense nope.pt", "--dynamic --include stock"):
     refused("export", *option.split())
 refused("sensitivity", __file__, "--data", "shapes.yaml", "--imgsz", "33")
+for option in ("--imgsz 33", "--threads 0", "-o .", "--prepare .", "--data nope.yaml"):
+    refused("profile", __file__, *option.split())
+refused("prune", "--weights", __file__, "--device", "d.json")
+refused("prune", "--weights", __file__, "--latency", "0.6", "--device", "nope.json")
 refused("finegrained", __file__, "--imgsz", "33")
 refused("finegrained", __file__, "--seed", "-1")
 """

@@ -15,6 +15,7 @@ from torch import nn
 import yolo_slim
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.pruning.report import LayerCut
+from yolo_slim.pruning.times import LayerTime, Times
 from yolo_slim.report.channels_plot import plot_channels
 from yolo_slim.report.graph_plot import plot_graph
 from yolo_slim.report.inspection import inspection
@@ -38,6 +39,13 @@ def channels(model: nn.Module, file: Path) -> Path:
     return plot_channels([LayerCut("model.0.bn", 8, 4), LayerCut("model.1.bn", 8, 8, "x")], file)
 
 
+def by_time(model: nn.Module, file: Path) -> Path:
+    """With the times of the layers beside the channels."""
+    rows = LayerTime("model.0.conv", 2.0, 1.0), LayerTime("decoding", 0.5, 0.5)
+    times = Times("onnxruntime 1.0", "a processor", 2, 64, 8, (2.5, 1.5), (2.6, 1.6), rows)
+    return plot_channels([LayerCut("model.0.bn", 8, 4)], file, times)
+
+
 def graph(model: nn.Module, file: Path) -> Path:
     return plot_graph(inspection(model, channel_graph(model)), file)
 
@@ -55,7 +63,9 @@ def sparsity(model: nn.Module, file: Path) -> Path:
     return plot_sparsity(history, file, aim=0.5, held_from=1)
 
 
-@pytest.mark.parametrize("draw", [channels, graph, sensitivity, sparsity], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "draw", [channels, by_time, graph, sensitivity, sparsity], ids=lambda f: f.__name__
+)
 def test_a_picture_is_the_same_after_seaborns_style(
     draw: Callable[[nn.Module, Path], Path], tiny_model: nn.Module, tmp_path: Path
 ) -> None:

@@ -128,11 +128,9 @@ def test_residual_modes_hold(residual: str, tiny_model: nn.Module, tiny_table: P
         tiny_model, latency=0.7, device=tiny_table, criterion="l2", imgsz=64, residual=residual
     )
     graph = channel_graph(tiny_model, residual)
-    assert set(pruned.masks) == set(graph.norms)
-    for norm in graph.norms.values():
-        mask = pruned.masks[norm.name]
-        assert norm.pinned is None or mask.all(), norm.name
-        for other in norm.tied:
+    assert set(pruned.masks) == {norm.name for norm in graph.prunable}
+    for name, mask in pruned.masks.items():
+        for other in graph.norms[name].tied:
             assert mask.tolist() == pruned.masks[other].tolist()
     assert pruned.parity.holds
     assert pruned.report.times is not None and pruned.report.times.share <= 0.7
@@ -226,10 +224,10 @@ def test_what_prune_refuses(
 def test_slim_by_a_table(
     tiny_checkpoint: Path, tiny_table: Path, shapes_yaml: Path, tmp_path: Path, monkeypatch, capfd
 ) -> None:
-    """Two rounds: together they leave the share, both by the table of the first model."""
+    """What is left of the time, by the table, is the share that was asked for."""
     monkeypatch.chdir(tmp_path)
     argv = ["--weights", str(tiny_checkpoint), "--data", str(shapes_yaml), "--imgsz", "64"]
-    argv += ["--latency", "0.7", "--device", str(tiny_table), "--rounds", "2", "--epochs", "2"]
+    argv += ["--latency", "0.7", "--device", str(tiny_table), "--epochs", "1"]
     argv += ["--batch-size", "8", "--workers", "0", "--criterion", "l2", "--calib-images", "8"]
     assert run("slim", argv) == 0
     folder = tmp_path / "runs/slim/exp"
@@ -241,7 +239,7 @@ def test_slim_by_a_table(
         whole = parts(Exported(to_onnx(model, imgsz=64), channel_graph(model, "group")))
         of_convs = sum(table.conv(key)[i, o] for key, i, o in whole["convs"])
         seconds.append(of_convs + sum(table.op(key, n)[n] for key, n in whole["ops"]))
-    assert 0.62 <= seconds[1] / seconds[0] <= 0.7
+    assert 0.66 <= seconds[1] / seconds[0] <= 0.7
 
 
 def test_slim_refuses_a_table_that_does_not_fit(
@@ -249,7 +247,7 @@ def test_slim_refuses_a_table_that_does_not_fit(
 ) -> None:
     argv = ["--weights", tiny_checkpoint, "--data", shapes_yaml, "--epochs", 3]
     by = [*argv, "--latency", 0.6, "--device", tiny_table]
-    line = refused("slim", *by, "--img", 96)
+    line = refused("slim", *by, "--imgsz", 96)
     assert "--device: a table for 64 px, expected one for 96 px" in line
     line = refused("slim", *argv, "--imgsz", 64, "--device", tiny_table)
     assert "without --latency, expected --latency S with it" in line

@@ -61,7 +61,8 @@ def _draw_times(axes: Any, times: Times) -> None:
     axes.set(xlabel="predicted time, ms", ylabel="conv, or what is no conv")
     totals = [f"predicted {_ms(times.predicted)}"]
     totals += [f"measured {_ms(times.measured)}" if times.measured else "not measured here"]
-    axes.set_title(f"{times.runtime}, {times.imgsz} px: {', '.join(totals)}", pad=24)
+    runtime = times.runtime.split("-")[0]  # OpenVINO's version goes on with its commit
+    axes.set_title(f"{runtime}, {times.imgsz} px\n{', '.join(totals)}", pad=24)
 
 
 def _ms(both: tuple[float, float]) -> str:
