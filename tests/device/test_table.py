@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_of_this_model_or_of_what_was_cut_from_it(
         ("null", "no table of a device"),
         ("{}", "no table of a device"),
         ('{"format": "yolo-slim device 7"}', "no table of a device"),
-        ('{"format": "yolo-slim device 1"}', "a table with parts missing"),
+        ('{"format": "yolo-slim device 1"}', "a table with parts missing, or figures"),
     ],
 )
 def test_other_files(text: str | bytes, expected: str, tmp_path: Path) -> None:
@@ -102,6 +103,62 @@ def test_half_of_a_table(tiny_table: Path, tmp_path: Path) -> None:
             read_table(file)
     with pytest.raises(InputError, match="nope.json: no such file, expected a table"):
         read_table(tmp_path / "nope.json")
+
+
+PARTS = [
+    "layers", "imgsz", "runtime", "version", "threads", "processor", "block", "odd", "probes",
+    "convs", "ops", "networks",
+]  # fmt: skip
+
+
+def damages(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is wrong with a table to a table with that."""
+    made: dict[str, dict[str, Any]] = {}
+
+    def damage(name: str, *keys: Any, value: Any = None) -> None:
+        made[name] = copy = deepcopy(content)
+        for key in keys[:-1]:
+            copy = copy[key]
+        if value is None:
+            del copy[keys[-1]]
+        else:
+            copy[keys[-1]] = value
+
+    for part in PARTS:
+        damage(f"no {part}", part)
+        damage(f"{part} is a text", part, value=" ") if part not in (
+            "runtime", "version", "processor",
+        ) else None  # fmt: skip
+    conv, op = list(content["convs"])[1], next(iter(content["ops"]))
+    damage("no seconds of a conv", "convs", conv, "seconds")
+    damage("NaN", "convs", conv, "seconds", 0, 0, value=float("nan"))
+    damage("a row is short", "convs", conv, "seconds", 0, value=[1.0])
+    damage("seconds below zero", "convs", conv, "seconds", 0, value=[-1.0, -1.0])
+    damage("NaN of an op", "ops", op, "seconds", value=[float("nan")] * 2)
+    damage("no seconds of an op", "ops", op, "seconds")
+    damage("no networks at all", "networks", value={})
+    damage("NaN of a network", "networks", "dense", "seconds", value=float("nan"))
+    damage("a network of unknown convs", "networks", "dense", "convs", value=[["x", 1, 1]])
+    damage("no odd outputs", "odd", "outputs")
+    damage("block 0", "block", value=0)
+    damage("block infinite", "block", value=float("inf"))
+    return made
+
+
+def test_tables_with_something_wrong_in_them(content: dict[str, Any], tmp_path: Path) -> None:
+    """One line each; nothing is found out in the middle of a cut."""
+    file, taken = tmp_path / "device.json", []
+    for name, damaged in damages(content).items():
+        file.write_text(json.dumps(damaged))
+        try:
+            read_table(file)
+        except InputError as error:
+            assert str(error).startswith(f"{file}: "), name
+        except Exception as error:
+            taken.append(f"{name}: {type(error).__name__}: {error}")
+        else:
+            taken.append(f"{name}: was taken")
+    assert not taken, "\n".join(taken)
 
 
 def test_base_is_what_a_layer_takes_at_least(content: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ class DeviceTable:
             key, *most = there.get(conv.name, ("", 0, 0))
             here = (conv.inputs, conv.outputs)
             if key != conv.key or any(a > b for a, b in zip(here, most, strict=True)):
-                told = f"{key}, {most[0]} to {most[1]} channels" if key else "not there"
+                told = f"{key}, {most[0]} to {most[1]}" if key else "not there"
                 got = f"a table of another model ({conv.name}: {told}; here "
                 got += f"{conv.key}, {here[0]} to {here[1]})"
                 raise InputError(
@@ -182,8 +182,24 @@ def read_table(path: str | Path) -> DeviceTable:
         raise InputError(path, "no table of a device", EXPECTED)
     try:
         table = DeviceTable(**content)
-        for key in table.convs:
-            assert np.isfinite(table.conv(key)).all()
-    except (TypeError, KeyError, ValueError, AssertionError, IndexError):
-        raise InputError(path, "a table with parts missing", EXPECTED) from None
+        _check_figures(table)
+    except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, AssertionError):
+        got = "a table with parts missing, or figures that are none"
+        raise InputError(path, got, EXPECTED) from None
     return table
+
+
+def _check_figures(table: DeviceTable) -> None:
+    """Look up all that a cut looks up; any error says that something is missing."""
+    for number in (table.imgsz, table.threads, table.block):
+        assert isinstance(number, int) and number >= 1
+    assert isinstance(table.probes, dict)
+    for key in table.convs:
+        seconds = table.conv(key)
+        assert np.isfinite(seconds).all() and seconds.min() >= 0
+    for key in table.ops:
+        assert np.isfinite(table.op(key, 1)).all() and min(table.ops[key]["seconds"]) >= 0
+    for _, key, inputs, outputs in table.layers:
+        assert table.conv(key)[inputs, outputs] >= 0
+    assert all(network["seconds"] > 0 for network in table.networks.values()) and table.networks
+    assert np.isfinite(table.scales).all()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from tqdm import tqdm
 
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.device.layers import Exported, Op, cut_sides
@@ -81,7 +82,8 @@ def workload(
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("workload.json", json.dumps(plan, indent=1))
-        for name, file in {**files, **whole}.items():
+        every = {**files, **whole}.items()
+        for name, file in tqdm(every, desc="writing the workload", unit="file", leave=False):
             archive.writestr(f"{name}.onnx", without_weights(file))
             for suffix, make in convert.items():
                 archive.writestr(name + suffix, make(file))

@@ -7,17 +7,19 @@ The whole networks show that; the table is fitted to them (see `DeviceTable`).
 from __future__ import annotations
 
 import io
+import math
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
+from tqdm import tqdm
 
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.device.ncnn_param import to_ncnn
-from yolo_slim.device.profile_device import measure
+from yolo_slim.device.profile_device import Mistake, measure
 from yolo_slim.device.table import DeviceTable, read_table
 from yolo_slim.device.workload import Network, workload
 from yolo_slim.errors import InputError
@@ -47,14 +49,16 @@ def workload_of(model: nn.Module, imgsz: int, runtimes: Sequence[str]) -> bytes:
     dense = to_onnx(model, imgsz=imgsz)
     networks, counted = [Network("dense", dense)], MaskCost(model, graph, imgsz)
     scores = score(model, graph, "first")
-    for share, step in CUTS:
+    for share, step in tqdm(CUTS, desc="exporting cuts", unit="network", leave=False):
         goal = goal_of(Target("macs", share), graph, counted, step)
         try:
             masks = choose_masks(graph, scores, goal, round_to=step, spread="uniform")
         except InputError:  # so little of it can go
             continue
         network = to_onnx(rebuild(model, graph, masks), imgsz=imgsz)
-        networks.append(Network(f"{share:.0%} of the MACs, by {step}", network, step))
+        # Narrow layers may have come down in half of the step, where the share asked for it.
+        true = math.gcd(step, *(int(mask.sum()) for mask in masks.values() if not mask.all()))
+        networks.append(Network(f"{share:.0%} of the MACs, by {true}, {step}", network, true))
     convert = {".param": to_ncnn} if "ncnn" in runtimes else {}
     graph = channel_graph(model, "group")  # a table is for cuts of every residual mode
     return workload(dense, graph, networks, imgsz=imgsz, convert=convert)
@@ -73,5 +77,8 @@ def table_here(
     content = workload_of(model, imgsz, ["onnxruntime"])
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(io.BytesIO(content)) as archive:
         path = file or Path(folder) / "device.json"
-        measure(archive, "onnxruntime", threads, str(path))
+        try:
+            measure(archive, "onnxruntime", threads, str(path))
+        except Mistake as mistake:
+            raise InputError(*mistake.parts) from mistake
         return read_table(path)

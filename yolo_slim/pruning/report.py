@@ -243,7 +243,7 @@ class CutReport:
         return [
             [f"{name}, {how}", f"{ms[0]:.1f}", f"{ms[1]:.1f}", ratio(ms[1], ms[0])]
             if ms
-            else [f"{name}, {how}", "on another machine", "", ""]
+            else [f"{name}, {how}", "not here", "", ""]
             for how, ms in both.items()
         ]
 

@@ -27,6 +27,8 @@ from yolo_slim.pruning.budget.mask_cost import MaskCost
 from yolo_slim.pruning.budget.spread import GONE, Spread, keys_of, spending
 from yolo_slim.pruning.masks import Masks
 
+SLACK = 0.02  # by how much --ratio may leave less time than asked for
+
 
 @dataclass(frozen=True)
 class Row:
@@ -124,10 +126,10 @@ def timed_masks(
         InputError: out of reach; the message has the range.
     """
     cut, knapsack = knapsack_of(scores, timed, counted, **how)
+    low, high = (knapsack.seconds(k) / timed.dense for k in (knapsack.least, knapsack.all))
     kept = knapsack.solve(share * timed.dense)
-    if kept is None:
-        low, high = (knapsack.seconds(k) / timed.dense for k in (knapsack.least, knapsack.all))
-        can = f"{math.ceil(100 * low) / 100:g} to {high:.2g}, by the table of the device"
+    if kept is None or high < (1 - SLACK) * share:
+        can = f"{math.ceil(1000 * low) / 1000:g} to {high:.3g}, by the table of the device"
         raise InputError("--latency", f"{share:g}", can)
     for stack, count in zip(cut.stacks, kept, strict=True):
         cut.cut([g for g in stack[: len(stack) - int(count)] if not cut.taken[g]])
