@@ -85,7 +85,11 @@ def small_workload(whole: Path, file: Path) -> Path:
         cut = [k for k, row in plan["convs"].items() if row["cut inputs"] and row["cut outputs"]]
         plan["convs"] = {key: plan["convs"][key] for key in cut[:2]}
         plan["ops"] = dict(list(plan["ops"].items())[-2:])
-        plan["networks"] = {"dense": plan["networks"]["dense"]}
+        dense = plan["networks"]["dense"]
+        for part in ("convs", "ops"):
+            dense[part] = [row for row in dense[part] if row[0] in plan[part]]
+        plan["layers"] = [row for row in plan["layers"] if row[1] in plan["convs"]]
+        plan["networks"] = {"dense": dense}
         small.writestr("workload.json", json.dumps(plan))
         files = [file for op in plan["ops"].values() for file in op["files"]]
         for name in archive.namelist():
