@@ -185,7 +185,7 @@ def residual_of(opt: argparse.Namespace, source: Checkpoint) -> Residual | None:
     """What may be cut around residual adds: as given, or as in the training, if that lets
     Bottlenecks go where they may; None: as suits the criterion.
     """
-    trained: Residual | None = source.train.get("residual")
+    trained: Residual | None = source.train.get("residual") if source.train.get("st") else None
     return opt.residual or (None if opt.depth and trained == "skip" else trained)
 
 

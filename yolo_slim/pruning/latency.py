@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
+from yolo_slim.as_called import named
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.device import profile_device
@@ -76,9 +77,9 @@ class LatencyCut:
         aim, best = wanted, (masks, times)
         with tqdm(total=TRIES, desc="measuring the cut", unit="cut", leave=False) as bar:
             for number in range(TRIES):
-                measured = self.measured(masks)
+                measured, again = self.measured(masks), f"{named('bench')} measures again."
                 medians = (measured["dense"].median, measured["pruned"].median)
-                times = replace(times, measured=medians, rough=warning_of(measured))
+                times = replace(times, measured=medians, rough=warning_of(measured, again))
                 bar.set_postfix_str(f"{times.share:.2f} of the time")
                 bar.update()
                 off = abs(times.share - wanted)
@@ -102,16 +103,18 @@ class LatencyCut:
             name = row.name.split(" of ")[0]
             both = np.array([row.at(every), row.at(keep)])
             layers[name] = layers.get(name, 0.0) + 1e3 * both
-        layers["decoding"] = np.full(2, 1e3 * self.timed.fixed)
+        layers["decoding"] = np.full(2, 1e3 * self.timed.decoding)
+        predicted = 1e3 * np.array([self.timed.dense, self.timed.seconds(keep)])
+        rest = predicted / sum(layers.values())  # what lies between the layers, a share of each
         return Times(
             f"{table.runtime} {table.version}",
             table.processor,
             table.threads,
             self.imgsz,
             table.step,
-            (1e3 * self.timed.dense, 1e3 * self.timed.seconds(keep)),
+            (float(predicted[0]), float(predicted[1])),
             None,
-            tuple(LayerTime(name, *map(float, both)) for name, both in layers.items()),
+            tuple(LayerTime(name, *map(float, rest * both)) for name, both in layers.items()),
         )
 
     def measured(self, masks: Masks) -> dict[str, Latency]:

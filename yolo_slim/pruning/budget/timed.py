@@ -77,13 +77,15 @@ class Timed:
 
     Attributes:
         rows: the layers that a cut changes.
-        fixed: seconds of all else.
+        fixed: seconds of all else: the decoding, and what lies between the layers.
+        decoding: seconds of it.
         dense: seconds of the model as it is.
     """
 
     def __init__(self, exported: Exported, graph: ChannelGraph, table: DeviceTable) -> None:
         self.graph, self.table, self.rows, free = graph, table, [], np.zeros(0, int)
-        convs, ops, self.fixed = table.scales
+        self.decoding = 0.0
+        convs, ops, between = table.scales
         inner = {branch.convs[1]: branch.inner for branch in graph.branches.values()}
         for name, conv in exported.convs.items():
             node, seconds = graph.convs.get(name), convs * table.conv(conv.key)
@@ -101,7 +103,8 @@ class Timed:
                     seconds[0] = 0.0
                 self.rows.append(Row(op.key, seconds, gates[0] if gates else free, op.ids))
             else:
-                self.fixed += ops * float(table.op(op.key, 0)[0])
+                self.decoding += ops * float(table.op(op.key, 0)[0])
+        self.fixed = self.decoding + between
         self.dense = self.seconds(np.ones(graph.channels + 1, dtype=bool))
 
     def seconds(self, keep: np.ndarray) -> float:
