@@ -35,7 +35,8 @@ DEPTH = 3  # halvings of an axis: at most nine widths
 LEAST_RUNS, MOST_RUNS, ENOUGH = 7, 60, 0.03  # runs of a network, and seconds, for one figure
 PASSES = 3  # over all layers
 EXTRA = 0.03  # share of its time that a width between two multiples of a block takes longer
-ROUNDS = 100  # of the whole networks, in turns
+ROUNDS = 100  # of the whole networks, in turns; fewer where they last longer than LONGEST seconds
+LEAST_ROUNDS, LONGEST = 12, 90
 WORKLOAD = "the zip that `yolo-slim profile --prepare` wrote"
 
 
@@ -595,8 +596,10 @@ def _networks(
         bar.step(f"loading: {name}")
         calls[name] = runtime.call(workload.read(row["file"] + runtime.suffix))
     times: Dict[str, List[float]] = {name: [] for name in calls}
-    names = list(calls)
+    names, began = list(calls), time.perf_counter()
     for index in range(ROUNDS + 3):
+        if index > LEAST_ROUNDS and time.perf_counter() - began > LONGEST:
+            bar.done = bar.total - 1  # a slow device: the rest is left out
         if index >= 3:
             bar.step("whole networks, in turns")
         for name in names[index % len(names) :] + names[: index % len(names)]:
@@ -604,6 +607,8 @@ def _networks(
             calls[name]()
             if index >= 3:
                 times[name].append(time.perf_counter() - start)
+        if bar.done >= bar.total:
+            break
     return {name: {"seconds": _quarter(values), **networks[name]} for name, values in times.items()}
 
 
