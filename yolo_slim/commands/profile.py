@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     check(opt)
 
     from yolo_slim.device import profile_device
+    from yolo_slim.device.table import read_table
     from yolo_slim.host.data import read_data
     from yolo_slim.host.head import with_classes
     from yolo_slim.host.image import check_rgb
@@ -114,6 +115,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         except profile_device.Mistake as mistake:
             raise InputError(*mistake.parts) from mistake
     say(f"{opt.output}: what the layers cost here")
-    words = ("--weights", opt.weights, "--latency", "0.6", "--device", opt.output)
+    if rough := read_table(opt.output).rough:
+        say(rough)
+    words = ["--weights", opt.weights, "--latency", "0.6", "--device", opt.output]
+    words += ["--data", opt.data] if opt.data else []
     print(f"Next: {as_called('prune', *words)}")
     return Path(opt.output)

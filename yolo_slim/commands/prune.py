@@ -95,6 +95,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     """
     from dataclasses import replace
 
+    from yolo_slim.device.table import read_table
     from yolo_slim.host.data import check_data, check_labels, labelled
     from yolo_slim.host.evaluate import check_device
     from yolo_slim.host.head import with_classes
@@ -120,7 +121,8 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
     if looks and not data_file:
         asked = f"--criterion {criterion}" if row.data else f"--recover {fits[0]}"
         raise InputError(asked, "no calibration images", "--data, whose training split has some")
-    imgsz = imgsz_of(source, opt.imgsz)
+    table = read_table(opt.table) if opt.table else None
+    imgsz = imgsz_of(source, opt.imgsz or (table.imgsz if table else None))
     check_globs(opt, source, ratios)
 
     splits = ("train",) * looks + ("val",) * (not opt.dry_run)
@@ -158,7 +160,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
         ratios=ratios,
         steps=opt.steps,
         recover=parts,
-        device=opt.table,
+        device=table,
         imgsz=imgsz,
         threads=opt.threads,
         seed=opt.seed,

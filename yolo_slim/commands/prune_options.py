@@ -160,6 +160,8 @@ def check(opt: argparse.Namespace) -> None:
     check_table(opt)
     if opt.latency is not None and opt.budget in BUDGETS:
         raise InputError("--budget", f"{opt.budget}, with --latency", "none: the table decides")
+    if opt.latency is not None and opt.round_to is not None:
+        raise InputError("--round-to", f"{opt.round_to}, with --latency", "none: the table decides")
     check_seed("--seed", opt.seed)
     if opt.criterion != AUTO:
         find(opt.criterion, also=(AUTO,))

@@ -25,7 +25,10 @@ import time
 import zipfile
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit("error: numpy is not installed, expected pip install numpy")
 
 FORMAT = "yolo-slim workload 1"
 TABLE = "yolo-slim device 1"
@@ -34,6 +37,7 @@ LINE = 0.04  # a straight line between two widths may be wrong by this share of 
 DEPTH = 3  # halvings of an axis: at most nine widths
 LEAST_RUNS, MOST_RUNS, ENOUGH = 7, 60, 0.03  # runs of a network, and seconds, for one figure
 PASSES = 3  # over all layers
+MOST_THREADS = 1024  # beyond is a slip
 EXTRA = 0.03  # share of its time that a width between two multiples of a block takes longer
 ROUNDS = 100  # of the whole networks, in turns; fewer where they last longer than LONGEST seconds
 LEAST_ROUNDS, LONGEST = 12, 90
@@ -439,7 +443,8 @@ class Table:
         with open(aside, "w", encoding="utf-8") as file:
             json.dump(dict(self.head, **content), file, indent=1)
         os.replace(aside, self.path)
-        os.remove(self.part)
+        if os.path.exists(self.part):  # no other run into the same file was faster
+            os.remove(self.part)
 
 
 def _json(line: str) -> Any:
@@ -465,7 +470,8 @@ class Bar:
         share = self.done / self.total
         bar = "#" * int(20 * share) + "." * (20 - int(20 * share))
         end = "\n" if self.done >= self.total else ""
-        line = f"\r{bar} {share:4.0%}  {text:<34.34} {left:4.0f} s left"
+        rest = f"{left:4.0f} s left" if now - self.start > 3 or self.done >= self.total else ""
+        line = f"\r{bar} {share:4.0%}  {text:<34.34} {rest:<11}"
         sys.stderr.write(line + end)
         sys.stderr.flush()
 
@@ -631,8 +637,8 @@ def run(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("-o", "--output", default="device.json")
     options = parser.parse_args(argv)
-    if options.threads < 1:
-        raise Mistake("--threads", str(options.threads), "1 or more")
+    if not 1 <= options.threads <= MOST_THREADS:
+        raise Mistake("--threads", str(options.threads), f"1 to {MOST_THREADS}")
     if not os.path.isfile(options.workload):
         got = "a folder" if os.path.isdir(options.workload) else "no such file"
         raise Mistake(options.workload, got, WORKLOAD)

@@ -13,11 +13,14 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from yolo_slim.device.layers import Exported
-from yolo_slim.device.profile_device import TABLE
+from yolo_slim.device.profile_device import BLOCKS, MOST_THREADS, RUNTIMES, TABLE
 from yolo_slim.errors import InputError
 
+DISTURBED = 1.1  # what takes longer than this times a wider conv was disturbed
 LIKELY = 1e-3  # how much it counts if single layers take longer, or less, in a whole network
+ROUGH = 0.08  # the same, of a table that is told to be rough
 OFF = 0.04  # by which what the layers of a whole network add up to may be off
+WIDEST, LONGEST = 65536, 3600.0  # channels or px, and seconds, beyond any model
 EXPECTED = "a table that `yolo-slim profile` or profile_device.py wrote"
 
 
@@ -93,15 +96,23 @@ class DeviceTable:
         """
         return self._fit[1]
 
+    @property
+    def rough(self) -> str:
+        """A sentence if the table says little: whole networks do not take what layers add up to."""
+        if self._fit[2] < ROUGH:
+            return ""
+        text = f"This table is rough: whole networks are up to {self._fit[2]:.0%} from what their "
+        return text + "layers add up to. Measure it again on an idle machine."
+
     @cached_property
-    def _fit(self) -> tuple[int, np.ndarray]:
+    def _fit(self) -> tuple[int, np.ndarray, float]:
         steps = sorted({n["step"] for n in self.networks.values() if n["step"] >= self.block})
         for step in steps:
             wide = [n for n in self.networks.values() if not n["step"] or n["step"] >= step]
             scales, off = self._fitted(wide)
             if off < OFF or step == steps[-1]:
-                return step, scales
-        return max(self.block, 1), self._fitted(list(self.networks.values()))[0]
+                return step, scales, off
+        return max(self.block, 1), *self._fitted(list(self.networks.values()))
 
     def _fitted(self, networks: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, float]:
         """The scales that suit some networks best, and the largest relative error."""
@@ -141,7 +152,8 @@ class DeviceTable:
         for axis in (0, 1):
             above = np.maximum.accumulate(above, axis)
             below = np.flip(np.minimum.accumulate(np.flip(below, axis), axis), axis)
-        seconds = (above + below) / 2
+        # One that was disturbed takes longer, never less: it may move the others by little alone.
+        seconds = (np.minimum(above, DISTURBED * below) + below) / 2
         by_out = np.stack([np.interp(outs, outputs, values) for values in seconds])
         times = np.stack([np.interp(ins, inputs, column) for column in by_out.T], 1)
         result: np.ndarray = times * extra_in[:, None] * extra_out
@@ -176,7 +188,7 @@ def read_table(path: str | Path) -> DeviceTable:
         raise InputError(path, "no such file", EXPECTED)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(path, "damaged, or not written to its end", EXPECTED) from None
     if not isinstance(content, dict) or content.pop("format", None) != TABLE:
         raise InputError(path, "no table of a device", EXPECTED)
@@ -191,15 +203,21 @@ def read_table(path: str | Path) -> DeviceTable:
 
 def _check_figures(table: DeviceTable) -> None:
     """Look up all that a cut looks up; any error says that something is missing."""
-    for number in (table.imgsz, table.threads, table.block):
-        assert isinstance(number, int) and number >= 1
+    for number in (table.imgsz, table.threads):
+        assert isinstance(number, int) and 1 <= number <= WIDEST
+    assert table.block in BLOCKS and table.threads <= MOST_THREADS and table.runtime in RUNTIMES
+    assert isinstance(table.processor, str) and isinstance(table.version, str)
     assert isinstance(table.probes, dict)
-    for key in table.convs:
-        seconds = table.conv(key)
-        assert np.isfinite(seconds).all() and seconds.min() >= 0
-    for key in table.ops:
-        assert np.isfinite(table.op(key, 1)).all() and min(table.ops[key]["seconds"]) >= 0
+    for key, row in table.convs.items():
+        for counts in (row["inputs"], row["outputs"]):
+            assert counts == sorted(set(counts)) and counts[0] >= 1 and counts[-1] <= WIDEST
+        assert np.min(row["seconds"]) > 0 and np.max(row["seconds"]) < LONGEST
+        assert np.isfinite(table.conv(key)).all()
+    for key, row in table.ops.items():
+        assert np.isfinite(table.op(key, 1)).all() and min(row["seconds"]) >= 0
     for _, key, inputs, outputs in table.layers:
         assert table.conv(key)[inputs, outputs] >= 0
-    assert all(network["seconds"] > 0 for network in table.networks.values()) and table.networks
+    for network in table.networks.values():
+        assert 0 < network["seconds"] < LONGEST and network["step"] in (0, *BLOCKS)
+    assert table.networks
     assert np.isfinite(table.scales).all()

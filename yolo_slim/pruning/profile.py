@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -81,4 +82,7 @@ def table_here(
             measure(archive, "onnxruntime", threads, str(path))
         except Mistake as mistake:
             raise InputError(*mistake.parts) from mistake
+        except KeyboardInterrupt:
+            print(file=sys.stderr)  # the bar ends here
+            raise
         return read_table(path)

@@ -21,6 +21,7 @@ PLANNED = (*RESIDUAL_PINS, "--keep")  # what a layer is held by that the user ma
 FAR = 0.25  # share of the channels that are pinned by something else, to be spoken of
 OPTION = "--min-channels"  # that sets the floor
 REMOVED = "its Bottleneck is gone"
+MISSED = 0.05  # of a share of the time: more is told
 SHOWN = 5  # modules without a rule that are listed
 UNITS = {
     "percent": "of the prunable channels",
@@ -214,8 +215,12 @@ class CutReport:
             text += f"{blocks_removed(self.removed, self.bottlenecks)}\n"
         text += "checked: the pruned model computes what the model before the cut does with these "
         text += f"channels set to zero (largest difference {self.parity:.1e}, allowed {LIMIT:g})\n"
-        if self.times and self.times.rough:
-            text += f"{self.times.rough}\n"
+        if self.times:
+            off = abs(self.times.share - self.target.requested)
+            if off > MISSED * self.target.requested:
+                text += "missed: no cut that was tried came nearer; measure the table again on an "
+                text += "idle machine\n"
+            text += f"{self.times.rough}\n" if self.times.rough else ""
         held = sum(c.note == "floor" for c in self.layers)
         channels = sum(c.channels for c in self.layers)
         rounded = len(self.layers) + 0.01 * channels * (self.round_to > 1)
