@@ -47,7 +47,8 @@ def test_a_wider_conv_takes_no_less_time(content: dict[str, Any]) -> None:
     content["block"] = 8
     content["convs"]["disturbed"] = row
     times = table_of(content).conv("disturbed")
-    assert [times[8, 8], times[8, 16], times[16, 8], times[16, 16]] == [1, 6, 2, 6]
+    figures = [times[8, 8], times[8, 16], times[16, 8], times[16, 16]]
+    assert figures == pytest.approx([1, 3.15, 2, 3.15])  # 9 is near the 3 of a wider one
 
 
 def test_single_layers_are_scaled_to_whole_networks(content: dict[str, Any]) -> None:
