@@ -38,7 +38,7 @@ DEPTH = 3  # halvings of an axis: at most nine widths
 LEAST_RUNS, MOST_RUNS, ENOUGH = 7, 60, 0.03  # runs of a network, and seconds, for one figure
 PASSES = 3  # over all layers
 MOST_THREADS = 1024  # beyond is a slip
-EXTRA = 0.03  # share of its time that a width between two multiples of a block takes longer
+EXTRA = 0.4  # of the channels that a begun block lacks: so many are paid for, at least
 ROUNDS = 100  # of the whole networks, in turns; fewer where they last longer than LONGEST seconds
 LEAST_ROUNDS, LONGEST = 12, 90
 WORKLOAD = "the zip that `yolo-slim profile --prepare` wrote"
@@ -362,7 +362,8 @@ def find_block(probes: Sequence[Probe]) -> int:
     """The step in channels that a runtime works in, from convs at widths one channel apart.
 
     It is the largest step at which a width in the middle between two multiples takes longer than
-    the middle of their times: it pays for the next multiple as well, or leaves the fast path.
+    the middle of their times: it pays for the next multiple as well, or leaves the fast path. If it
+    pays for all of the next one, that is block / 2 channels of time too much.
     """
     for block in reversed(BLOCKS[1:]):
         extra = []
@@ -371,7 +372,8 @@ def find_block(probes: Sequence[Probe]) -> int:
             for count in counts:
                 low, high = count - block // 2, count + block // 2
                 if low % block == 0 and low in at and high in at:
-                    extra.append(2 * at[count] / (at[low] + at[high]) - 1)
+                    more = 2 * at[count] / (at[low] + at[high]) - 1
+                    extra.append(more * count / (block / 2))
         if extra and np.median(extra) > EXTRA:
             return block
     return 1
