@@ -181,7 +181,23 @@ def _by_job(nodes: Dict[str, float], jobs: int) -> List[float]:
     return seconds
 
 
-class OnnxRuntime:
+class Counted:
+    """A runtime that counts the time of each node of an ONNX file."""
+
+    def nodes(self, content: bytes) -> Dict[str, float]:
+        """Node of a network to its seconds, but for what brings maps into the runtime's layout."""
+        raise AssertionError("of each runtime")
+
+    def seconds(self, content: bytes) -> float:
+        """Of all layers of a network."""
+        return sum(self.nodes(content).values())
+
+    def convs(self, jobs: Sequence[Job]) -> List[float]:
+        """Seconds of each conv."""
+        return _by_job(self.nodes(convs_onnx(jobs)), len(jobs))
+
+
+class OnnxRuntime(Counted):
     """ONNX Runtime on the CPU; times of single layers are those of its own profiler."""
 
     name, suffix = "onnxruntime", ".onnx"
@@ -222,16 +238,8 @@ class OnnxRuntime:
                 nodes.setdefault(event["name"], []).append(1e-6 * event["dur"])
         return {name: _quarter(times[2:]) for name, times in nodes.items()}
 
-    def seconds(self, content: bytes) -> float:
-        """Of all layers of a network."""
-        return sum(self.nodes(content).values())
 
-    def convs(self, jobs: Sequence[Job]) -> List[float]:
-        """Seconds of each conv."""
-        return _by_job(self.nodes(convs_onnx(jobs)), len(jobs))
-
-
-class OpenVino:
+class OpenVino(Counted):
     """OpenVINO on the CPU; times of single layers are those of its own counters."""
 
     name, suffix = "openvino", ".onnx"
@@ -266,14 +274,6 @@ class OpenVino:
 
         _runs(run)
         return {name: _quarter(times[2:]) for name, times in rows.items()}
-
-    def seconds(self, content: bytes) -> float:
-        """Of all layers of a network."""
-        return sum(self.nodes(content).values())
-
-    def convs(self, jobs: Sequence[Job]) -> List[float]:
-        """Seconds of each conv."""
-        return _by_job(self.nodes(convs_onnx(jobs)), len(jobs))
 
 
 class Ncnn:
