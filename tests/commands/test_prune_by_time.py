@@ -251,6 +251,8 @@ def test_slim_refuses_a_table_that_does_not_fit(
     assert "--device: a table for 64 px, expected one for 96 px" in line
     line = refused("slim", *argv, "--imgsz", 64, "--device", tiny_table)
     assert "without --latency, expected --latency S with it" in line
+    line = refused("slim", *by, "--round-to", 8)
+    assert "--round-to: 8, with --latency, expected none: the table decides" in line
     line = refused("slim", *argv, "--imgsz", 64, "--latency", 0.05, "--device", tiny_table)
     assert "--latency: 0.05, expected 0." in line
 

@@ -16,6 +16,7 @@ from yolo_slim import InputError, channel_graph, prune
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.device.layers import Exported
 from yolo_slim.device.table import DeviceTable, read_table
+from yolo_slim.host.head import with_classes
 
 
 @pytest.fixture
@@ -73,6 +74,13 @@ def test_of_this_model_or_of_what_was_cut_from_it(
     narrow = table_of(made_table(cut))
     with pytest.raises(InputError, match=r"^--device: a table of another model \(model.\d"):
         narrow.check(Exported(to_onnx(tiny_model, imgsz=64), channel_graph(tiny_model)), 64)
+
+
+def test_of_a_head_for_other_classes(content: dict[str, Any], tiny_model: nn.Module) -> None:
+    three = with_classes(tiny_model, {0: "a", 1: "b", 2: "c"})
+    expected = r"--device: a table for other classes \(model.\d+.m.0: .* with --data"
+    with pytest.raises(InputError, match=expected):
+        table_of(content).check(Exported(to_onnx(three, imgsz=64), channel_graph(three)), 64)
 
 
 @pytest.mark.parametrize(

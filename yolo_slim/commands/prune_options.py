@@ -122,11 +122,13 @@ def split_device_(opt: argparse.Namespace) -> None:
 
 
 def check_table(opt: argparse.Namespace) -> None:
-    """See that a table is there, and that it is wanted.
+    """See that a table is there, that it is wanted, and that nothing is given which it decides.
 
     Raises:
         InputError: it is not.
     """
+    if opt.latency is not None and opt.round_to is not None:
+        raise InputError("--round-to", f"{opt.round_to}, with --latency", "none: the table decides")
     if opt.table is None:
         return
     if opt.latency is None:
@@ -160,8 +162,6 @@ def check(opt: argparse.Namespace) -> None:
     check_table(opt)
     if opt.latency is not None and opt.budget in BUDGETS:
         raise InputError("--budget", f"{opt.budget}, with --latency", "none: the table decides")
-    if opt.latency is not None and opt.round_to is not None:
-        raise InputError("--round-to", f"{opt.round_to}, with --latency", "none: the table decides")
     check_seed("--seed", opt.seed)
     if opt.criterion != AUTO:
         find(opt.criterion, also=(AUTO,))

@@ -70,6 +70,7 @@ def check_first(opt: argparse.Namespace) -> None:
     if opt.latency is not None and opt.st:
         raise InputError("--latency", "with --st", "--macs: a sparse training aims at MACs")
     check_table(opt)
+    opt.round_to = ROUND_TO if opt.round_to is None else opt.round_to
     for name in ("rounds", "round_to", "calib_images"):
         check_count(option_of(name), getattr(opt, name))
     if opt.evolve:
@@ -166,7 +167,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text += f"{SPARSE})"
     add("--criterion", type=name_given, default=AUTO, help=text)
     text = f"kept channels are multiples of N where a layer is wide enough (default: {ROUND_TO})"
-    add("--round-to", type=int, metavar="N", default=ROUND_TO, help=text)
+    add("--round-to", type=int, metavar="N", help=text)
     text = "what may be cut around residual adds (default: as suits the criterion)"
     add("--residual", choices=RESIDUAL, help=text)
     text = f"residual Bottlenecks may go as a whole too (see {named('prune')} --help)"

@@ -103,6 +103,15 @@ class Exported:
         return {conv.name: conv for conv, _ in self._convs}
 
     @cached_property
+    def ends(self) -> set[str]:
+        """The convs whose outputs no BatchNorm scales: of the head."""
+        return {
+            name
+            for name in self.convs
+            if name in self._graph.convs and (self._graph.convs[name].outputs == FREE).all()
+        }
+
+    @cached_property
     def _convs(self) -> list[tuple[Conv, list[Any]]]:
         """Each conv, and the nodes that belong to it."""
         rows = []

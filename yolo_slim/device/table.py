@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from yolo_slim.as_called import named
 from yolo_slim.device.layers import Exported
 from yolo_slim.device.profile_device import BLOCKS, MOST_THREADS, RUNTIMES, TABLE
 from yolo_slim.errors import InputError
@@ -64,14 +65,17 @@ class DeviceTable:
         there = {name: (key, i, o) for name, key, i, o in self.layers}
         for conv in exported.convs.values():
             key, *most = there.get(conv.name, ("", 0, 0))
-            here = (conv.inputs, conv.outputs)
-            if key != conv.key or any(a > b for a, b in zip(here, most, strict=True)):
-                told = f"{key}, {most[0]} to {most[1]}" if key else "not there"
-                got = f"a table of another model ({conv.name}: {told}; here "
-                got += f"{conv.key}, {here[0]} to {here[1]})"
+            here = [conv.inputs, conv.outputs]
+            told = f"{most[0]} to {most[1]}"
+            if key != conv.key or here[0] > most[0] or here[1] > most[1]:
+                told = f"{conv.name}: {f'{key}, {told}' if key else 'not there'}"
+                got = f"a table of another model ({told}; here {conv.key}, {here[0]} to {here[1]})"
                 raise InputError(
                     "--device", got, "one of this model, or of that which it was cut from"
                 )
+            if conv.name in exported.ends and here[1] != most[1]:
+                got = f"a table for other classes ({conv.name}: {told}; here to {here[1]})"
+                raise InputError("--device", got, f"one by `{named('profile')}` with --data")
         for op in exported.ops:
             if op.key not in self.ops:
                 raise InputError(
