@@ -80,6 +80,26 @@ def test_training_asks_nothing(tmp_path, shapes_yaml, seg_yaml, tiny_yaml):
     assert [each["sync"] for each in settings] == [False]  # ultralytics' own default is True
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        "from yolo_slim.measure.latency import session as run; run(content)",
+        "from yolo_slim.device.profile_device import OnnxRuntime; OnnxRuntime(1).call(content)()",
+        "from yolo_slim.host.compat import mend; mend(); import onnxruntime",
+    ],
+)
+def test_onnx_runtime_does_not_report_home(first: str, tmp_path: Path) -> None:
+    """It leaves no id of the device behind, and no database of events: since 1.29 it would."""
+    env = {k: v for k, v in os.environ.items() if k in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")}
+    env |= {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    code = "from yolo_slim.device.profile_device import convs_onnx\n"
+    code += "conv = dict(map=[8, 8], groups=1, kernel=[1, 1], strides=[1, 1], pads=[0, 0, 0, 0],"
+    code += " dilations=[1, 1], activation='')\ncontent = convs_onnx([(conv, 2, 2)])\n"
+    code += f"{first}\nimport onnxruntime\nonnxruntime.InferenceSession(content)"
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
+
+
 def test_settings_of_the_user_stay(tmp_path):
     """What ultralytics was told before is not changed."""
     env = os.environ | {"YOLO_CONFIG_DIR": str(tmp_path)}

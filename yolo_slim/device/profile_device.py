@@ -203,6 +203,7 @@ class OnnxRuntime(Counted):
     name, suffix = "onnxruntime", ".onnx"
 
     def __init__(self, threads: int) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports home, from 1.29 on
         import onnxruntime
 
         self.module, self.threads, self.version = onnxruntime, threads, onnxruntime.__version__

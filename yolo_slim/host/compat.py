@@ -57,7 +57,7 @@ def mend() -> None:
 def _go_offline() -> None:
     """`import ultralytics` (a dependency of the host) opens a socket to see whether it is online.
 
-    Its requirement check may also run pip. Both obey these variables, which must be set before the
+    Its requirement check may also run pip. All of these obey variables, which must be set before the
     first import; a value that the user set stays. Needed as long as the host imports ultralytics.
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
@@ -66,6 +66,7 @@ def _go_offline() -> None:
     os.environ.setdefault("YOLOv5_AUTOINSTALL", "false")
     os.environ.setdefault("WANDB_MODE", "offline")  # wandb.login() at import waits 30 s for a key
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.29 and newer report home
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks for its version
 
 

@@ -92,6 +92,7 @@ def session(model: bytes, threads: int = 2) -> Any:
         model: an ONNX file's content.
         threads: of one operator.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the first import: it reports home
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
