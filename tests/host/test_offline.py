@@ -49,6 +49,15 @@ with open(sys.argv[1], "w") as file:
     json.dump({"asked": asked, "code": code}, file)
 """
 
+WATCHED_RUNS = 'code = [run("sparse", argv) for argv in json.loads(sys.argv[2])]'
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """That of a user who has set nothing; no CI, where some programs report nothing."""
+    keep = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
+    env = {key: os.environ[key] for key in keep if key in os.environ}
+    return env | {"HOME": str(home), "USERPROFILE": str(home), "OMP_NUM_THREADS": "1"}
+
 
 def test_training_asks_nothing(tmp_path, shapes_yaml, seg_yaml, tiny_yaml):
     """One epoch with sparsity and plots, of boxes and of masks, from an empty home.
@@ -57,9 +66,6 @@ def test_training_asks_nothing(tmp_path, shapes_yaml, seg_yaml, tiny_yaml):
     """
     home, log = tmp_path / "home", tmp_path / "log.json"
     home.mkdir()
-    keep = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
-    env = {key: os.environ[key] for key in keep if key in os.environ}
-    env |= {"HOME": str(home), "USERPROFILE": str(home), "OMP_NUM_THREADS": "1"}
     (tmp_path / "boxes.yaml").write_text(yaml.safe_dump(tiny_yaml))
     tiny_yaml["head"][-1][2:] = ["Segment", ["nc", "anchors", 8, 32]]
     (tmp_path / "masks.yaml").write_text(yaml.safe_dump(tiny_yaml))
@@ -69,7 +75,9 @@ def test_training_asks_nothing(tmp_path, shapes_yaml, seg_yaml, tiny_yaml):
         for name, data in (("boxes", shapes_yaml), ("masks", seg_yaml))
     ]
     command = [sys.executable, "-c", WATCHED, str(log), json.dumps(argvs)]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=bare_environment(home), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(log.read_text()) == {"asked": [], "code": [0, 0]}
     for name in ("boxes", "masks"):
@@ -81,23 +89,34 @@ def test_training_asks_nothing(tmp_path, shapes_yaml, seg_yaml, tiny_yaml):
 
 
 @pytest.mark.parametrize(
-    "first",
+    "runs",
     [
-        "from yolo_slim.measure.latency import session as run; run(content)",
+        "from yolo_slim.measure.latency import session; session(content)",
         "from yolo_slim.device.profile_device import OnnxRuntime; OnnxRuntime(1).call(content)()",
+        "from yolo_slim.device.profile_device import OpenVino; OpenVino(1).call(content)()",
         "from yolo_slim.host.compat import mend; mend(); import onnxruntime",
     ],
 )
-def test_onnx_runtime_does_not_report_home(first: str, tmp_path: Path) -> None:
-    """It leaves no id of the device behind, and no database of events: since 1.29 it would."""
-    env = {k: v for k, v in os.environ.items() if k in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")}
-    env |= {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
-    code = "from yolo_slim.device.profile_device import convs_onnx\n"
-    code += "conv = dict(map=[8, 8], groups=1, kernel=[1, 1], strides=[1, 1], pads=[0, 0, 0, 0],"
-    code += " dilations=[1, 1], activation='')\ncontent = convs_onnx([(conv, 2, 2)])\n"
-    code += f"{first}\nimport onnxruntime\nonnxruntime.InferenceSession(content)"
-    subprocess.run([sys.executable, "-c", code], env=env, check=True)
-    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
+def test_no_runtime_reports_home(runs: str, tmp_path: Path) -> None:
+    """ONNX Runtime does by itself since 1.29, OpenVINO as well: an id, a database, a request."""
+    if "OpenVino" in runs:
+        pytest.importorskip("openvino")
+    home, log = tmp_path / "home", tmp_path / "log.json"
+    home.mkdir()
+    made = "from yolo_slim.device.profile_device import convs_onnx\n"
+    made += "conv = dict(map=[8, 8], groups=1, kernel=[1, 1], strides=[1, 1], pads=[0, 0, 0, 0],"
+    made += f" dilations=[1, 1], activation='')\ncontent = convs_onnx([(conv, 2, 2)])\n{runs}\n"
+    code = WATCHED.replace(WATCHED_RUNS, f"{made}code = 0")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(log)],
+        env=bare_environment(home),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(log.read_text())["asked"] == []
+    left = [path.name for path in home.rglob("*") if path.is_file()]
+    assert not [name for name in left if "onnxruntime" in name or "device" in name or "cid" in name]
 
 
 def test_settings_of_the_user_stay(tmp_path):
@@ -131,7 +150,7 @@ def test_a_torchvision_of_another_torch_is_named(monkeypatch):
 def test_watch_sees_a_request(tmp_path):
     """The hook of the test above would have told."""
     ask = WATCHED.replace(
-        'code = [run("sparse", argv) for argv in json.loads(sys.argv[2])]',
+        WATCHED_RUNS,
         "import socket, subprocess\n"
         "with socket.socket() as s: s.settimeout(0.01); s.connect_ex(('192.0.2.1', 9))\n"
         "subprocess.run(['git', '--version'], capture_output=True, check=False)\ncode = 0",

@@ -246,6 +246,7 @@ class OpenVino(Counted):
     name, suffix = "openvino", ".onnx"
 
     def __init__(self, threads: int) -> None:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # reports home
         import openvino
 
         self.core, self.threads, self.version = openvino.Core(), threads, openvino.__version__

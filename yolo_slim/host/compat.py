@@ -57,8 +57,9 @@ def mend() -> None:
 def _go_offline() -> None:
     """`import ultralytics` (a dependency of the host) opens a socket to see whether it is online.
 
-    Its requirement check may also run pip. All of these obey variables, which must be set before the
-    first import; a value that the user set stays. Needed as long as the host imports ultralytics.
+    Its requirement check may also run pip; others report home. All obey variables, which must be
+    set before the first import; a value that the user set stays. OpenVINO has none, but does without
+    its reporter where that cannot be imported.
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
@@ -67,6 +68,7 @@ def _go_offline() -> None:
     os.environ.setdefault("WANDB_MODE", "offline")  # wandb.login() at import waits 30 s for a key
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.29 and newer report home
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks for its version
 
 
