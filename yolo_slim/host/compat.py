@@ -58,7 +58,7 @@ def _go_offline() -> None:
     """`import ultralytics` (a dependency of the host) opens a socket to see whether it is online.
 
     Its requirement check may also run pip; others report home. All obey variables, which must be
-    set before the first import; a value that the user set stays. OpenVINO has none, but does without
+    set before the first import; a value that the user set stays. OpenVINO has none: it does without
     its reporter where that cannot be imported.
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
