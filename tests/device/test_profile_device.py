@@ -22,7 +22,14 @@ from device_tables import small_workload
 from torch import nn
 
 from yolo_slim.device import profile_device
-from yolo_slim.device.profile_device import RUNTIMES, convs_onnx, find_block, widths
+from yolo_slim.device.profile_device import (
+    RUNTIMES,
+    conv_ncnn,
+    convs_onnx,
+    find_block,
+    probed,
+    widths,
+)
 
 # Starts a script where nothing but numpy and a runtime can be imported.
 ALONE = """
@@ -100,18 +107,37 @@ def test_onnx_by_hand_computes_convs() -> None:
 @pytest.mark.parametrize("block", [1, 4, 8, 16, 32])
 def test_the_block_is_seen(block: int, noise: float) -> None:
     """From times that go up with each begun block, with noise."""
-    random, counts = np.random.default_rng(block), range(32, 65)
-    probes = []
-    for _ in range(4):
+    random, probes = np.random.default_rng(block), []
+    for counts in (probed(64), probed(128)):
         seconds = [1e-3 * -(-n // block) * block * (1 + noise * random.normal()) for n in counts]
         probes.append((counts, seconds))
-    assert find_block(probes) == block
+    flat = [(counts, [1e-3 * n for n in counts]) for counts, _ in probes]
+    assert find_block({"inputs": probes, "outputs": probes}) == block
+    assert find_block({"inputs": flat, "outputs": probes}) == block
 
 
 def test_odd_counts_on_a_slow_path_show_the_block_too() -> None:
     """ONNX Runtime: what is no multiple of 16 leaves the fast layout, whatever its size."""
     counts = range(32, 97)
-    assert find_block([(counts, [n * (1.0 if n % 16 == 0 else 1.7) for n in counts])]) == 16
+    probe = (counts, [n * (1.0 if n % 16 == 0 else 1.7) for n in counts])
+    assert find_block({"inputs": [probe]}) == 16
+
+
+def test_the_layout_of_ncnn_shows_the_block() -> None:
+    """It pays for no begun block, but outputs that are a multiple of 16 take a tenth less."""
+    counts = probed(128)
+    packed = (counts, [n * (1.0 if n % 16 == 0 else 1.1) for n in counts])
+    assert find_block({"inputs": [(counts, [1.0 * n for n in counts])], "outputs": [packed]}) == 16
+
+
+def test_the_memory_of_an_input_of_ncnn_stays() -> None:
+    """A Mat points into an array: when the array was gone, a large one ended the process."""
+    pytest.importorskip("ncnn")
+    conv = dict(map=[640, 640], groups=1, kernel=[6, 6], strides=[2, 2], pads=[2, 2, 2, 2])
+    row = conv_ncnn({**conv, "dilations": [1, 1], "activation": ""}, 3, 2)
+    run = RUNTIMES["ncnn"](1).call(row)
+    other = [np.full((3, 640, 640), np.nan, np.float32) for _ in range(8)]  # takes what was freed
+    assert other and np.isfinite(np.array(run.kept[2][0])).all()
 
 
 def test_widths_follow_the_times() -> None:

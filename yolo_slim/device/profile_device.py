@@ -37,8 +37,9 @@ LINE = 0.04  # a straight line between two widths may be wrong by this share of 
 DEPTH = 3  # halvings of an axis: at most nine widths
 LEAST_RUNS, MOST_RUNS, ENOUGH = 7, 60, 0.03  # runs of a network, and seconds, for one figure
 PASSES = 3  # over all layers
+PROBE_PASSES = 5  # over the convs that are looked at for the block
 MOST_THREADS = 1024  # beyond is a slip
-EXTRA = 0.4  # of the channels that a begun block lacks: so many are paid for, at least
+EXTRA = 0.5  # of the channels that a begun block lacks: so many are paid for, at least
 ROUNDS = 100  # of the whole networks, in turns; fewer where they last longer than LONGEST seconds
 LEAST_ROUNDS, LONGEST = 12, 90
 WORKLOAD = "the zip that `yolo-slim profile --prepare` wrote"
@@ -298,7 +299,8 @@ class Ncnn:
                 file.write(text)
             net.load_param(path)
         net.load_model(self.module.DataReaderFromEmpty())
-        mats = [self.module.Mat(_random(shape)) for shape in _ncnn_inputs(text)]
+        arrays = [_random(shape) for shape in _ncnn_inputs(text)]
+        mats = [self.module.Mat(array) for array in arrays]  # which have no memory of their own
         inputs, outputs = list(net.input_names()), list(net.output_names())
 
         def run() -> None:
@@ -308,7 +310,7 @@ class Ncnn:
             for name in outputs:
                 extractor.extract(name)
 
-        run.net = net  # type: ignore[attr-defined]
+        run.kept = net, arrays, mats  # type: ignore[attr-defined]
         return run
 
     def seconds(self, content: bytes) -> float:
@@ -360,24 +362,34 @@ def _ncnn_inputs(text: str) -> List[List[int]]:
 Probe = Tuple[Sequence[int], Sequence[float]]  # widths that follow each other, and their seconds
 
 
-def find_block(probes: Sequence[Probe]) -> int:
-    """The step in channels that a runtime works in, from convs at widths one channel apart.
+def probed(most: int) -> List[int]:
+    """The widths at which a conv is looked at for the block: multiples of 4, the last ones all."""
+    low = max(most // 2, most - 64, 1)
+    return [n for n in range(low, most + 1) if n % 4 == 0 or n >= most - 16]
+
+
+def find_block(probes: Dict[str, List[Probe]]) -> int:
+    """The step in channels that a runtime works in: the larger one of its inputs and its outputs.
 
     It is the largest step at which a width in the middle between two multiples takes longer than
     the middle of their times: it pays for the next multiple as well, or leaves the fast path. If it
     pays for all of the next one, that is block / 2 channels of time too much.
+
+    Args:
+        probes: "inputs", "outputs" to convs at several widths of these.
     """
     for block in reversed(BLOCKS[1:]):
-        extra = []
-        for counts, seconds in probes:
-            at = dict(zip(counts, seconds))
-            for count in counts:
-                low, high = count - block // 2, count + block // 2
-                if low % block == 0 and low in at and high in at:
-                    more = 2 * at[count] / (at[low] + at[high]) - 1
-                    extra.append(more * count / (block / 2))
-        if extra and np.median(extra) > EXTRA:
-            return block
+        for side in probes.values():
+            extra = []
+            for counts, seconds in side:
+                at = dict(zip(counts, seconds))
+                for count in counts:
+                    low, high = count - block // 2, count + block // 2
+                    if low % block == 0 and low in at and high in at:
+                        more = 2 * at[count] / (at[low] + at[high]) - 1
+                        extra.append(more * count / (block / 2))
+            if extra and np.median(extra) > EXTRA:
+                return block
     return 1
 
 
@@ -491,8 +503,8 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
     """
     plan = json.loads(workload.read("workload.json"))
     convs, ops, networks = plan["convs"], plan["ops"], plan["networks"]
-    probed = [name for name in (_probe(convs, kernel) for kernel in (1, 3)) if name]
-    layers = PASSES * (2 * len(probed) + len(convs) + len(ops)) + len(convs)
+    probes_of = [name for name in (_probe(convs, kernel) for kernel in (1, 3)) if name]
+    layers = PASSES * (len(convs) + len(ops)) + len(convs) + PROBE_PASSES * 2 * len(probes_of)
     bar = Bar(layers + len(networks) + ROUNDS)
 
     def measured(name: str, sizes: Sequence[Tuple[int, int]], number: int) -> List[float]:
@@ -501,22 +513,23 @@ def profile(workload: zipfile.ZipFile, runtime: Any, table: Table) -> Dict[str, 
             lambda new: runtime.convs([(convs[name], *sizes[n]) for n in new]),
         )
 
-    def best(name: str, sizes: Sequence[Tuple[int, int]]) -> List[float]:
-        """The least of several passes."""
-        passes = []
-        for number in range(PASSES):
-            bar.step("looking for the block of channels")
-            passes.append(measured(name, sizes, number))
-        return np.min(passes, 0).tolist()
-
-    probes: Dict[str, List[Probe]] = {"inputs": [], "outputs": []}
-    for probe in probed:
-        full = (convs[probe]["inputs"], convs[probe]["outputs"])
+    looked_at = []
+    for name in probes_of:
+        full = (convs[name]["inputs"], convs[name]["outputs"])
         for axis, title in enumerate(("inputs", "outputs")):
-            counts = range(max(full[axis] // 2, full[axis] - 64, 1), full[axis] + 1)
+            counts = probed(full[axis])
             sizes = [(n, full[1]) if axis == 0 else (full[0], n) for n in counts]
-            probes[title].append((counts, best(probe, sizes)))
-    block = find_block(probes["inputs"] + probes["outputs"])
+            looked_at.append((name, title, counts, sizes))
+    least: Dict[Tuple[str, str], np.ndarray] = {}
+    for number in range(PROBE_PASSES):  # what disturbs one pass is over in the next
+        for name, title, _, sizes in looked_at:
+            bar.step("looking for the block of channels")
+            seconds_now = np.array(measured(name, sizes, number))
+            least[name, title] = np.minimum(least.get((name, title), np.inf), seconds_now)
+    probes: Dict[str, List[Probe]] = {"inputs": [], "outputs": []}
+    for name, title, counts, _ in looked_at:
+        probes[title].append((counts, least[name, title].tolist()))
+    block = find_block(probes)
     odd = {title: _odd(rows, block) for title, rows in probes.items()}
 
     def grid(name: str) -> Tuple[List[int], List[int]]:

@@ -34,7 +34,7 @@ class DeviceTable:
         imgsz: side of the image, px.
         runtime, version, threads, processor: what was measured on.
         block: channels that the runtime works on at a time, by single convs.
-        probes: "inputs", "outputs": [widths, seconds] of convs at widths one channel apart.
+        probes: "inputs", "outputs": [widths, seconds] of convs at many widths.
         odd: "inputs", "outputs": times that a conv takes longer where they are no multiple of it.
         convs: kind to "inputs", "outputs" (widths) and "seconds" (inputs, outputs).
         ops: kind to "channels" and "seconds".
