@@ -20,7 +20,7 @@ from yolo_slim.errors import InputError
 DISTURBED = 1.1  # what takes longer than this times a wider conv was disturbed
 LIKELY = 1e-3  # how much it counts if single layers take longer, or less, in a whole network
 ROUGH = 0.08  # the same, of a table that is told to be rough
-OFF = 0.04  # by which what the layers of a whole network add up to may be off
+OFF = 0.025  # by which what the layers of a whole network add up to may be off
 WIDEST, LONGEST = 65536, 3600.0  # channels or px, and seconds, beyond any model
 EXPECTED = "a table that `yolo-slim profile` or profile_device.py wrote"
 
