@@ -205,7 +205,9 @@ def test_what_prune_refuses(
     by = [*argv, "--latency", 0.6, "--device"]
     assert "--latency S with it" in refused("prune", *argv, "--device", tiny_table)
     assert "--latency S with it" in refused("prune", *argv, "--macs", 0.5, "--device", tiny_table)
-    assert "--device: no such file, expected a table" in refused("prune", *by, "nope.json")
+    assert "--device nope.json: no such file, expected a tab" in refused("prune", *by, "nope.json")
+    line = refused("prune", *by, tiny_checkpoint)  # a file, but none of a table
+    assert "damaged, or not written to its end, expected a table" in line
     half = tmp_path / "half.json"
     half.write_text(tiny_table.read_text()[:5000])
     assert "half.json: damaged, or not written to its end" in refused("prune", *by, half)
@@ -219,6 +221,8 @@ def test_what_prune_refuses(
     assert "--latency: 0.05, expected 0." in line and "by the table of the device" in line
     line = refused("prune", *by, tiny_table, "--budget", "uniform")
     assert "--budget: uniform, with --latency, expected none: the table decides" in line
+    line = refused("prune", *by, tiny_table, "--threads", 4)
+    assert line.startswith("error: --threads: 4, with --device") and "those of the table" in line
 
 
 def test_slim_by_a_table(

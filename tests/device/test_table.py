@@ -78,7 +78,7 @@ def test_of_this_model_or_of_what_was_cut_from_it(
 
 def test_of_a_head_for_other_classes(content: dict[str, Any], tiny_model: nn.Module) -> None:
     three = with_classes(tiny_model, {0: "a", 1: "b", 2: "c"})
-    expected = r"--device: a table for other classes \(model.\d+.m.0: .* with --data"
+    expected = r"--device: a table for other classes \(model.\d+.m.0: .* with the same --data"
     with pytest.raises(InputError, match=expected):
         table_of(content).check(Exported(to_onnx(three, imgsz=64), channel_graph(three)), 64)
 

@@ -162,7 +162,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
         recover=parts,
         device=table,
         imgsz=imgsz,
-        threads=opt.threads,
+        threads=opt.threads or 2,
         seed=opt.seed,
     )
     if looks or opt.table:  # what is out of reach is refused before images are looked at

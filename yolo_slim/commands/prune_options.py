@@ -76,7 +76,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text += "this machine in ONNX Runtime, whose table is measured first"
     group.add_argument("--latency", type=float, help=text)
     text = "of ONNX Runtime, for --latency without a table (default: 2)"
-    amount.add_argument("--threads", type=int, default=2, help=text)
+    amount.add_argument("--threads", type=int, help=text)
     add = parser.add_argument_group("how channels are chosen").add_argument
     text = f"how they are scored: auto (default: bn after {named('sparse')} --st; of any other "
     text += "model thinet with data, for a small cut obs, without data l2), "
@@ -115,9 +115,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def split_device_(opt: argparse.Namespace) -> None:
-    """What --device names: a .json is the table of a device, all else what a model is run on."""
+    """What --device names: a file is the table of a device, all else what a model is run on."""
     opt.table = None
-    if opt.device.endswith(TABLE):
+    if opt.device.endswith(TABLE) or Path(opt.device).is_file():
         opt.table, opt.device = opt.device, ""
 
 
@@ -133,7 +133,10 @@ def check_table(opt: argparse.Namespace) -> None:
         return
     if opt.latency is None:
         raise InputError("--device", f"{opt.table}, without --latency", "--latency S with it")
-    check_file("--device", opt.table, f"a table that `{named('profile')}` wrote")
+    check_file(f"--device {opt.table}", opt.table, f"a table that `{named('profile')}` wrote")
+    if getattr(opt, "threads", None) is not None:  # slim has no such option
+        got = f"{opt.threads}, with --device {opt.table}"
+        raise InputError("--threads", got, "none: those of the table count")
 
 
 def told(row: Criterion) -> str:

@@ -396,6 +396,9 @@ def round_line(report: RoundReport) -> str:
     """A round in a line."""
     left = report.macs[1] / report.macs[0]
     text = f"slim: MACs {giga(report.macs[0])} -> {giga(report.macs[1])} ({left:.1%})"
+    target = report.cut.get("target", {})
+    if target.get("name") == "latency":
+        text += f", {target['achieved']:.1%} of the time, asked for {target['requested']:.1%}"
     if removed := report.cut.get("removed"):
         text += f", {blocks_removed(removed, report.cut['bottlenecks'])}"
     maps = ", ".join(f"{value[1]:.3f} {name}" for name, value in report.accuracy.items())

@@ -437,6 +437,8 @@ class Table:
             if lines and lines[0] == head:
                 rows = [row for row in lines[1:] if isinstance(row, list) and len(row) == 2]
                 self.seconds = {str(key): float(seconds) for key, seconds in rows}
+        if self.seconds:
+            sys.stderr.write(f"{self.part}: goes on from there\n")
         mode, start = ("a", "") if self.seconds else ("w", json.dumps(head))
         with open(self.part, mode, encoding="utf-8") as file:
             file.write(start + "\n")  # a line that was cut off ends here

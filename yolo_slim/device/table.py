@@ -67,15 +67,16 @@ class DeviceTable:
             key, *most = there.get(conv.name, ("", 0, 0))
             here = [conv.inputs, conv.outputs]
             told = f"{most[0]} to {most[1]}"
+            if key == conv.key and conv.name in exported.ends and here[1] != most[1]:
+                got = f"a table for other classes ({conv.name}: {told}; here to {here[1]})"
+                expected = f"one by `{named('profile')}` with the same --data"
+                raise InputError("--device", got, expected)
             if key != conv.key or here[0] > most[0] or here[1] > most[1]:
                 told = f"{conv.name}: {f'{key}, {told}' if key else 'not there'}"
                 got = f"a table of another model ({told}; here {conv.key}, {here[0]} to {here[1]})"
                 raise InputError(
                     "--device", got, "one of this model, or of that which it was cut from"
                 )
-            if conv.name in exported.ends and here[1] != most[1]:
-                got = f"a table for other classes ({conv.name}: {told}; here to {here[1]})"
-                raise InputError("--device", got, f"one by `{named('profile')}` with --data")
         for op in exported.ops:
             if op.key not in self.ops:
                 raise InputError(
