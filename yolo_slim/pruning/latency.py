@@ -104,8 +104,8 @@ class LatencyCut:
             both = np.array([row.at(every), row.at(keep)])
             layers[name] = layers.get(name, 0.0) + 1e3 * both
         layers["decoding"] = np.full(2, 1e3 * self.timed.decoding)
+        layers["besides"] = np.full(2, 1e3 * (self.timed.fixed - self.timed.decoding))
         predicted = 1e3 * np.array([self.timed.dense, self.timed.seconds(keep)])
-        rest = predicted / sum(layers.values())  # what lies between the layers, a share of each
         return Times(
             f"{table.runtime} {table.version}",
             table.processor,
@@ -114,7 +114,7 @@ class LatencyCut:
             table.step,
             (float(predicted[0]), float(predicted[1])),
             None,
-            tuple(LayerTime(name, *map(float, rest * both)) for name, both in layers.items()),
+            tuple(LayerTime(name, *map(float, both)) for name, both in layers.items()),
         )
 
     def measured(self, masks: Masks) -> dict[str, Latency]:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerTime:
-    """A layer's time by the table, ms; what is no conv is summed up by its kind."""
+    """A layer's time by the table, ms; what is no conv is summed up by its kind.
+
+    "besides" is what a whole network takes besides its layers: less than 0 where they take less
+    time in it than alone.
+    """
 
     name: str
     dense: float

@@ -54,7 +54,7 @@ def _draw_times(axes: Any, times: Times) -> None:
     axes.barh(places, [row.dense for row in times.layers], color=GONE, label="dense")
     axes.barh(places, [row.pruned for row in times.layers], color=INK, label="pruned")
     for y, row in zip(places, times.layers, strict=True):
-        if row.pruned < 0.995 * row.dense:
+        if row.dense - row.pruned > 0.005 * abs(row.dense):
             text = f" {row.pruned:.2f} of {row.dense:.2f}"
             axes.text(max(row.dense, row.pruned), y, text, va="center", fontsize=7)
     _name_rows(axes, [row.name.removesuffix(".conv") for row in times.layers])
