@@ -162,7 +162,7 @@ def settle(opt: argparse.Namespace, weights: Path) -> Plan:
         recover=parts,
         device=table,
         imgsz=imgsz,
-        threads=opt.threads or 2,
+        threads=opt.threads or CutOptions.threads,
         seed=opt.seed,
     )
     if looks or opt.table:  # what is out of reach is refused before images are looked at
