@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,41 @@ def write_aside(path: str | Path, data: bytes) -> Path:
             Path(temporary).unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
         raise InputError(path, f"cannot be written ({reason})", "a writable place") from error
+    return path
+
+
+def write_folder_aside(path: str | Path, files: Mapping[str, bytes]) -> Path:
+    """Write a folder of files beside its name and rename it, as `write_aside` does with one.
+
+    Args:
+        path: the folder; what was there before goes when the new one is whole.
+        files: name to content.
+
+    Raises:
+        InputError: it cannot be written; what was there before is untouched.
+    """
+    path = Path(path)
+    aside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        aside.chmod(0o777 & ~_umask())
+        for name, content in files.items():
+            write_aside(aside / name, content)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / path.name
+            path.replace(old)
+            aside.replace(path)
+            shutil.rmtree(old.parent)
+        else:
+            aside.replace(path)
+    except OSError as error:
+        raise InputError(
+            path, f"cannot be written ({error.strerror})", "a writable place"
+        ) from error
+    finally:
+        if aside and aside.exists():
+            shutil.rmtree(aside)
     return path
 
 

@@ -7,7 +7,6 @@ export writes: the first is read by most converters, the second by YOLOv5's own 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
 from yolo_slim.as_called import named
@@ -17,7 +16,6 @@ from yolo_slim.errors import InputError
 STOCK = "write it with --include stock, then YOLOv5's export.py on best-stock.pt"
 NO_NMS = f"NMS in your program, or `{named('detect')} --weights best.onnx`: files hold raw boxes"
 OPTIONS = {  # option of YOLOv5's to what to use instead, and whether a value follows it
-    "--half": ("float32 here, then `trtexec --onnx=best.onnx --fp16` or a converter", False),
     "--int8": ("float32 here, then onnxruntime.quantization on best.onnx", False),
     "--device": ("no such option: the export runs on the CPU, its files run anywhere", True),
     "--inplace": ("no such option: it does not change what is exported", False),
@@ -35,7 +33,6 @@ OPTIONS = {  # option of YOLOv5's to what to use instead, and whether a value fo
 }
 FORMATS_ELSEWHERE = {
     "engine": "`trtexec --onnx=best.onnx --saveEngine=best.engine` makes a TensorRT engine",
-    "openvino": "OpenVINO reads best.onnx, and `ovc best.onnx` converts it",
     "coreml": STOCK,
     "saved_model": STOCK,
     "pb": STOCK,
@@ -73,15 +70,3 @@ def format_name(text: str) -> str:
     advice = f"; {instead}" if instead else ""
     choices = ", ".join(FORMATS)
     raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {choices}){advice}")
-
-
-def one_size(sizes: Sequence[int] | None) -> int | None:
-    """The side of a square image, px.
-
-    Raises:
-        InputError: they are the two sides of another image.
-    """
-    if sizes is None or (len(sizes) < 3 and len(set(sizes)) == 1):
-        return sizes[0] if sizes else None
-    expected = "one number, for square images; --dynamic writes an ONNX file that takes all shapes"
-    raise InputError("--imgsz", " ".join(map(str, sizes)), expected)

@@ -18,9 +18,23 @@ from yolo_slim.text import counted
 mend()
 
 
-BOX_LIMIT = 0.05  # px
-SCORE_LIMIT = 1e-4
-MASK_LIMIT = 1e-4  # share of the largest value
+@dataclass(frozen=True)
+class Limits:
+    """How far an export may be from PyTorch.
+
+    Attributes:
+        boxes: px.
+        scores: of objectness and class scores.
+        masks: share of the largest value.
+    """
+
+    boxes: float
+    scores: float
+    masks: float
+
+
+FLOAT32 = Limits(boxes=0.05, scores=1e-4, masks=1e-4)
+HALF = Limits(boxes=5.0, scores=0.05, masks=0.05)
 
 
 @dataclass(frozen=True)
@@ -40,11 +54,10 @@ class Agreement:
     images: int
     masks: float | None = None
 
-    @property
-    def holds(self) -> bool:
-        """True within 0.05 px, 1e-4, and for masks 1e-4 of the largest value."""
-        within = self.boxes <= BOX_LIMIT and self.scores <= SCORE_LIMIT
-        return within and (self.masks is None or self.masks <= MASK_LIMIT)
+    def within(self, limits: Limits = FLOAT32) -> bool:
+        """True if no difference is larger than the limits."""
+        close = self.boxes <= limits.boxes and self.scores <= limits.scores
+        return close and (self.masks is None or self.masks <= limits.masks)
 
     def __str__(self) -> str:
         if not (self.boxes or self.scores or self.masks):

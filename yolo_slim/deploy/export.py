@@ -64,7 +64,7 @@ def exportable(model: nn.Module, dynamic: bool = False) -> nn.Module:
 def to_onnx(
     model: nn.Module,
     *,
-    imgsz: int = 640,
+    imgsz: int | tuple[int, int] = 640,
     batch: int = 1,
     dynamic: bool = False,
     simplify: bool = True,
@@ -74,24 +74,24 @@ def to_onnx(
 
     Args:
         model: a detector; left untouched.
-        imgsz: side of the image, px.
+        imgsz: side of the image, or height and width, px.
         batch: images a call.
         dynamic: batch and image size may change (by multiples of the stride).
         simplify: run onnxslim over the graph.
         opset: ONNX operator set.
 
     Returns:
-        The file's content. Input images (batch, 3, imgsz, imgsz) in [0, 1]; output0 (batch,
+        The file's content. Input images (batch, 3, height, width) in [0, 1]; output0 (batch,
         anchors, 5 + nc): x, y, w, h in px, objectness, class scores. Metadata: stride, names.
         Of a segmentation model output0 goes on with nm mask coefficients, and output1 has the
-        prototypes (batch, nm, imgsz / 4, imgsz / 4): a mask is sigmoid(coefficients @ prototypes).
+        prototypes (batch, nm, height / 4, width / 4): a mask is sigmoid(coefficients @ prototypes).
     """
     import onnx
     import onnxslim
 
     copy = exportable(model, dynamic)
     decode_by_planes_(copy)
-    image = torch.zeros(batch, 3, imgsz, imgsz)
+    image = torch.zeros(batch, 3, *sides(imgsz))
     copy(image)  # makes the grids
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "anchors"}}
     if isinstance(model, yolo.SegmentationModel):
@@ -143,14 +143,16 @@ def onnx_errors_told() -> Iterator[None]:
 
 
 @torch.no_grad()
-def to_torchscript(model: nn.Module, *, imgsz: int = 640, batch: int = 1) -> bytes:
+def to_torchscript(
+    model: nn.Module, *, imgsz: int | tuple[int, int] = 640, batch: int = 1
+) -> bytes:
     """Export to TorchScript by tracing; config.txt holds shape, stride and names as in YOLOv5.
 
     Returns:
         The file's content.
     """
     copy = exportable(model)
-    image = torch.zeros(batch, 3, imgsz, imgsz)
+    image = torch.zeros(batch, 3, *sides(imgsz))
     copy(image)
     buffer = io.BytesIO()
     with quiet():
@@ -175,6 +177,11 @@ def write_onnx(model: nn.Module, options: ExportOptions) -> bytes:
 def write_torchscript(model: nn.Module, options: ExportOptions) -> bytes:
     """`to_torchscript` as an export format."""
     return to_torchscript(model, imgsz=options.imgsz, batch=options.batch)
+
+
+def sides(imgsz: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of an image, px."""
+    return imgsz if isinstance(imgsz, tuple) else (imgsz, imgsz)
 
 
 def metadata(model: nn.Module) -> dict[str, Any]:

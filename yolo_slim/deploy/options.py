@@ -1,4 +1,4 @@
-"""How a model is exported: what writers and runners of all formats are given."""
+"""How a model is exported: what the writers of all formats are given."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ class ExportOptions:
     """How a model is exported.
 
     Attributes:
-        imgsz: side of the image, px.
+        imgsz: height and width of the image, px.
         batch: images a call.
         dynamic: batch and image size may change from call to call.
-        simplify: the graph is simplified.
+        simplify: the ONNX graph is simplified.
         opset: ONNX operator set.
-        threads: of what runs the file, to compare it.
+        half: weights and arithmetic in float16, as far as the format has that.
     """
 
-    imgsz: int = 640
+    imgsz: tuple[int, int] = (640, 640)
     batch: int = 1
     dynamic: bool = False
     simplify: bool = True
     opset: int = 17
-    threads: int = 2
+    half: bool = False

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from yolo_slim.runtimes.onnx import session
+
 Name = TypeVar("Name", bound=Hashable)
 NOISY = 0.2  # distance of the quartiles, as a share of the median: above it a ratio says little
 
@@ -62,7 +64,11 @@ def warning_of(times: Mapping[Any, Latency], again: str = AGAIN) -> str:
 
 
 def interleaved(
-    calls: Mapping[Name, Callable[[], Any]], *, repeats: int = 60, warmup: int = 8
+    calls: Mapping[Name, Callable[[], Any]],
+    *,
+    repeats: int = 60,
+    warmup: int = 8,
+    title: str = "latency",
 ) -> dict[Name, Latency]:
     """Time several calls in turns.
 
@@ -70,10 +76,11 @@ def interleaved(
         calls: name to function.
         repeats: timed rounds; each round calls each function once, in an order that changes.
         warmup: rounds before, untimed.
+        title: of the progress bar.
     """
     names = list(calls)
     times: dict[Name, list[float]] = {name: [] for name in names}
-    for index in tqdm(range(warmup + repeats), desc="latency", unit="round", leave=False):
+    for index in tqdm(range(warmup + repeats), desc=title, unit="round", leave=False):
         for name in names[index % len(names) :] + names[: index % len(names)]:
             start = time.perf_counter()
             calls[name]()
@@ -81,25 +88,6 @@ def interleaved(
                 times[name].append(1e3 * (time.perf_counter() - start))
     quartiles = {name: statistics.quantiles(t, n=4) for name, t in times.items()}
     return {name: Latency(q[1], q[2] - q[0]) for name, q in quartiles.items()}
-
-
-def session(model: bytes, threads: int = 2) -> Any:
-    """An ONNX Runtime CPU session that does not spin.
-
-    Spinning threads of one session take the cores from the other that it is compared with.
-
-    Args:
-        model: an ONNX file's content.
-        threads: of one operator.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the first import: it reports home
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # its errors are raised as well
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def onnx_call(model: bytes, images: np.ndarray, threads: int = 2) -> Callable[[], Any]:

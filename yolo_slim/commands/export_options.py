@@ -1,0 +1,107 @@
+"""The options of export, and what can be known to be wrong with them; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from yolo_slim.as_called import named
+from yolo_slim.commands.export_elsewhere import add_refused, format_name
+from yolo_slim.deploy.formats import FORMATS, Format
+from yolo_slim.errors import InputError, check_count, check_imgsz, option_of
+from yolo_slim.files import CHECKPOINT, check_file
+from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.parsing import OneLineParser, add_place
+from yolo_slim.runtimes import check_installed
+
+DEFAULT = ("onnx", "torchscript")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; nothing heavy is imported for --help."""
+    parser = OneLineParser(
+        prog=named("export"),
+        description="Write a model for other runtimes, compare each file with PyTorch on real "
+        "images, and time it against the dense model in the same runtime.",
+    )
+    add = parser.add_argument_group("what is exported").add_argument
+    add("--weights", help="checkpoint (default: best.pt of the newest finetuning or slim in runs/)")
+    rows = [f"{row.name} ({row.help})" for row in FORMATS.values()]
+    text = f"what to write: {', '.join(rows)}; default {' '.join(DEFAULT)}"
+    usual = list(DEFAULT)
+    add("--include", nargs="+", type=format_name, metavar="FORMAT", default=usual, help=text)
+    text = "image size, px: one number, or height and width (default: that of the training, or 640)"
+    add("--imgsz", "--img", "--img-size", type=int, nargs="+", metavar="N", help=text)
+    add("--batch-size", type=int, default=1, help="images a call (default: 1)")
+    add = parser.add_argument_group("how it is exported").add_argument
+    text = f"batch and image size may change ({having('dynamic')})"
+    add("--dynamic", action="store_true", help=text)
+    add("--half", action="store_true", help=f"float16 ({having('half')})")
+    add("--no-simplify", action="store_true", help="leave the ONNX graph as torch writes it")
+    add("--opset", type=int, default=17, help="ONNX operator set (default: 17)")
+    add = parser.add_argument_group("compared with PyTorch").add_argument
+    add("--data", help="data yaml whose val images to compare on (default: that of the training)")
+    add("--images", type=int, default=8, help="number of images to compare on (default: 8)")
+    add = parser.add_argument_group("timed in turns with the dense model").add_argument
+    add(
+        "--dense",
+        help="dense checkpoint to time against (default: the architecture before pruning)",
+    )
+    add("--threads", type=int, default=2, help="of each runtime (default: 2)")
+    add("--repeats", type=int, default=60, help="rounds (default: 60); 0: no timing")
+    add_place(parser.add_argument_group("where it is written"), "runs/export")
+    add_refused(parser)
+    opt = parser.parse_args(argv)
+    opt.include = list(dict.fromkeys(opt.include))
+    return opt
+
+
+def having(option: str) -> str:
+    """The names of the formats that have an option of the export."""
+    return ", ".join(row.name for row in FORMATS.values() if option in row.options)
+
+
+def check(opt: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong without the model.
+
+    Raises:
+        InputError: an option is out of range, a file is not there, a package is not installed.
+    """
+    for name, least in (("batch_size", 1), ("images", 1), ("threads", 1), ("repeats", 0)):
+        check_count(option_of(name), getattr(opt, name), least)
+    if not 9 <= opt.opset <= 21:
+        raise InputError("--opset", opt.opset, "9 to 21")
+    if len(opt.imgsz or ()) > 2:
+        sizes = " ".join(map(str, opt.imgsz))
+        raise InputError("--imgsz", sizes, "one number, or height and width")
+    for side in opt.imgsz or ():
+        check_imgsz(side)
+    if opt.repeats == 1:
+        raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
+    rows = [FORMATS[name] for name in opt.include]
+    for option in ("dynamic", "half"):
+        check_has(option, getattr(opt, option), rows)
+    for file in (opt.weights, opt.dense):
+        if file:
+            check_file(file, file, CHECKPOINT)
+    if opt.dense and not any(row.timed for row in rows):
+        given = f"given for {' '.join(opt.include)}"
+        raise InputError("--dense", given, "a format that is timed, such as --include onnx")
+    if opt.dense and opt.repeats == 0:
+        raise InputError("--dense", "given with --repeats 0", "--repeats 2 or more, to time it")
+    if opt.data:
+        check_data_file(opt.data)
+    for row in rows:
+        check_installed(f"--include {row.name}", row.needs, row.extra)
+
+
+def check_has(option: str, given: bool, rows: Sequence[Format]) -> None:
+    """See that one at least of the formats has an option.
+
+    Raises:
+        InputError: it is given, and none has it.
+    """
+    if given and not any(option in row.options for row in rows):
+        names = " ".join(row.name for row in rows)
+        first = having(option).split(", ")[0]
+        raise InputError(f"--{option}", f"given for {names}", f"--include {first}")

@@ -1,0 +1,68 @@
+"""An exported file that is opened: what it takes, what it says of itself, and a way to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_slim.errors import InputError
+from yolo_slim.plain_yaml import parse
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Shape = tuple[int | None, ...]  # None where it is open
+
+
+@dataclass(frozen=True)
+class Network:
+    """A detector in a runtime.
+
+    Attributes:
+        path: the file.
+        shape: (batch, channels, height, width) of its images; () where it does not say.
+        outputs: the shapes of what it returns; () where they are not known before it runs.
+        run: images (n, 3, h, w), float32 in [0, 1], RGB, to the outputs of the model in PyTorch:
+            (n, anchors, 5 + nc), of a segmentation model (n, anchors, 5 + nc + nm) and the
+            prototypes (n, nm, h / 4, w / 4), all float32; boxes in px.
+        metadata: what stands in the file, unchecked: stride and names, as YOLOv5 writes them.
+    """
+
+    path: Path
+    shape: Shape
+    outputs: tuple[Shape, ...]
+    run: Callable[[np.ndarray], Sequence[np.ndarray]]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Run it."""
+        import numpy as np
+
+        return [np.asarray(out, dtype=np.float32) for out in self.run(images)]
+
+
+def refused(path: Path, runtime: str, error: Exception) -> InputError:
+    """That a runtime does not open a file, in its own words."""
+    why = " ".join(str(error).split())[:160] or type(error).__name__
+    return InputError(path, f"{runtime} refuses it ({why})", "a file that was copied whole")
+
+
+def beside(path: Path) -> dict[str, Any]:
+    """The metadata of a file in a folder: a yaml of the same name, as YOLOv5 writes it.
+
+    Returns:
+        What stands in it; nothing where there is none.
+
+    Raises:
+        InputError: it cannot be read, or is no mapping.
+    """
+    file = path.with_name(f"{path.name.partition('.')[0]}.yaml")
+    if not file.is_file():
+        return {}
+    expected = "stride and names"
+    data = parse(file.read_text(errors="replace"), str(file), expected, names="names")
+    if not isinstance(data, dict):
+        raise InputError(file, f"a {type(data).__name__}", expected)
+    return data

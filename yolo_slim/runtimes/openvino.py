@@ -1,0 +1,47 @@
+"""Folders with an .xml and a .bin, in OpenVINO."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.runtimes.network import Network, Shape, beside, refused
+
+
+def library() -> Any:
+    """OpenVINO, which does without its reporter where that cannot be imported."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def read(path: Path, threads: int, exact: bool) -> Network:
+    """Open an .xml with its .bin; exact: in float32 on CPUs that OpenVINO takes bfloat16 on.
+
+    Raises:
+        InputError: it is damaged, or OpenVINO does not run it.
+    """
+    openvino = library()
+    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    if exact:
+        options["INFERENCE_PRECISION_HINT"] = "f32"
+    try:
+        model = openvino.Core().read_model(path)
+        compiled = openvino.Core().compile_model(model, "CPU", options)
+    except Exception as error:  # OpenVINO raises RuntimeError with pages of text
+        raise refused(path, "OpenVINO", error) from error
+    request = compiled.create_infer_request()
+
+    def run(images: Any) -> list[Any]:
+        results = request.infer([images])
+        return [results[out] for out in compiled.outputs]
+
+    image, outputs = model.inputs[0], tuple(_shape(out) for out in model.outputs)
+    return Network(path, _shape(image), outputs, run, beside(path))
+
+
+def _shape(port: Any) -> Shape:
+    """The sizes of an input or output."""
+    return tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
