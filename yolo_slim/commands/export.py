@@ -226,7 +226,7 @@ def compared(
     batches = batches[:-OTHER_SIZES] if opt.dynamic and "dynamic" not in row.options else batches
     limits = HALF if opt.half and "half" in row.options else FLOAT32
     with one_thread() if row.exact else nullcontext():  # the last bit of a sum may depend on it
-        agreement = compare(model, row.open(file, opt.threads, exact=True), batches)
+        agreement = compare(model, row.open(file, opt.threads, exact=True), batches, limits.least)
     if row.exact and (agreement.boxes or agreement.scores or agreement.masks):
         text = f"{row.name} differs from our model: {agreement}; nothing was written"
         raise CheckFailed(text)

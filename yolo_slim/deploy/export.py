@@ -43,12 +43,13 @@ def quiet() -> Iterator[None]:
         logging.getLogger("torch.onnx").setLevel(level)
 
 
-def exportable(model: nn.Module, dynamic: bool = False) -> nn.Module:
+def exportable(model: nn.Module, dynamic: bool = False, half: bool = False) -> nn.Module:
     """A copy in the form that exporters take: fused, eval, fp32, Detect in export mode.
 
     Args:
         model: a detector; left untouched. Masks over its weights are zeros in the copy.
         dynamic: the image size may change from call to call.
+        half: all up to the last convs is in float16; images, boxes and scores stay float32.
     """
     with quiet():
         copy = baked(model).cpu().float().eval().fuse()
@@ -57,7 +58,23 @@ def exportable(model: nn.Module, dynamic: bool = False) -> nn.Module:
             module.inplace, module.dynamic, module.export = False, dynamic, True
     for parameter in copy.parameters():
         parameter.requires_grad = False
-    return copy
+    return half_up_to_decoding_(copy) if half else copy
+
+
+def half_up_to_decoding_(model: nn.Module) -> nn.Module:
+    """Let a model compute in float16, in place, but for its images, boxes, scores and prototypes.
+
+    Boxes of 640 px have steps of 0.5 px in float16: the anchors stay as they are, and the heads
+    decode in float32, see `decode_by_planes_`.
+    """
+    heads = [module for module in model.modules() if isinstance(module, yolo.Detect)]
+    anchors = [head.anchors for head in heads]
+    model.half().register_forward_pre_hook(lambda _, images: (images[0].half(),))
+    for head, exact in zip(heads, anchors, strict=True):
+        head.anchors = exact
+        if isinstance(head, yolo.Segment):
+            head.proto.register_forward_hook(lambda _module, _maps, out: out.float())
+    return model
 
 
 @torch.no_grad()
@@ -69,6 +86,7 @@ def to_onnx(
     dynamic: bool = False,
     simplify: bool = True,
     opset: int = 17,
+    half: bool = False,
 ) -> bytes:
     """Export to ONNX.
 
@@ -79,6 +97,7 @@ def to_onnx(
         dynamic: batch and image size may change (by multiples of the stride).
         simplify: run onnxslim over the graph.
         opset: ONNX operator set.
+        half: weights and arithmetic in float16, but for the decoding; see `exportable`.
 
     Returns:
         The file's content. Input images (batch, 3, height, width) in [0, 1]; output0 (batch,
@@ -89,7 +108,7 @@ def to_onnx(
     import onnx
     import onnxslim
 
-    copy = exportable(model, dynamic)
+    copy = exportable(model, dynamic, half)
     decode_by_planes_(copy)
     image = torch.zeros(batch, 3, *sides(imgsz))
     copy(image)  # makes the grids
@@ -171,6 +190,7 @@ def write_onnx(model: nn.Module, options: ExportOptions) -> bytes:
         dynamic=options.dynamic,
         simplify=options.simplify,
         opset=options.opset,
+        half=options.half,
     )
 
 

@@ -47,7 +47,7 @@ def rows(head: Any, maps: Sequence[torch.Tensor]) -> tuple[torch.Tensor]:
     """
     scales = []
     for index, (conv, features) in enumerate(zip(head.m, maps, strict=True)):
-        raw = conv(features)
+        raw = conv(features).float()  # of a model in float16: boxes need more
         batch, _, height, width = raw.shape
         if head.dynamic or head.grid[index].shape[-1] != height * width:
             head.grid[index] = corners(head, index, height, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def write_openvino(model: nn.Module, options: ExportOptions) -> dict[str, bytes]
     Raises:
         InputError: OpenVINO does not know an operator.
     """
-    return saved(converted(write_onnx(model, options)), metadata(model), options)
+    content = write_onnx(model, replace(options, half=False))  # OpenVINO halves the weights itself
+    return saved(converted(content), metadata(model), options)
 
 
 def converted(content: bytes) -> Any:
