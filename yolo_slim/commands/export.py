@@ -7,12 +7,12 @@ import json
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.as_called import as_called
-from yolo_slim.commands.export_options import check, parse
+from yolo_slim.commands.export_options import check, nms_of, parse
 from yolo_slim.deploy.formats import FORMATS, Format
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError
@@ -55,7 +55,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
     timed = [row for row in rows if row.timed] if opt.repeats else []
     dense = dense_model(source, opt.dense, imgsz) if timed else None
     options = ExportOptions(
-        imgsz, opt.batch_size, opt.dynamic, not opt.no_simplify, opt.opset, opt.half
+        imgsz,
+        opt.batch_size,
+        opt.dynamic,
+        not opt.no_simplify,
+        opt.opset,
+        opt.half,
+        nms_of(opt),
     )
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     say(f"Exporting {source}, {told(options)}")
@@ -68,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
                 contents[row] = row.write(source.model, row.own(options))
         for row, content in contents.items():
             file = row.put(Path(aside), weights.stem, content)
-            agreement[row] = compared(row, source.model, file, batches, opt)
+            agreement[row] = compared(row, source.model, file, batches, options, opt)
         times = {
             row: times_of(row, dense, Path(aside), weights.stem, options, opt) for row in timed
         }
@@ -91,13 +97,13 @@ def told(options: ExportOptions) -> str:
     """How it is exported, in words."""
     height, width = options.imgsz
     size = f"{height} px" if height == width else f"{height} x {width} px (height x width)"
-    flags = [name for name in ("dynamic", "half") if getattr(options, name)]
+    flags = [name for name in ("dynamic", "half", "nms") if getattr(options, name)]
     return ", ".join([f"at {size}", *flags])
 
 
 def tell_left_out(rows: Sequence[Format], options: ExportOptions) -> None:
     """Say which of the formats do not have an option that is given."""
-    for name in ("dynamic", "half"):
+    for name in ("dynamic", "half", "nms"):
         without = [row.name for row in rows if name not in row.options]
         if getattr(options, name) and without:
             say(f"--{name} is not for {', '.join(without)}: written without it.")
@@ -205,28 +211,44 @@ def compared(
     model: nn.Module,
     file: Path,
     batches: Sequence[np.ndarray],
+    options: ExportOptions,
     opt: argparse.Namespace,
 ) -> Agreement:
     """Compare an export with PyTorch.
+
+    Of a file with suppression in it, the same one without is compared, and then the two.
 
     Args:
         row: what was exported.
         model, file: before and after.
         batches: images; those of other sizes than the export's come last.
-        opt: of the export.
+        options, opt: of the export.
 
     Raises:
-        CheckFailed: they differ by more than `Agreement.holds` allows; an exact format at all.
+        CheckFailed: they differ by more than the limits; an exact format at all.
     """
     from contextlib import nullcontext
 
     from yolo_slim.deploy.check import FLOAT32, HALF, compare
     from yolo_slim.numerics import one_thread
 
-    batches = batches[:-OTHER_SIZES] if opt.dynamic and "dynamic" not in row.options else batches
-    limits = HALF if opt.half and "half" in row.options else FLOAT32
+    options = row.own(options)
+    batches = batches[:-OTHER_SIZES] if opt.dynamic and not options.dynamic else batches
+    limits = HALF if options.half else FLOAT32
+    run = row.open(file, opt.threads, exact=True)
+    if options.nms:
+        suppressed, plain = run, row.write(model, replace(options, nms=None))
+        run = row.open(row.put(file.parent / "plain", file.stem, plain), opt.threads, exact=True)
     with one_thread() if row.exact else nullcontext():  # the last bit of a sum may depend on it
-        agreement = compare(model, row.open(file, opt.threads, exact=True), batches, limits.least)
+        agreement = compare(model, run, batches, limits.least)
+    if options.nms:
+        from yolo_slim.deploy.nms import compare_nms
+
+        masks = getattr(model.model[-1], "nm", 0)
+        if fault := compare_nms(run, suppressed, batches, options.nms, masks):
+            raise CheckFailed(
+                f"{row.name}: NMS differs from YOLOv5's: {fault}; nothing was written"
+            )
     if row.exact and (agreement.boxes or agreement.scores or agreement.masks):
         text = f"{row.name} differs from our model: {agreement}; nothing was written"
         raise CheckFailed(text)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from yolo_slim.as_called import named
 from yolo_slim.deploy.formats import FORMATS
 from yolo_slim.errors import InputError
 
 STOCK = "write it with --include stock, then YOLOv5's export.py on best-stock.pt"
-NO_NMS = f"NMS in your program, or `{named('detect')} --weights best.onnx`: files hold raw boxes"
+TOPK = "--max-det: boxes of an image, all classes together"
 OPTIONS = {  # option of YOLOv5's to what to use instead, and whether a value follows it
     "--int8": ("float32 here, then onnxruntime.quantization on best.onnx", False),
     "--device": ("no such option: the export runs on the CPU, its files run anywhere", True),
@@ -24,12 +23,8 @@ OPTIONS = {  # option of YOLOv5's to what to use instead, and whether a value fo
     "--simplify": ("nothing: the ONNX graph is simplified, unless --no-simplify", False),
     "--verbose": ("`trtexec --verbose`, which makes a TensorRT engine of best.onnx", False),
     "--workspace": ("`trtexec --memPoolSize`, which makes a TensorRT engine of best.onnx", True),
-    "--nms": (NO_NMS, False),
-    "--agnostic-nms": (NO_NMS, False),
-    "--topk-per-class": (NO_NMS, True),
-    "--topk-all": (NO_NMS, True),
-    "--iou-thres": (NO_NMS, True),
-    "--conf-thres": (NO_NMS, True),
+    "--topk-per-class": (TOPK, True),
+    "--topk-all": (TOPK, True),
 }
 FORMATS_ELSEWHERE = {
     "engine": "`trtexec --onnx=best.onnx --saveEngine=best.engine` makes a TensorRT engine",

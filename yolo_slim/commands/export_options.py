@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from yolo_slim.as_called import named
 from yolo_slim.commands.export_elsewhere import add_refused, format_name
 from yolo_slim.deploy.formats import FORMATS, Format
-from yolo_slim.errors import InputError, check_count, check_imgsz, option_of
+from yolo_slim.deploy.options import Nms
+from yolo_slim.errors import InputError, check_count, check_imgsz, check_share, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser, add_place
 from yolo_slim.runtimes import check_installed
 
 DEFAULT = ("onnx", "torchscript")
+NMS_OPSET = 11  # ONNX operator set that has all that the suppression needs
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,6 +41,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--half", action="store_true", help=f"float16 ({having('half')})")
     add("--no-simplify", action="store_true", help="leave the ONNX graph as torch writes it")
     add("--opset", type=int, default=17, help="ONNX operator set (default: 17)")
+    add = parser.add_argument_group("non-maximum suppression in the file").add_argument
+    text = f"boxes, scores and classes come out of the file ({having('nms')})"
+    add("--nms", action="store_true", help=text)
+    text = "boxes of lower scores go (default: 0.25)"
+    add("--conf-thres", type=float, metavar="SHARE", help=text)
+    text = "overlap (IoU) above which the weaker box goes (default: 0.45)"
+    add("--iou-thres", type=float, metavar="SHARE", help=text)
+    add("--max-det", type=int, metavar="N", help="boxes an image, at most (default: 300)")
+    add("--agnostic-nms", action="store_true", help="boxes suppress those of other classes, too")
     add = parser.add_argument_group("compared with PyTorch").add_argument
     add("--data", help="data yaml whose val images to compare on (default: that of the training)")
     add("--images", type=int, default=8, help="number of images to compare on (default: 8)")
@@ -54,6 +65,26 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parser.parse_args(argv)
     opt.include = list(dict.fromkeys(opt.include))
     return opt
+
+
+def nms_of(opt: argparse.Namespace) -> Nms | None:
+    """The suppression that is asked for.
+
+    Raises:
+        InputError: an option of it is out of range, or given without --nms.
+    """
+    given = {name: getattr(opt, name) for name in ("conf_thres", "iou_thres", "max_det")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not opt.nms:
+        for name in (*given, *["agnostic_nms"] * opt.agnostic_nms):
+            raise InputError(option_of(name), "given without --nms", "--nms too")
+        return None
+    for name in given.keys() - {"max_det"}:
+        check_share(option_of(name), given[name])
+    check_count("--max-det", given.get("max_det", 1))
+    if opt.opset < NMS_OPSET:
+        raise InputError("--opset", f"{opt.opset} with --nms", f"{NMS_OPSET} or more")
+    return Nms(**given, agnostic=opt.agnostic_nms)
 
 
 def having(option: str) -> str:
@@ -79,7 +110,8 @@ def check(opt: argparse.Namespace) -> None:
     if opt.repeats == 1:
         raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
     rows = [FORMATS[name] for name in opt.include]
-    for option in ("dynamic", "half"):
+    nms_of(opt)
+    for option in ("dynamic", "half", "nms"):
         check_has(option, getattr(opt, option), rows)
     for file in (opt.weights, opt.dense):
         if file:

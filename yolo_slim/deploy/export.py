@@ -182,8 +182,8 @@ def to_torchscript(
 
 
 def write_onnx(model: nn.Module, options: ExportOptions) -> bytes:
-    """`to_onnx` as an export format."""
-    return to_onnx(
+    """`to_onnx` as an export format, with `with_nms` where the options ask for it."""
+    content = to_onnx(
         model,
         imgsz=options.imgsz,
         batch=options.batch,
@@ -192,6 +192,11 @@ def write_onnx(model: nn.Module, options: ExportOptions) -> bytes:
         opset=options.opset,
         half=options.half,
     )
+    if options.nms is None:
+        return content
+    from yolo_slim.deploy.nms import with_nms
+
+    return with_nms(content, model, options.nms)
 
 
 def write_torchscript(model: nn.Module, options: ExportOptions) -> bytes:

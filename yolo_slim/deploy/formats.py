@@ -62,6 +62,7 @@ class Format:
             options,
             dynamic=options.dynamic and "dynamic" in self.options,
             half=options.half and "half" in self.options,
+            nms=options.nms if "nms" in self.options else None,
         )
 
     def file(self, folder: Path, stem: str) -> Path:

@@ -6,6 +6,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Nms:
+    """How boxes are suppressed; the thresholds are those of YOLOv5's detect, max_det of its NMS.
+
+    Attributes:
+        conf_thres: boxes of lower scores go.
+        iou_thres: overlap (IoU) with a better box above which a box goes.
+        max_det: boxes an image, at most.
+        agnostic: boxes suppress those of other classes, too.
+    """
+
+    conf_thres: float = 0.25
+    iou_thres: float = 0.45
+    max_det: int = 300
+    agnostic: bool = False
+
+
+@dataclass(frozen=True)
 class ExportOptions:
     """How a model is exported.
 
@@ -15,6 +32,7 @@ class ExportOptions:
         dynamic: batch and image size may change from call to call.
         simplify: the ONNX graph is simplified.
         opset: ONNX operator set.
+        nms: non-maximum suppression is in the file; None: it is not.
         half: weights and arithmetic in float16, as far as the format has that.
     """
 
@@ -24,3 +42,4 @@ class ExportOptions:
     simplify: bool = True
     opset: int = 17
     half: bool = False
+    nms: Nms | None = None
