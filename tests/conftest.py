@@ -43,6 +43,8 @@ head:
   - [-1, 3, C3, [128, False]]  # 11
   - [[4, 11, 7], 1, Detect, [nc, anchors]]  # 12, strides 8, 16, 32
 """
+MASKS = 8  # YOLOv5's own have 32
+TINY_SEG = TINY.replace("Detect, [nc, anchors]", f"Segment, [nc, anchors, {MASKS}, 32]")
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +82,21 @@ def _tiny() -> nn.Module:
 def tiny_model(_tiny: nn.Module) -> nn.Module:
     """A fresh copy, to be changed at will."""
     return deepcopy(_tiny)
+
+
+@pytest.fixture(scope="session")
+def _tiny_seg() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = yolo.SegmentationModel(yaml.safe_load(TINY_SEG))
+        randomise_norms_(model)
+    model.names = dict(enumerate(NAMES))
+    return model.eval()
+
+
+@pytest.fixture
+def tiny_seg(_tiny_seg: nn.Module) -> nn.Module:
+    return deepcopy(_tiny_seg)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from yolo_slim.commands.export import parse
 from yolo_slim.commands.export_elsewhere import FORMATS_ELSEWHERE, OPTIONS
+from yolo_slim.commands.export_options import check, parse
 from yolo_slim.deploy.formats import FORMATS
 from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend
 from yolo_slim.host.sources import declared_options
 
 SHARED = {"--data", "--weights", "--imgsz", "--batch-size", "--dynamic", "--opset", "--include"}
+SHARED |= {"--half", "--nms", "--agnostic-nms", "--conf-thres", "--iou-thres"}
 
 
 def test_each_option_of_the_host_is_known() -> None:
@@ -35,10 +36,11 @@ def test_an_option_is_refused_with_what_to_use(flag: str) -> None:
     assert str(error.value) == f"{flag}: given, expected {instead}"
 
 
-def test_two_sides(capsys: pytest.CaptureFixture) -> None:
-    assert parse(["--imgsz", "96", "96"]).imgsz == parse(["--img-size", "96"]).imgsz == 96
-    with pytest.raises(InputError, match="--imgsz: 96 128, expected one number, for square images"):
-        parse(["--imgsz", "96", "128"])
+def test_one_side_or_two(capsys: pytest.CaptureFixture) -> None:
+    assert parse(["--imgsz", "96", "128"]).imgsz == [96, 128]
+    assert parse(["--img-size", "96"]).imgsz == parse(["--img", "96"]).imgsz == [96]
+    with pytest.raises(InputError, match="--imgsz: 96 128 160, expected one number, or height"):
+        check(parse(["--imgsz", "96", "128", "160"]))
     with pytest.raises(SystemExit):
         parse(["--help"])
-    assert "--half" not in capsys.readouterr().out
+    assert "--optimize" not in capsys.readouterr().out

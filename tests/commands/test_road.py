@@ -156,7 +156,7 @@ def test_four_commands_with_defaults(
     assert report["agreement"]["onnx"]["images"] == 8
     assert report["agreement"]["onnx"]["boxes"] <= 0.05
     assert report["agreement"]["torchscript"]["scores"] <= 1e-4
-    assert report["latency"]["ratio"] > 0
+    assert report["latency"]["onnx"]["ratio"] > 0
     graph = onnx.load(done / "best.onnx")
     properties = {p.key: p.value for p in graph.metadata_props}
     assert properties == {"stride": "32", "names": str(best.names)}

@@ -53,7 +53,7 @@ def test_outputs_and_all_that_describes_the_file_stay(text: str, cut: bool) -> N
     before, after = by_rows(model, imgsz=96), to_onnx(model, imgsz=96)
     images = random_images(1, 3, 96, 96)
 
-    assert compare(model, lambda batch: answers(after, batch), [images]).within()
+    assert compare(model, lambda batch: answers(after, batch), [images]).holds
     for old, new in zip(answers(before, images), answers(after, images), strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-6, atol=1e-5)
     old, new = (onnx.load_from_string(content) for content in (before, after))
@@ -71,7 +71,7 @@ def test_any_batch_and_any_shape_of_image(text: str, simplify: bool) -> None:
     model = made(text)
     content = to_onnx(model, imgsz=64, dynamic=True, simplify=simplify)
     batches = [random_images(*shape) for shape in ((1, 3, 64, 64), (2, 3, 96, 160), (3, 3, 64, 32))]
-    assert compare(model, lambda images: answers(content, images), batches).within()
+    assert compare(model, lambda images: answers(content, images), batches).holds
 
 
 @pytest.mark.parametrize("classes", [1, 3, 80])
@@ -79,7 +79,7 @@ def test_any_number_of_classes(classes: int) -> None:
     model, images = made(classes=classes), random_images(2, 3, 64, 64)
     content = to_onnx(model, imgsz=64, batch=2)
     assert answers(content, images)[0].shape == (2, 3 * (64 + 16 + 4), 5 + classes)
-    assert compare(model, lambda batch: answers(content, batch), [images]).within()
+    assert compare(model, lambda batch: answers(content, batch), [images]).holds
 
 
 @pytest.mark.parametrize("opset", [9, 12, 21])

@@ -334,8 +334,9 @@ def test_export_writes_it(
     argv += ["--repeats", "0", "--images", "2", "--project", str(tmp_path)]
     assert run("export", argv) == 0
     report = json.loads((tmp_path / "exp" / "report.json").read_text())
-    expected = {"boxes": 0.0, "scores": 0.0, "images": 2, "masks": None}
-    assert report["agreement"] == {"stock": expected}
+    agreement = report["agreement"]["stock"]
+    assert agreement.pop("limits")["boxes"] == 0.05
+    assert agreement == {"boxes": 0.0, "scores": 0.0, "images": 2, "masks": None}
     file = tmp_path / "exp" / "skip-stock.pt"
     assert names(file) == names(folder / "stock" / "skip.pt")
     state = load(file).model.state_dict()

@@ -15,8 +15,7 @@ import onnxruntime
 import pytest
 import torch
 import yaml
-from _common import randomise_norms_
-from conftest import TINY
+from conftest import MASKS, TINY, TINY_SEG
 from sparse_runs import Poison, after
 from sparse_runs import rows as table
 from torch import nn
@@ -37,10 +36,8 @@ from yolo_slim.host.scripts import kind
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, task_of_model, task_of_yaml
 from yolo_slim.models.model import build_model
 from yolo_slim.report.tables import accuracy_table
-from yolo_slim.shapes import NAMES, clip, draw_image, make_shapes
+from yolo_slim.shapes import clip, draw_image, make_shapes
 
-MASKS = 8  # YOLOv5's own have 32
-TINY_SEG = TINY.replace("Detect, [nc, anchors]", f"Segment, [nc, anchors, {MASKS}, 32]")
 SMALL = ["--imgsz", "64", "--batch-size", "8", "--workers", "0", "--device", "cpu"]
 
 
@@ -56,21 +53,6 @@ def cfg(tmp_path: Path) -> Path:
     file = tmp_path / "tiny-seg.yaml"
     file.write_text(TINY_SEG)
     return file
-
-
-@pytest.fixture(scope="session")
-def _tiny_seg() -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = yolo.SegmentationModel(yaml.safe_load(TINY_SEG))
-        randomise_norms_(model)
-    model.names = dict(enumerate(NAMES))
-    return model.eval()
-
-
-@pytest.fixture
-def tiny_seg(_tiny_seg: nn.Module) -> nn.Module:
-    return deepcopy(_tiny_seg)
 
 
 @pytest.fixture

@@ -49,24 +49,25 @@ class Agreement:
         images: number of images compared.
         masks: of mask coefficients and of prototypes, each as a share of the largest of them in
             PyTorch's; None for a model without masks.
-        least: boxes of a lower score in PyTorch were not compared.
+        limits: that hold; boxes of a score below limits.least were not compared.
     """
 
     boxes: float
     scores: float
     images: int
     masks: float | None = None
-    least: float = 0.0
+    limits: Limits = FLOAT32
 
-    def within(self, limits: Limits = FLOAT32) -> bool:
-        """True if no difference is larger than the limits."""
-        close = self.boxes <= limits.boxes and self.scores <= limits.scores
-        return close and (self.masks is None or self.masks <= limits.masks)
+    @property
+    def holds(self) -> bool:
+        """True if no difference is larger than its limit."""
+        close = self.boxes <= self.limits.boxes and self.scores <= self.limits.scores
+        return close and (self.masks is None or self.masks <= self.limits.masks)
 
     def __str__(self) -> str:
         if not (self.boxes or self.scores or self.masks):
             return f"the same to the bit on {counted(self.images, 'image')}"
-        boxes = f"boxes of score {self.least:g} and more" if self.least else "boxes"
+        boxes = f"boxes of score {least:g} and more" if (least := self.limits.least) else "boxes"
         parts = [f"{boxes} within {self.boxes:.2g} px", f"scores within {self.scores:.1g}"]
         if self.masks is not None:
             parts.append(f"masks within {self.masks:.1g} of the largest value")
@@ -78,7 +79,7 @@ def compare(
     model: nn.Module,
     exported: Callable[[np.ndarray], Sequence[np.ndarray]],
     batches: Sequence[np.ndarray],
-    least: float = 0.0,
+    limits: Limits = FLOAT32,
 ) -> Agreement:
     """Run both on the same images.
 
@@ -87,7 +88,7 @@ def compare(
         exported: images (n, 3, h, w) to the outputs: (n, anchors, 5 + nc), of a segmentation model
             (n, anchors, 5 + nc + nm) and the prototypes (n, nm, h / 4, w / 4).
         batches: images, see `read_images`.
-        least: boxes are compared where the model's best score is so high.
+        limits: that hold.
     """
     outputs = 2 if isinstance(model, yolo.SegmentationModel) else 1
     end = 5 + model.model[-1].nc
@@ -97,15 +98,15 @@ def compare(
         actual = list(exported(batch))
         shapes = [[out.shape for out in outs] for outs in (expected, actual)]
         if shapes[0] != shapes[1] or not all(np.isfinite(out).all() for out in actual):
-            return Agreement(inf, inf, len(batch), inf if outputs == 2 else None, least)
+            return Agreement(inf, inf, len(batch), inf if outputs == 2 else None, limits)
         error = np.abs(expected[0] - actual[0])
         masks = 0.0
         if outputs == 2:
             pairs = [(expected[0][..., end:], actual[0][..., end:]), (expected[1], actual[1])]
             masks = max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs)
-        rows = expected[0][..., 4] * expected[0][..., 5:end].max(-1) >= least
+        rows = expected[0][..., 4] * expected[0][..., 5:end].max(-1) >= limits.least
         boxes = error[rows][:, :4].max(initial=0)
         worst = np.maximum(worst, [boxes, error[..., 4:end].max(), masks])
     boxes, scores, mask = worst.tolist()
     count = sum(map(len, batches))
-    return Agreement(boxes, scores, count, mask if outputs == 2 else None, least)
+    return Agreement(boxes, scores, count, mask if outputs == 2 else None, limits)

@@ -211,11 +211,15 @@ def compare_nms(
         masks: nm.
 
     Returns:
-        What is not as YOLOv5's own suppression of the raw rows has it; "" where all is.
+        What is not as YOLOv5's own suppression of the raw rows has it; "" where all is. Of boxes
+        with the same score either may stay: images in which scores are the same are let pass.
     """
+    nc_end = -masks or None
     for number, batch in enumerate(tqdm(batches, desc="comparing NMS", unit="batch", leave=False)):
+        rows = raw(batch)[0]
+        scores = (rows[..., 5:nc_end] * rows[..., 4:5]).max(-1)
         expected = non_max_suppression(
-            torch.from_numpy(raw(batch)[0]),
+            torch.from_numpy(rows.copy()),  # it is changed
             settings.conf_thres,
             settings.iou_thres,
             agnostic=settings.agnostic,
@@ -224,13 +228,25 @@ def compare_nms(
         )
         count, *values = suppressed(batch)
         for index, boxes in enumerate(expected):
-            found = int(count[index])
-            if found != len(boxes):
-                return f"{found} in place of {counted(len(boxes), 'box')} in batch {number}"
-            wanted = (boxes[:, :4], boxes[:, 4], boxes[:, 5], boxes[:, 6:])
-            for name, want, got in zip(NAMES[1:], wanted, values, strict=False):
-                if masks == 0 and name == "coefficients":
-                    continue
-                if not np.allclose(got[index][:found], want.numpy(), atol=1e-3, rtol=1e-4):
-                    return f"other {name} in batch {number}"
+            found = [value[index][: int(count[index])] for value in values[: 4 if masks else 3]]
+            fault = unlike(found, boxes.numpy())
+            candidates = scores[index][scores[index] > settings.conf_thres]
+            if fault and len(np.unique(candidates)) == len(candidates):
+                return f"{fault} in batch {number}"
+    return ""
+
+
+def unlike(found: Sequence[np.ndarray], expected: np.ndarray) -> str:
+    """What of an image's boxes, scores, classes and coefficients is not as expected; "" if nothing.
+
+    Args:
+        found: (n, 4), (n,), (n,) and perhaps (n, nm).
+        expected: (n, 6 + nm), as YOLOv5 returns them.
+    """
+    if len(found[0]) != len(expected):
+        return f"{len(found[0])} in place of {counted(len(expected), 'box')}"
+    wanted = (expected[:, :4], expected[:, 4], expected[:, 5], expected[:, 6:])
+    for name, want, got in zip(NAMES[1:], wanted, found, strict=False):
+        if not np.allclose(got, want, atol=1e-3, rtol=1e-4):
+            return f"other {name}"
     return ""
