@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,3 +58,31 @@ def test_the_program_finds_what_detect_finds(
         near = np.abs(ours - row)
         assert ((near[:, 0] == 0) & (near[:, 1:5].max(1) < 1.5) & (near[:, 5] < 0.01)).sum() == 1
     assert cv2.imread("found.jpg").shape == (height, width, 3)
+
+
+def test_the_program_for_a_file_with_suppression(
+    folder: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """It prints the boxes that the program for a file without finds."""
+    monkeypatch.chdir(tmp_path)
+    photo = sorted((shared / "coco128" / "images").rglob("*.jpg"))[3]
+    shutil.copy(photo, "image.jpg")
+    page = (ROOT / "docs" / "use-onnx.md").read_text(encoding="utf-8")
+    (code,), (tail,) = (re.findall(rf"```{k}\n(.*?)```", page, re.DOTALL) for k in ("python", "py"))
+    shutil.copy(folder / "best.onnx", "best.onnx")
+    expected: dict = {}
+    exec(code, expected)
+    argv = ["--weights", str(folder / "best.pt"), "--imgsz", str(IMGSZ), "--include", "onnx"]
+    argv += ["--repeats", "0", "--images", "1", "--nms", "--project", "out", "--name", "nms"]
+    assert run("export", argv) == 0
+    shutil.copy(Path("out", "nms", "best.onnx"), "best.onnx")
+    scope: dict = {}
+    capsys.readouterr()
+    exec(code.split("rows = session.run")[0] + tail, scope)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == int(scope["count"][0]) == len(expected["found"]) > 0
+    places = np.array([[float(number) for number in line.split()[-4:]] for line in lines])
+    boxes = expected["boxes"][np.array(expected["found"])]
+    corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    for corner in corners:
+        assert np.abs(places - corner).max(1).min() <= 1
