@@ -1,0 +1,90 @@
+"""A .tflite file for LiteRT: the ONNX graph operator by operator, in LiteRT's own schema.
+
+No converter of others does this beside YOLOv5 and today's PyTorch: litert-torch asks for a
+huggingface-hub and a typing-extensions that YOLOv5 and its packages exclude; onnx2tf 2 for exact
+versions of numpy, onnx and setuptools; onnx2tf 1 for TensorFlow, and it downloads images at each
+conversion. A YOLOv5 model has two dozen operators, and LiteRT's package has the schema.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+import numpy as np
+import onnx
+from ai_edge_litert import schema_py_generated as schema
+from torch import nn
+
+from yolo_slim.deploy.export import metadata, to_onnx
+from yolo_slim.deploy.litert_graph import LiteRTGraph
+from yolo_slim.deploy.litert_operators import OPERATORS, Node, NotInLiteRT, Value
+from yolo_slim.deploy.options import ExportOptions
+from yolo_slim.deploy.unknown import unknown_operator
+
+
+def write_litert(model: nn.Module, options: ExportOptions) -> bytes:
+    """The content of a .tflite file as YOLOv5 writes one: images (batch, height, width, 3) in
+    [0, 1] to rows whose boxes are shares of the image's sides; behind it stride and names.
+
+    Raises:
+        InputError: an operator has no counterpart.
+    """
+    content = to_onnx(model, imgsz=options.imgsz, batch=options.batch)
+    about = metadata(model) | {"imgsz": list(options.imgsz), "batch": options.batch}
+    return with_metadata(converted(content), about)
+
+
+def converted(content: bytes) -> bytes:
+    """The ONNX file of a detector, its sizes fixed, as a .tflite file: boxes as shares.
+
+    Raises:
+        InputError: an operator has no counterpart.
+    """
+    source = onnx.shape_inference.infer_shapes(onnx.load_from_string(content), data_prop=True).graph
+    shapes = {
+        value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
+        for value in (*source.value_info, *source.input, *source.output)
+    }
+    graph = LiteRTGraph()
+    values: dict[str, Value | np.ndarray] = {
+        weight.name: onnx.numpy_helper.to_array(weight) for weight in source.initializer
+    }
+    images, *_ = (value.name for value in source.input)
+    batch, channels, height, width = shapes[images]
+    image = graph.tensor(images, (batch, height, width, channels))
+    values[images] = Value(image, last=True)
+    for node in source.node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "Constant":
+            values[node.output[0]] = onnx.numpy_helper.to_array(attributes["value"])
+            continue
+        try:
+            if node.op_type not in OPERATORS:
+                raise NotInLiteRT("")
+            inputs = [values[name] if name else None for name in node.input]
+            outputs = [shapes[name] for name in node.output]
+            single = Node(node.op_type, inputs, attributes, outputs, graph)
+            results = OPERATORS[node.op_type](single)
+        except NotInLiteRT as error:
+            raise unknown_operator("litert", f"{node.op_type} {error}".strip(), node.name) from None
+        values.update(zip(node.output, results, strict=True))
+    outputs = [Node("", [values[out.name]], {}, [], graph).plain() for out in source.output]
+    rows = graph.shape(outputs[0])
+    sides = np.ones(rows[-1], np.float32)
+    sides[:4] = width, height, width, height
+    inputs = [outputs[0], graph.constant(1 / sides)]
+    outputs[0] = graph.add("MUL", inputs, rows, schema.MulOptionsT())
+    for tensor, out in zip(outputs, source.output, strict=True):
+        graph.tensors[tensor].name = out.name
+    return graph.content([image], outputs)
+
+
+def with_metadata(content: bytes, about: dict[str, Any]) -> bytes:
+    """A .tflite file with a zip archive behind it, in whose first file YOLOv5 looks for names."""
+    buffer = io.BytesIO(content)
+    buffer.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("temp_meta.txt", str(about))
+    return buffer.getvalue()
