@@ -128,5 +128,23 @@ _ROWS = (
         extra="openvino",
         options=frozenset({"dynamic", "half", "int8"}),
     ),
+    Format(
+        "ncnn",
+        "_ncnn_model",
+        "a folder for ncnn",
+        "ncnn",
+        "ncnn.write_ncnn",
+        needs=("ncnn", "pnnx"),
+        extra="ncnn",
+    ),
+    Format(
+        "litert",
+        ".tflite",
+        "a .tflite file for LiteRT",
+        "LiteRT",
+        "litert.write_litert",
+        needs=("ai_edge_litert",),
+        extra="litert",
+    ),
 )
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

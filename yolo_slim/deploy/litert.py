@@ -21,7 +21,7 @@ from yolo_slim.deploy.export import metadata, to_onnx
 from yolo_slim.deploy.litert_graph import LiteRTGraph
 from yolo_slim.deploy.litert_operators import OPERATORS, Node, NotInLiteRT, Value
 from yolo_slim.deploy.options import ExportOptions
-from yolo_slim.deploy.unknown import unknown_operator
+from yolo_slim.deploy.unknown import layer_of, unknown_operator
 
 
 def write_litert(model: nn.Module, options: ExportOptions) -> bytes:
@@ -68,7 +68,8 @@ def converted(content: bytes) -> bytes:
             single = Node(node.op_type, inputs, attributes, outputs, graph)
             results = OPERATORS[node.op_type](single)
         except NotInLiteRT as error:
-            raise unknown_operator("litert", f"{node.op_type} {error}".strip(), node.name) from None
+            kind = f"{node.op_type} {error}".strip()
+            raise unknown_operator("litert", kind, layer_of(node.name)) from None
         values.update(zip(node.output, results, strict=True))
     outputs = [Node("", [values[out.name]], {}, [], graph).plain() for out in source.output]
     rows = graph.shape(outputs[0])

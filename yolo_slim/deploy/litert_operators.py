@@ -311,9 +311,7 @@ def resize(node: Node) -> list[Value]:
     inputs = [node.last(), node.constants(size)]
     options = schema.ResizeNearestNeighborOptionsT()
     return [
-        Value(
-            node.graph.add("RESIZE_NEAREST_NEIGHBOR", inputs, node.shape_last(), options), True
-        )
+        Value(node.graph.add("RESIZE_NEAREST_NEIGHBOR", inputs, node.shape_last(), options), True)
     ]
 
 
@@ -360,7 +358,7 @@ def conv(node: Node) -> list[Value]:
 
 
 def conv_transpose(node: Node) -> list[Value]:
-    """A convolution that enlarges, its steps as wide as its filters, as nn.ConvTranspose2d(2, 2)."""
+    """A convolution that enlarges, with steps as wide as its filters."""
     weights, bias = node.constant(1), node.constant(2)
     assert weights is not None
     steps = node.attributes.get("strides", (1, 1))

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
 from yolo_slim.errors import InputError
 
 
+def unknown_operator(name: str, operator: str, layer: str) -> InputError:
+    """That a format has no such operator.
+
+    Args:
+        name: of the format.
+        operator: and how it is used, in words.
+        layer: a module of the model; "" where it is not known.
+    """
+    where = f"--include {name}, {layer}" if layer else f"--include {name}"
+    expected = "layers that its converter knows; --include torchscript takes all"
+    return InputError(where, f"operator {operator}", expected)
+
+
 def layer_of(node: str) -> str:
-    """The module that a node of an ONNX graph comes from, "" where its name does not say.
+    """The module that a node of an ONNX graph comes from; "" where its name does not say.
 
     Example:
         >>> layer_of("/model.2/m/m.0/cv1/conv/Conv")
@@ -20,14 +41,26 @@ def layer_of(node: str) -> str:
     return ".".join(parts)
 
 
-def unknown_operator(name: str, operator: str, node: str) -> InputError:
-    """That a format has no such operator.
+def layer_with(graph: Any, kinds: Collection[str]) -> str:
+    """The layer of the first node of an ONNX graph that is of one of these kinds; "": none is."""
+    names = (node.name for node in graph.node if node.op_type in kinds)
+    return layer_of(next(names, ""))
+
+
+def refused_by_torch(error: Exception, model: nn.Module, image: torch.Tensor) -> InputError:
+    """What torch's ONNX exporter does not know: its operator, and the first layer that has it.
 
     Args:
-        name: of the format.
-        operator: and how it is used, in words.
-        node: of the ONNX graph.
+        error: the exporter's.
+        model: what it was given.
+        image: of the size of the export.
     """
-    layer = layer_of(node) or node or "a layer without a name"
-    expected = "layers that its converter knows; --include torchscript takes all"
-    return InputError(f"--include {name}, {layer}", f"operator {operator}", expected)
+    operator = re.search(r"\b\w+::\w+", str(error))
+    if not operator:
+        return unknown_operator("onnx", " ".join(str(error).split())[:160], "")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(model, image, strict=False, check_trace=False)
+    scopes = [n.scopeName() for n in traced.inlined_graph.nodes() if n.kind() == operator[0]]
+    layer = scopes[0].rpartition("/")[2].removeprefix("__module.") if scopes else ""
+    return unknown_operator("onnx", operator[0], layer)
