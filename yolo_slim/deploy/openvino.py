@@ -14,7 +14,8 @@ from torch import nn
 from yolo_slim.deploy.described import described
 from yolo_slim.deploy.export import metadata, write_onnx
 from yolo_slim.deploy.options import ExportOptions
-from yolo_slim.deploy.unknown import layer_with, unknown_operator
+from yolo_slim.deploy.unknown import layer_of, layer_with, unknown_operator
+from yolo_slim.errors import InputError
 from yolo_slim.runtimes.openvino import library
 
 
@@ -38,11 +39,19 @@ def converted(content: bytes) -> Any:
     try:
         return openvino.Core().read_model(content)
     except Exception as error:  # OpenVINO raises RuntimeError with pages of text
-        graph = onnx.load_from_string(content).graph
-        named = set(re.findall(r"\b([A-Za-z]\w*)-\d+\b", str(error)))  # Det-17 and what needs it
-        kinds = [node.op_type for node in graph.node if node.op_type in named][:1]
-        what = kinds[0] if kinds else f"not known ({' '.join(str(error).split())[-160:]})"
-        raise unknown_operator("openvino", what, layer_with(graph, kinds)) from error
+        raise _unknown(str(error), onnx.load_from_string(content).graph) from error
+
+
+def _unknown(text: str, graph: onnx.GraphProto) -> InputError:
+    """What OpenVINO's pages of text say: operators without a rule, else the first that fails."""
+    missing = re.search(r"No conversion rule found for operations: (.*)", text)
+    if missing:
+        kinds = re.findall(r"(\w+)-\d+", missing[1])
+        return unknown_operator("openvino", ", ".join(kinds), layer_with(graph, kinds))
+    failed = re.search(r"<Node\((\w+)\): ([^>]*)>", text)
+    if failed:
+        return unknown_operator("openvino", failed[1], layer_of(failed[2]))
+    return unknown_operator("openvino", f"not named ({' '.join(text.split())[-160:]})", "")
 
 
 def saved(model: Any, about: dict[str, Any], options: ExportOptions) -> dict[str, bytes]:
