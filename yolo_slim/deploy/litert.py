@@ -65,21 +65,21 @@ def converted(content: bytes) -> bytes:
                 raise NotInLiteRT("")
             inputs = [values[name] if name else None for name in node.input]
             outputs = [shapes[name] for name in node.output]
-            single = Node(node.op_type, inputs, attributes, outputs, graph)
-            results = OPERATORS[node.op_type](single)
+            results = OPERATORS[node.op_type](
+                Node(node.op_type, inputs, attributes, outputs, graph)
+            )
         except NotInLiteRT as error:
             kind = f"{node.op_type} {error}".strip()
             raise unknown_operator("litert", kind, layer_of(node.name)) from None
         values.update(zip(node.output, results, strict=True))
-    outputs = [Node("", [values[out.name]], {}, [], graph).plain() for out in source.output]
-    rows = graph.shape(outputs[0])
-    sides = np.ones(rows[-1], np.float32)
+    rows, *rest = (Node("", [values[out.name]], {}, [], graph).plain() for out in source.output)
+    shape = graph.shape(rows)
+    sides = np.ones(shape[-1], np.float32)
     sides[:4] = width, height, width, height
-    inputs = [outputs[0], graph.constant(1 / sides)]
-    outputs[0] = graph.add("MUL", inputs, rows, schema.MulOptionsT())
-    for tensor, out in zip(outputs, source.output, strict=True):
+    rows = graph.add("MUL", [rows, graph.constant(1 / sides)], shape, schema.MulOptionsT())
+    for tensor, out in zip([rows, *rest], source.output, strict=True):
         graph.tensors[tensor].name = out.name
-    return graph.content([image], outputs)
+    return graph.content([image], [rows, *rest])
 
 
 def with_metadata(content: bytes, about: dict[str, Any]) -> bytes:

@@ -37,6 +37,8 @@ def read(path: Path, threads: int, exact: bool) -> Network:
 
     @torch.inference_mode()
     def run(images: np.ndarray) -> list[np.ndarray]:
-        return [out.numpy() for out in script(torch.from_numpy(images)) if out is not None]
+        outputs = script(torch.from_numpy(images))
+        outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        return [out.numpy() for out in outputs if isinstance(out, torch.Tensor)]
 
     return Network(path, tuple(metadata.get("shape", ())), (), run, metadata)
