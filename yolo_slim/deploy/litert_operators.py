@@ -280,8 +280,9 @@ def gemm(node: Node) -> list[Value]:
 
 def mean(node: Node) -> list[Value]:
     """The mean of each feature map, which keeps its axes."""
-    axes = node.attributes.get("axes") or (node.constant(1) if len(node.inputs) > 1 else (2, 3))
-    if sorted(axis % 4 for axis in axes) != [2, 3] or not node.attributes.get("keepdims", 1):
+    axes: Any = node.attributes.get("axes") or (2, 3)
+    axes = node.constant(1) if len(node.inputs) > 1 else axes  # an input since opset 18
+    if sorted(int(axis) % 4 for axis in axes) != [2, 3] or not node.attributes.get("keepdims", 1):
         raise NotInLiteRT("over other axes than height and width")
     options = schema.ReducerOptionsT()
     options.keepDims = True

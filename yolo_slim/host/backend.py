@@ -47,9 +47,9 @@ def _openvino_runtime() -> dict[str, ModuleType]:
     bfloat16 by itself, and mAP is then not the checkpoint's. Can go when the host imports openvino
     and asks for a precision.
     """
-    openvino = library()
+    openvino: Any = library()
 
-    class Core(openvino.Core):  # type: ignore[misc]
+    class Core(openvino.Core):  # type: ignore[misc,name-defined]
         """OpenVINO's, in float32."""
 
         def compile_model(self, model: Any, device_name: str = "CPU") -> Any:

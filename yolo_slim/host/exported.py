@@ -71,10 +71,11 @@ def _tried(network: Network) -> tuple[Shape, ...]:
     """The shapes of what a file returns that only says what images it takes; () if that fails."""
     import numpy as np
 
-    if len(network.shape) != 4 or None in network.shape:
+    sizes = [size for size in network.shape if size is not None]
+    if len(sizes) != 4:
         return ()
     try:
-        return tuple(out.shape for out in network(np.zeros(network.shape, np.float32)))
+        return tuple(out.shape for out in network(np.zeros(sizes, np.float32)))
     except Exception:  # torch raises anything; YOLOv5 says so, too
         return ()
 

@@ -46,7 +46,8 @@ def read(path: Path, threads: int, exact: bool) -> Network:
         return [np.array(mat)[None] for _, mat in outputs]  # copies: a Mat ends with its extractor
 
     def run(images: np.ndarray) -> list[np.ndarray]:
-        return [np.concatenate(parts) for parts in zip(*map(one, images), strict=True)]
+        parts = [one(image) for image in images]
+        return [np.concatenate([part[k] for part in parts]) for k in range(len(names))]
 
     sizes = SIZES.search(path.read_text(errors="replace"))
     metadata = beside(path)
