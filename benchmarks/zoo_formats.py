@@ -41,7 +41,7 @@ def difference(row: Format, model: torch.nn.Module) -> str:
         network = row.open(row.put(Path(folder), "model", content), 1, exact=True)
         agreement = compare(model, network, [images])
     text = f"{agreement.boxes:.0e}, {agreement.scores:.0e}"
-    return text if agreement.within() else f"**{text}**"
+    return text if agreement.holds else f"**{text}**"
 
 
 def main() -> None:

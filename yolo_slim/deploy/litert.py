@@ -19,7 +19,7 @@ from torch import nn
 
 from yolo_slim.deploy.export import metadata, to_onnx
 from yolo_slim.deploy.litert_graph import LiteRTGraph
-from yolo_slim.deploy.litert_operators import OPERATORS, Node, NotInLiteRT, Value
+from yolo_slim.deploy.litert_operators import OPERATORS, Node, NotInLiteRT, Value, plain
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.deploy.unknown import layer_of, unknown_operator
 
@@ -33,11 +33,15 @@ def write_litert(model: nn.Module, options: ExportOptions) -> bytes:
     """
     content = to_onnx(model, imgsz=options.imgsz, batch=options.batch)
     about = metadata(model) | {"imgsz": list(options.imgsz), "batch": options.batch}
-    return with_metadata(converted(content), about)
+    return with_metadata(converted(content, shares=True), about)
 
 
-def converted(content: bytes) -> bytes:
-    """The ONNX file of a detector, its sizes fixed, as a .tflite file: boxes as shares.
+def converted(content: bytes, *, shares: bool) -> bytes:
+    """An ONNX file with fixed sizes as a .tflite file.
+
+    Args:
+        content: of an ONNX file; its one input are images.
+        shares: the first four numbers of a row are made shares of the image's sides.
 
     Raises:
         InputError: an operator has no counterpart.
@@ -72,14 +76,16 @@ def converted(content: bytes) -> bytes:
             kind = f"{node.op_type} {error}".strip()
             raise unknown_operator("litert", kind, layer_of(node.name)) from None
         values.update(zip(node.output, results, strict=True))
-    rows, *rest = (Node("", [values[out.name]], {}, [], graph).plain() for out in source.output)
-    shape = graph.shape(rows)
-    sides = np.ones(shape[-1], np.float32)
-    sides[:4] = width, height, width, height
-    rows = graph.add("MUL", [rows, graph.constant(1 / sides)], shape, schema.MulOptionsT())
-    for tensor, out in zip([rows, *rest], source.output, strict=True):
+    outputs = [plain(values[out.name], graph) for out in source.output]
+    if shares:
+        shape = graph.shape(outputs[0])
+        sides = np.ones(shape[-1], np.float32)
+        sides[:4] = width, height, width, height
+        inputs = [outputs[0], graph.constant(1 / sides)]
+        outputs[0] = graph.add("MUL", inputs, shape, schema.MulOptionsT())
+    for tensor, out in zip(outputs, source.output, strict=True):
         graph.tensors[tensor].name = out.name
-    return graph.content([image], [rows, *rest])
+    return graph.content([image], outputs)
 
 
 def with_metadata(content: bytes, about: dict[str, Any]) -> bytes:

@@ -90,9 +90,8 @@ class Node:
     def plain(self, place: int = 0) -> int:
         """An input in ONNX's order."""
         value = self.inputs[place]
-        if isinstance(value, Value):
-            return transposed(self.graph, value.tensor, FIRST) if value.last else value.tensor
-        return self.graph.constant(value)
+        assert value is not None
+        return plain(value, self.graph)
 
     @property
     def maps(self) -> bool:
@@ -131,6 +130,13 @@ class Node:
         shapes = [tuple(shape[a] for a in LAST) if self.maps else shape for shape in self.shapes]
         tensors = self.graph.add_many(operator, inputs, shapes, options)
         return [Value(tensor, self.maps) for tensor in tensors]
+
+
+def plain(value: Value | np.ndarray, graph: LiteRTGraph) -> int:
+    """A tensor in ONNX's order."""
+    if isinstance(value, Value):
+        return transposed(graph, value.tensor, FIRST) if value.last else value.tensor
+    return graph.constant(value)
 
 
 def transposed(graph: LiteRTGraph, tensor: int, order: tuple[int, ...]) -> int:

@@ -67,6 +67,7 @@ def number(name: str) -> tuple[int, str]:
 
 def noted(metadata: dict[str, Any]) -> Shape:
     """The shape of the images, from the yaml beside a network that does not say it; () if none."""
-    sides = metadata.get("imgsz")
-    right = isinstance(sides, list) and len(sides) == 2 and all(type(s) is int for s in sides)
-    return (None, 3, *sides) if right else ()
+    match metadata.get("imgsz"):
+        case [int(height), int(width)]:
+            return None, 3, height, width
+    return ()
