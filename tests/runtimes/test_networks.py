@@ -36,12 +36,12 @@ def test_outputs_are_those_of_pytorch(
     model = request.getfixturevalue(kind)
     images = random_images(batch, 3, *SIDES)
     network = opened(put(row, model, tmp_path, batch), 1, exact=True)
-    kept = images.copy()
+    kept, first = images.copy(), network(images)
+    before = [out.copy() for out in first]
+    network(1 - images)
+    assert all(np.array_equal(a, b) for a, b in zip(first, before, strict=True))  # no shared memory
     assert compare(model, network, [images]).holds
     assert (images == kept).all()
-    first, again = network(images), network(random_images(batch, 3, *SIDES))
-    assert all((a == b).all() for a, b in zip(first, network(kept), strict=True))
-    assert not np.array_equal(first[0], again[0])  # what was returned is nobody else's memory
     assert network.shape[1:] == (3, *SIDES) and network.shape[0] in (None, batch)
     if network.outputs:
         assert [shape[1:] for shape in network.outputs] == [out.shape[1:] for out in first]
@@ -55,7 +55,7 @@ def test_stride_and_names(row: Format, tiny_model: nn.Module, tmp_path: Path) ->
     assert str(metadata["names"]) == str(tiny_model.names)  # an ONNX file has them as a text
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.97])
+@pytest.mark.parametrize("share", [0.0, 0.97])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_file_that_was_not_copied_whole(
     row: Format, share: float, tiny_model: nn.Module, tmp_path: Path

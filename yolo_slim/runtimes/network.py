@@ -61,7 +61,7 @@ def beside(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is no mapping.
     """
-    file = path.with_name(f"{path.name.partition('.')[0]}.yaml")
+    file = path.with_suffix(".yaml")
     if not file.is_file():
         return {}
     expected = "stride and names"
