@@ -126,6 +126,7 @@ _ROWS = (
         "openvino.write_openvino",
         needs=("openvino",),
         extra="openvino",
+        use="A few lines that run it are in docs/runtimes.md.",
         options=frozenset({"dynamic", "half", "int8"}),
     ),
     Format(
@@ -136,6 +137,7 @@ _ROWS = (
         "ncnn.write_ncnn",
         needs=("ncnn", "pnnx"),
         extra="ncnn",
+        use="A few lines that run it are in docs/runtimes.md.",
     ),
     Format(
         "litert",
@@ -145,6 +147,7 @@ _ROWS = (
         "litert.write_litert",
         needs=("ai_edge_litert",),
         extra="litert",
+        use="A few lines that run it are in docs/runtimes.md.",
     ),
 )
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

@@ -26,7 +26,8 @@ def write_ncnn(model: nn.Module, options: ExportOptions) -> dict[str, bytes]:
     Raises:
         InputError: pnnx or ncnn does not know an operator.
     """
-    files = converted(write_onnx(model, replace(options, simplify=True)))
+    options = replace(options, batch=1, simplify=True)  # ncnn has no batches
+    files = converted(write_onnx(model, options))
     return files | {".yaml": described(metadata(model), options)}
 
 

@@ -84,6 +84,10 @@ def _check(network: Network, classes: int | None) -> None:
     """See that a file's stride and names are what YOLOv5 takes them for."""
     known: dict[str, Any] = dict(network.metadata)
     if "stride" not in known and "names" not in known:
+        if network.path.suffix == ".xml":
+            yaml = network.path.with_suffix(".yaml").name
+            got = f"no {yaml} beside {network.path.name}"
+            raise InputError(network.path.parent, got, "stride and names in it")
         return  # YOLOv5 then takes stride 32 and class0, class1, ...
     if isinstance(known.get("names"), str):  # an ONNX file has texts alone
         try:
