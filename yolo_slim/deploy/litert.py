@@ -1,9 +1,7 @@
 """A .tflite file for LiteRT: the ONNX graph operator by operator, in LiteRT's own schema.
 
-No converter of others does this beside YOLOv5 and today's PyTorch: litert-torch asks for a
-huggingface-hub and a typing-extensions that YOLOv5 and its packages exclude; onnx2tf 2 for exact
-versions of numpy, onnx and setuptools; onnx2tf 1 for TensorFlow, and it downloads images at each
-conversion. A YOLOv5 model has two dozen operators, and LiteRT's package has the schema.
+No converter of others does this beside YOLOv5 and today's PyTorch (docs/how-it-works.md). A YOLOv5
+model has two dozen kinds of operators, and LiteRT's package has the schema.
 """
 
 from __future__ import annotations
