@@ -30,7 +30,7 @@ def main(argument: str) -> None:
     def opened() -> Callable[[Any], Any]:
         for file in task["modules"]:
             admit(file)
-        with architecture(task["cfg"], only=True):
+        with architecture(task["cfg"], only=True), torch.no_grad():
             model = exportable(load(task["path"]).model)
         return torch.inference_mode()(lambda images: model(torch.from_numpy(images)))
 

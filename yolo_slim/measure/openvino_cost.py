@@ -63,19 +63,22 @@ def node_macs(node: Any) -> int:
 
 
 def biases(node: Any) -> list[Any]:
-    """The other inputs of each Add that takes what an operator returns."""
-    return [
-        source
-        for reader in node.output(0).get_target_inputs()
-        if reader.get_node().get_type_name() == "Add"
-        for source in reader.get_node().input_values()
-        if source.get_node() != node
-    ]
+    """The other inputs of each Add that takes what an operator returns, also times a constant."""
+    others = []
+    for reader in node.output(0).get_target_inputs():
+        behind = reader.get_node()
+        beside = behind.input_values()[1 - reader.get_index() :][:1]
+        if behind.get_type_name() == "Add":
+            others += beside
+        elif behind.get_type_name() == "Multiply" and stored(beside[0]):
+            others += biases(behind)
+    return others
 
 
 def stored(source: Any) -> Any:
     """The constant that an input is, but for its type and its scale; None where it is none."""
     node = source.get_node()
     while node.get_type_name() in PASSED:
-        node = node.input_value(0).get_node()
+        inputs = [value.get_node() for value in node.input_values()]
+        node = max(inputs, key=lambda each: prod(each.get_output_shape(0)))  # not a scale
     return node if node.get_type_name() == "Constant" else None
