@@ -6,22 +6,14 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.commands.bench_options import (
-    RUN_IN,
-    TORCH,
-    check,
-    own_runtime,
-    parse,
-    runtimes_of,
-    title_of,
-)
+from yolo_slim.commands.bench_options import RUN_IN, TORCH, check, own_runtime, parse, title_of
+from yolo_slim.commands.bench_runs import Run, measured_memory, prepared, timed
 from yolo_slim.errors import InputError, note
 from yolo_slim.runtimes import opened, runtime_of
 from yolo_slim.runtimes.network import Network, refused
@@ -34,9 +26,6 @@ if TYPE_CHECKING:
     from yolo_slim.measure.latency import Latency
     from yolo_slim.measure.memory import Memory
     from yolo_slim.report.bench_table import Measured
-
-Run = tuple[int, str]  # index of a file, and name of a runtime
-Calls = dict[Run, Callable[[], Any]]
 
 
 def main(argv: Sequence[str] | None = None) -> list[Measured]:
@@ -179,92 +168,6 @@ def size_of(file: Path) -> int:
     runtime = runtime_of(file)
     folder = file.parent if file.is_file() and runtime and runtime.inside else file
     return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) or file.stat().st_size
-
-
-def prepared(
-    sources: Sequence[Checkpoint | Network],
-    images: np.ndarray,
-    aside: Path,
-    opt: argparse.Namespace,
-) -> tuple[Calls, dict[Run, Path]]:
-    """A function for each file and runtime, and the file that it runs.
-
-    Args:
-        sources: the files, opened.
-        images: what each is run on.
-        aside: folder in which checkpoints are exported.
-        opt: of bench.
-
-    Raises:
-        InputError: a checkpoint cannot be exported for a runtime.
-    """
-    import torch
-    from tqdm import tqdm
-
-    from yolo_slim.deploy.export import exportable
-    from yolo_slim.deploy.formats import FORMATS
-    from yolo_slim.deploy.options import ExportOptions
-    from yolo_slim.measure.latency import torch_call
-
-    calls: Calls = {}
-    files: dict[Run, Path] = {}
-    jobs = [(i, r) for i, file in enumerate(opt.files) for r in runtimes_of(file, opt.runtime)]
-    for index, runtime in tqdm(jobs, desc="preparing", unit="model", leave=False):
-        source, file = sources[index], opt.files[index]
-        if isinstance(source, Network):
-            calls[index, runtime] = partial(source, images)
-        elif runtime == TORCH:
-            with torch.no_grad():
-                calls[index, runtime] = torch_call(exportable(source.model), images)
-        else:
-            row = FORMATS[runtime]
-            content = row.write(source.model, ExportOptions(opt.imgsz, opt.batch_size))
-            file = row.put(aside / str(index), file.stem, content)
-            calls[index, runtime] = partial(opened(file, opt.threads), images)
-        files[index, runtime] = file
-    return calls, files
-
-
-def timed(calls: Calls, opt: argparse.Namespace) -> dict[Run, Latency]:
-    """One runtime after the other, since their threads disturb each other; its files in turns.
-
-    PyTorch has as many threads as the other runtimes.
-    """
-    from yolo_slim.measure.latency import interleaved, torch_threads
-
-    times: dict[Run, Latency] = {}
-    for runtime in dict.fromkeys(runtime for _, runtime in calls):
-        in_torch = runtime == TORCH or "torch" in RUN_IN[runtime].needs
-        part = {run: call for run, call in calls.items() if run[1] == runtime}
-        with torch_threads(opt.threads if in_torch else 1):
-            title = f"latency, {title_of(runtime)}"
-            times |= interleaved(part, repeats=opt.repeats, title=title)
-    return times
-
-
-def measured_memory(files: dict[Run, Path], opt: argparse.Namespace) -> dict[Run, Memory]:
-    """Peak memory of each file in its runtime; what cannot be measured is told in a line."""
-    from tqdm import tqdm
-
-    from yolo_slim.measure.memory import CHILD, peak_memory, peak_now
-
-    memories: dict[Run, Memory] = {}
-    if peak_now() is None:
-        return memories
-    about = {"threads": opt.threads, "shape": (opt.batch_size, 3, *opt.imgsz)}
-    modules = [str(Path(file).absolute()) for file in opt.modules or ()]
-    for (index, runtime), file in tqdm(files.items(), desc="memory", unit="file", leave=False):
-        task = {"path": str(file), **about}
-        try:
-            if runtime == TORCH:
-                task |= {"modules": modules, "cfg": opt.cfg}
-                memories[index, runtime] = peak_memory("yolo_slim.commands.bench_checkpoint", task)
-            else:
-                memories[index, runtime] = peak_memory(CHILD, task)
-        except ChildProcessError as error:
-            name = f"{opt.files[index]}, {title_of(runtime)}"
-            note(name, f"its memory is not measured: {error}")
-    return memories
 
 
 def with_figures(
