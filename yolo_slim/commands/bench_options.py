@@ -37,9 +37,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--batch-size", type=int, help=text)
     add("--threads", type=int, default=2, help="of each runtime (default: 2)")
     add("--repeats", type=int, default=60, help="rounds (default: 60)")
-    text = "time in these alone; a .pt is exported for them (default: a .pt in torch and onnx, any "
-    text += "other file in its own)"
-    add("--runtime", nargs="+", choices=(TORCH, *RUN_IN), help=text)
+    names = (TORCH, *RUN_IN)
+    text = (
+        f"time in these alone: {', '.join(names)}; a .pt is exported for them (default: a .pt in "
+    )
+    text += f"{' and '.join(USUAL)}, any other file in its own)"
+    add("--runtime", nargs="+", choices=names, metavar="NAME", help=text)
     add = parser.add_argument_group("shown and written").add_argument
     add("--no-memory", action="store_true", help="leave out the peak memory")
     add("--layers", action="store_true", help="print each checkpoint layer by layer too")

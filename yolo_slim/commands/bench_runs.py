@@ -61,7 +61,7 @@ def prepared(
                 calls[index, runtime] = torch_call(exportable(source.model), images)
         else:
             row = FORMATS[runtime]
-            content = row.write(source.model, ExportOptions(opt.imgsz, opt.batch_size))
+            content = row.write(source.model, ExportOptions(imgsz=opt.imgsz, batch=opt.batch_size))
             file = row.put(aside / str(index), file.stem, content)
             calls[index, runtime] = partial(opened(file, opt.threads), images)
         files[index, runtime] = file
