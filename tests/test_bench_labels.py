@@ -18,6 +18,7 @@ from yolo_slim.report.bench_table import labels
         ),
         (["exp10/weights/best.pt", "x/weights/best.pt"], ["exp10/.../best.pt", "x/.../best.pt"]),
         (["a.pt", "b/a.pt"], ["a.pt", "b/a.pt"]),
+        (["dense.pt", "runs/export/exp/slim.onnx"], ["dense.pt", "slim.onnx"]),
         (["x/a.pt", "x/a.pt"], ["a.pt", "a.pt"]),
         (
             ["a-long-experiment-1/best.pt", "a-long-experiment-2/best.pt"],

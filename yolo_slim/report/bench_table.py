@@ -176,8 +176,9 @@ def layer_table(model: Measured) -> str:
 def labels(files: Sequence[Path], width: int | None = None) -> list[str]:
     """The files without the folders that they share, and no longer than `width`.
 
-    A name that is too long loses its middle: first the folders that are the same in all names, then
-    letters, so that the names still differ. Names that differ nowhere else get a number.
+    Where they are too long the folders go, if the names of the files differ. Else a name loses its
+    middle: first the folders that are the same in all names, then letters, so that the names still
+    differ. Names that differ nowhere else get a number.
 
     Args:
         files: of the models.
@@ -193,7 +194,7 @@ def labels(files: Sequence[Path], width: int | None = None) -> list[str]:
     names = [path.relative_to(base).as_posix() for path in paths]
     short = without_shared(names)
     middles = range((width - len(DOTS)) // 2 + 1)
-    tries = [names, short]
+    tries = [names, [path.name for path in paths], short]
     tries += [[cut_out(name, width, head) for name in short] for head in reversed(middles)]
     for each in tries:
         if max(map(cells, each)) <= width and len(set(each)) == len(set(names)):
