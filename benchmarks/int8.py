@@ -52,7 +52,9 @@ def main() -> None:
     opt = parser.parse_args()
     with tempfile.TemporaryDirectory() as aside:
         folder = opt.keep or Path(aside)
-        reports = {name: exported(getattr(opt, name), folder / name, opt) for name in ("dense", "cut")}
+        reports = {
+            name: exported(getattr(opt, name), folder / name, opt) for name in ("dense", "cut")
+        }
         params = {
             name: sum(p.numel() for p in load(getattr(opt, name)).model.parameters())
             for name in reports
@@ -66,7 +68,9 @@ def main() -> None:
                 int8 = report["int8"]["files"][row]
                 files[name], files[f"{name}, 8 bits"] = report["files"][row], int8["file"]
                 maps[name], maps[f"{name}, 8 bits"] = int8["float"]["map"], int8["int8"]["map"]
-                print(f"{row}, {name}: method {int8['method']}, float: {list(int8['float_layers'])}")
+                print(
+                    f"{row}, {name}: method {int8['method']}, float: {list(int8['float_layers'])}"
+                )
             calls = {
                 name: partial(opened(file, opt.threads), images) for name, file in files.items()
             }
