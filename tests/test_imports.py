@@ -39,7 +39,9 @@ for command in ("sparse", "slim", "finetune", "prune", "export", "val", "detect"
 for command in ("inspect", "bench", "finegrained", "profile"):
     refused(command, "nope.pt")
 refused("sensitivity", "nope.pt", "--data", "nope.yaml")
-refused("bench", "nope.onnx")
+for option in ("nope.onnx", "nope_openvino_model", ".", "{0} --imgsz 64 64 64", "{0} --json .",
+               "{0} --threads 0", "{0} --runtime some"):
+    refused("bench", *option.format(__file__).split())
 for option in (
     "--criterion foo", "--percent 1", "--macs 2", "--macs 0.5 --percent 0.5", "--steps 0",
     "--budget nope.csv", "--criterion AUTO --ratio model.1", "--ratio model.1",

@@ -16,7 +16,6 @@ PLURAL = re.compile(
     rf" (?:[a-z-]+ )?(?:(?:{'|'.join(' '.join(NOUNS).split())})s|classes|boxes|batches|processes)\b"
 )
 MANY = {  # all that are two at least, no numbers, or between us alone
-    "bench: {opt.repeats} rounds in turns.",
     "bare: {len({**own, **theirs})} tensors differ",
     "checkpoint: {len(paths)} files",
     "choose: {graph.channels} channels can be cut (",

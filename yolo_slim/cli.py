@@ -37,7 +37,7 @@ GROUPS = {  # in the order of use
         "profile": "the time of each layer on a device, for cuts by time",
     },
     "compare": {
-        "bench": "parameters, MACs, file size and latency, side by side",
+        "bench": "size, MACs, latency and memory of files, side by side",
         "val": "YOLOv5's val.py, for pruned models too",
         "detect": "YOLOv5's detect.py, for pruned models too",
     },

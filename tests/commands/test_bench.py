@@ -1,57 +1,42 @@
-"""bench: ONNX files counted by hand and against the models they come from; figures side by side."""
+"""bench: figures side by side, of checkpoints and of files for all runtimes; what it refuses."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from onnx_files import write_onnx
 from torch import nn
-from zoo import build, zoo
 
 from yolo_slim import load, save
 from yolo_slim.cli import run
-from yolo_slim.commands.bench import main
+from yolo_slim.commands.bench import main, size_of
+from yolo_slim.commands.bench_options import title_of
 from yolo_slim.deploy.export import exportable, to_onnx
+from yolo_slim.deploy.formats import FORMATS, Format
+from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.deploy.stock import to_stock
-from yolo_slim.errors import InputError
 from yolo_slim.finegrained.weights import sparsify_
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.head import with_classes
-from yolo_slim.measure.cost import cost
-from yolo_slim.measure.latency import interleaved, onnx_call, torch_call, torch_threads
-from yolo_slim.measure.onnx_cost import onnx_cost, read_onnx
-from yolo_slim.report.bench_table import labels
-from yolo_slim.report.heads import Head, head_of_onnx
+from yolo_slim.measure.cost import Cost, cost
+from yolo_slim.measure.latency import Latency, interleaved, onnx_call, torch_call, torch_threads
+from yolo_slim.report.bench_table import Measured, eight_bit_lines
+from yolo_slim.report.heads import Head, head_of_network
+from yolo_slim.runtimes import RUNTIMES, opened
 
-ZOO = {file.stem: file for file in zoo()}
-QUICK = ["--threads", 1, "--repeats", 2]
+ROWS = [row for row in FORMATS.values() if row.suffix in RUNTIMES]
+QUICK = ["--threads", 1, "--repeats", 2, "--no-memory"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def write_onnx(
-    path: Path, nodes: list, weights: dict, shape: list, out: str, kind: int = TensorProto.FLOAT
-) -> Path:
-    """An ONNX file with the input `x` and zeros of these shapes for weights."""
-    dtype = helper.tensor_dtype_to_np_dtype(kind)
-    graph = helper.make_graph(
-        nodes,
-        "made",
-        [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info(out, kind, None)],
-        [numpy_helper.from_array(np.zeros(s, dtype), n) for n, s in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
-    return path
 
 
 def onnx_of(model: nn.Module, path: Path, **options: object) -> Path:
@@ -67,54 +52,6 @@ def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def bench(*argv: object) -> list:
     return main([str(a) for a in [*argv, *QUICK]])
-
-
-def test_onnx_operators_by_hand(tmp_path: Path) -> None:
-    """Batch 2, 8 px: each operator's MACs, and which of the stored tensors are parameters."""
-    value = numpy_helper.from_array(np.zeros((6, 5), np.float32))
-    nodes = [
-        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
-        helper.make_node("BatchNormalization", ["a", "g", "b", "mean", "var"], ["n"]),
-        helper.make_node("Conv", ["n", "w2"], ["d"], group=4, pads=[1, 1, 1, 1]),
-        helper.make_node("ConvTranspose", ["d", "w3"], ["t"], strides=[2, 2]),
-        helper.make_node("Mul", ["t", "grid"], ["m"]),
-        helper.make_node("GlobalAveragePool", ["m"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("Constant", [], ["w4"], value=value),
-        helper.make_node("MatMul", ["f", "w4"], ["y"]),
-        helper.make_node("Add", ["b4", "y"], ["z"]),
-        helper.make_node("Gemm", ["z", "w5", "b5"], ["out"], transB=1),
-    ]
-    weights = {"w1": (4, 3, 3, 3), "b1": (4,), "g": (4,), "b": (4,), "mean": (4,), "var": (4,)}
-    weights |= {"w2": (4, 1, 3, 3), "w3": (4, 6, 2, 2), "grid": (1, 6, 8, 8), "b4": (5,)}
-    weights |= {"w5": (7, 5), "b5": (7,)}
-    file = read_onnx(write_onnx(tmp_path / "a.onnx", nodes, weights, [2, 3, 8, 8], "out"))
-    assert (file.shape, file.dtype) == ((2, 3, 8, 8), np.float32)
-    found = onnx_cost(file, (2, 3, 8, 8))
-    conv, depthwise, transposed = 16 * 9 * 3 * 4, 16 * 9 * 4, 16 * 4 * 6 * 4
-    assert found.macs == conv + depthwise + transposed + 6 * 5 + 5 * 7
-    params = (27 * 4 + 4) + 2 * 4 + 9 * 4 + 4 * 6 * 4 + (6 * 5 + 5) + (5 * 7 + 7)
-    assert (found.params, found.imgsz) == (params, 8)
-    assert found.bytes == file.path.stat().st_size
-
-
-@pytest.mark.parametrize(
-    ("name", "dynamic"),
-    [("yolov5s-transformer", True), ("yolov5n-seg", False), ("yolov3-tiny", True)],
-)
-def test_an_export_costs_what_its_model_does(name: str, dynamic: bool, tmp_path: Path) -> None:
-    """MACs are equal; parameters are those of the fused model, but for biases that are zero."""
-    model = build(ZOO[name], width=0.125 if name != "yolov3-tiny" else 0.25)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.MultiheadAttention):
-                nn.init.normal_(module.in_proj_bias)
-                nn.init.normal_(module.out_proj.bias)
-        fused = exportable(model)
-    file = onnx_of(model, tmp_path / "a.onnx", imgsz=64, batch=2, dynamic=dynamic)
-    found, expected = onnx_cost(read_onnx(file), (2, 3, 64, 64)), cost(fused, 64)
-    assert (found.macs, found.params) == (expected.macs, expected.params)
-    assert found.macs == cost(model, 64).macs
 
 
 def test_side_by_side(tiny_checkpoint, pruned_tiny, tiny_onnx, tmp_path, capsys) -> None:
@@ -167,49 +104,109 @@ def test_models_of_different_tasks(tiny_model, tiny_yaml, tmp_path, capsys) -> N
     assert "strides 8, 16, 32, 64, the first" in large.unlike(replace(plain, strides=(8, 16, 32)))
 
 
-def test_the_head_of_an_onnx_file(tiny_onnx, tmp_path) -> None:
-    head = head_of_onnx(read_onnx(tiny_onnx))
+def test_the_head_of_an_exported_file(tiny_onnx, tmp_path) -> None:
+    image = np.zeros((1, 3, 64, 64), np.float32)
+    network = opened(tiny_onnx, 1)
+    head = head_of_network(network, network(image))
     assert head is not None and (head.task, len(head.names)) == ("detection", 4)
+    masks = head_of_network(network, [image[0], image])
+    assert masks is not None and masks.task == "segmentation"
     node = [helper.make_node("Relu", ["x"], ["y"])]
-    made = write_onnx(tmp_path / "r.onnx", node, {}, [1, 3, 8, 8], "y")
-    assert head_of_onnx(read_onnx(made)) is None
+    made = opened(write_onnx(tmp_path / "r.onnx", node, {}, [1, 3, 8, 8], "y"), 1)
+    assert head_of_network(made, []) is None
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        (
-            ["exp/weights/best.pt", "x/weights/best.pt"],
-            ["exp/weights/best.pt", "x/weights/best.pt"],
-        ),
-        (["exp10/weights/best.pt", "x/weights/best.pt"], ["exp10/.../best.pt", "x/.../best.pt"]),
-        (["a.pt", "b/a.pt"], ["a.pt", "b/a.pt"]),
-        (["x/a.pt", "x/a.pt"], ["a.pt", "a.pt"]),
-        (
-            ["a-long-experiment-1/best.pt", "a-long-experiment-2/best.pt"],
-            ["a-long-e...1/best.pt", "a-long-e...2/best.pt"],
-        ),
-        (
-            ["1-long-experiment-x/best.pt", "2-long-experiment-x/best.pt"],
-            ["1-long-e...x/best.pt", "2-long-e...x/best.pt"],
-        ),
-        (
-            ["a-long-thing/1/of-the-long-things.pt", "a-long-thing/2/of-the-long-things.pt"],
-            ["1/of-the...things.pt", "2/of-the...things.pt"],
-        ),
-        (
-            [
-                "long-experiment-1-of-long-experiments.pt",
-                "long-experiment-2-of-long-experiments.pt",
-            ],
-            ["1 ...xperiments.pt", "2 ...xperiments.pt"],
-        ),
-    ],
-)
-def test_names_are_shortened_where_they_do_not_differ(files, expected) -> None:
-    found = labels([Path("/runs") / file for file in files], 20)
-    assert found == expected
-    assert max(map(len, found)) <= 20
+@pytest.fixture(scope="module")
+def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny model in each format that has a runtime, for images of 96 x 64 px."""
+    folder, options = tmp_path_factory.mktemp("exported"), ExportOptions((96, 64))
+    model = load(tiny_checkpoint).model
+    return {row.name: row.put(folder, "tiny", row.write(model, options)) for row in ROWS}
+
+
+def test_all_formats_side_by_side(exported, tiny_checkpoint, tmp_path, capsys) -> None:
+    """Each in its runtime, at the size that is fixed in them; time and memory of each."""
+    argv = [tiny_checkpoint, *exported.values(), "--json", tmp_path / "a.json"]
+    models = main([str(a) for a in [*argv, *QUICK[:-1]]])
+    assert set(models[0].latency) == set(models[0].memory) == {"torch", "onnx"}
+    for found, (name, path) in zip(models[1:], exported.items(), strict=True):
+        assert set(found.latency) == set(found.memory) == {name}
+        assert found.memory[name].peak > found.memory[name].before > 2**20
+        assert found.bytes == size_of(path) > 10_000
+        if found.cost:
+            assert (
+                found.cost.macs == models[0].cost.macs == cost(load(argv[0]).model, (96, 64)).macs
+            )
+            assert found.cost.params == models[1].cost.params
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["imgsz"] == [96, 64]
+    assert {"torch", "onnxruntime", "openvino"} <= set(content["versions"])
+    assert all(content["versions"].values())
+    assert content["models"][1]["memory"]["onnx"]["peak"] == models[1].memory["onnx"].peak
+    text = capsys.readouterr().out
+    assert "1 image of 96 x 64 px (height x width) a call" in text
+    for row in ROWS:
+        assert f"{title_of(row.name)} " in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_checkpoint_in_one_runtime(row: Format, tiny_checkpoint, exported) -> None:
+    """It is exported for it; a file of the same runtime is compared with it, others are not."""
+    others = [path for name, path in exported.items() if name != row.name][:1]
+    argv = [tiny_checkpoint, exported[row.name], *others, "--runtime", row.name]
+    checkpoint, same, other = bench(*argv)
+    assert set(checkpoint.latency) == set(same.latency) == {row.name}
+    assert row.name in same.left(checkpoint)
+    assert not other.latency
+
+
+def test_the_file_that_stands_for_its_folder(exported) -> None:
+    folder = exported["openvino"]
+    found = bench(next(folder.glob("*.xml")))[0]
+    assert found.bytes == sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_files_may_follow_the_size(tiny_checkpoint, pruned_tiny) -> None:
+    argv = ["--runtime", "torch", "--imgsz", "96", "64", tiny_checkpoint, pruned_tiny]
+    first, second = bench(*argv)
+    assert first.cost == cost(load(tiny_checkpoint).model, (96, 64), tiny_checkpoint)
+    assert second.cost == cost(load(pruned_tiny).model, (96, 64), pruned_tiny)
+
+
+def test_8_bits_are_compared_with_floats() -> None:
+    """With a file of as many MACs in the same runtime, best with an exported one."""
+
+    def model(name: str, macs: int, ms: float, in_8_bits: bool = False) -> Measured:
+        latency = {"onnx": Latency(ms, 0.1)}
+        return Measured(Path(name), 9, Cost(9, macs, 64), latency, in_8_bits=in_8_bits)
+
+    floats = [model("dense.onnx", 100, 9.0), model("cut.pt", 50, 4.0), model("cut.onnx", 50, 5.0)]
+    for ms, verdict in ((2.5, "faster"), (5.1, "as fast"), (7.5, "slower")):
+        lines = eight_bit_lines([*floats, model("cut-int8.onnx", 50, ms, True)], title_of)
+        text = f"cut-int8.onnx, in 8 bits, is {verdict} here: {ms / 5:.2f} of the time of cut.onnx"
+        assert lines == [f"{text} in ONNX Runtime."]
+    assert eight_bit_lines([floats[0], model("cut-int8.onnx", 50, 1.0, True)], title_of) == []
+
+
+def test_what_cannot_be_counted_is_timed(tmp_path, capsys) -> None:
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["at"]),
+        helper.make_node("Cast", ["at"], ["rows"], to=1),
+        helper.make_node("MatMul", ["w", "rows"], ["y"]),
+    ]
+    file = write_onnx(tmp_path / "a.onnx", nodes, {"w": (2, 4)}, [1, 3, 8, 8], "y")
+    found = bench(file)[0]
+    assert found.cost is None and found.latency["onnx"].median > 0
+    assert "not counted: the shape of rows cannot be told" in capsys.readouterr().err
+
+
+def test_memory_that_cannot_be_measured(exported, monkeypatch, capsys) -> None:
+    """A process that fails is told in a line, and the run goes on."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    found = main([str(exported["onnx"]), *map(str, QUICK[:-1])])[0]
+    assert found.latency and not found.memory
+    assert "tiny.onnx, ONNX Runtime: its memory is not measured: " in capsys.readouterr().err
 
 
 def test_layers_and_one_runtime(tiny_checkpoint, capsys) -> None:
@@ -243,15 +240,6 @@ def test_sizes_come_from_the_onnx_files(tiny_model, tmp_path) -> None:
     assert bench(dynamic, "--imgsz", 32)[0].cost.macs == cost(tiny_model, 32).macs
 
 
-def test_half_precision_onnx(tmp_path) -> None:
-    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
-    kind = TensorProto.FLOAT16
-    file = write_onnx(tmp_path / "h.onnx", nodes, {"w": (4, 3, 1, 1)}, [1, 3, 8, 8], "y", kind)
-    found = bench(file)[0]
-    assert (found.cost.macs, found.cost.params) == (64 * 3 * 4, 12)
-    assert found.latency["onnx"].median > 0
-
-
 def test_the_calls_that_are_timed(tiny_model, tiny_onnx) -> None:
     """Both runtimes compute the same from the same images, in turns, each as often as asked."""
     images = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32)
@@ -280,79 +268,6 @@ def test_threads_are_put_back() -> None:
         assert torch.get_num_threads() == before + 1
         raise KeyError
     assert torch.get_num_threads() == before
-
-
-BAD = [
-    (["none.pt"], "none.pt: no such file"),
-    (["none.onnx"], "none.onnx: no such file, expected an ONNX file"),
-    (["."], "a folder"),
-    (["text.pt"], "not a checkpoint"),
-    (["text.onnx"], "text.onnx: not an ONNX file, or damaged"),
-    (["empty.onnx"], "empty.onnx: an empty file, expected an ONNX file"),
-    (["cut.onnx"], "cut.onnx: not an ONNX file, or damaged"),
-    (["wide.onnx"], "wide.onnx: it takes images of 8 x 16 px, expected square ones"),
-    (["flat.onnx"], "flat.onnx: inputs x [1, 8] float32, expected one input of images"),
-    (["odd.onnx"], "odd.onnx: ONNX Runtime refuses it"),
-    (["foreign.onnx"], "foreign.onnx: ONNX Runtime refuses it"),
-    (["tiny.onnx", "--imgsz", "96"], "tiny.onnx, --imgsz: 64 is fixed in it, 96 given"),
-    (["tiny.onnx", "--batch-size", "2"], "tiny.onnx, --batch-size: 1 is fixed in it, 2 given"),
-    (["tiny.onnx", "other.onnx"], "other.onnx, --imgsz: 96 is fixed in it, 64 given or fixed"),
-    (["tiny.onnx", "--layers"], "--layers: given for ONNX files alone"),
-    (["tiny.onnx", "--runtime", "torch"], "--runtime: torch, for ONNX files alone"),
-    (["tiny.onnx", "--json", "."], "--json: ., a folder, expected a file to write"),
-    (["tiny.onnx", "--json", "text.pt/a.json"], "text.pt: cannot be written"),
-    (["tiny.pt", "--imgsz", "100"], "--imgsz: 100, expected a multiple of the stride, 32"),
-    (["tiny.pt", "--imgsz", "0"], "--imgsz: 0, expected 1 or more"),
-    (["tiny.pt", "--batch-size", "0"], "--batch-size: 0, expected 1 or more"),
-    (["tiny.pt", "--repeats", "1"], "--repeats: 1, expected 2 or more"),
-    (["tiny.pt", "--threads", "0"], "--threads: 0, expected 1 or more"),
-    (["tiny.pt", "--runtime", "cuda"], "invalid choice: 'cuda'"),
-    (["grey.pt"], "grey.pt: images of 1 channel, expected 3, RGB"),
-    ([], "the following arguments are required: FILE"),
-]
-
-
-@pytest.fixture(scope="module")
-def bad_files(tiny_checkpoint, tiny_onnx, tmp_path_factory) -> Path:
-    """Files that bench must refuse, and tiny.pt and tiny.onnx that it takes."""
-    folder = tmp_path_factory.mktemp("bad")
-    content = tiny_onnx.read_bytes()
-    (folder / "text.pt").write_text("a text")
-    (folder / "text.onnx").write_text("a text")
-    (folder / "empty.onnx").touch()
-    (folder / "cut.onnx").write_bytes(content[: len(content) // 2])
-    relu = [helper.make_node("Relu", ["x"], ["y"])]
-    write_onnx(folder / "wide.onnx", relu, {}, [1, 3, 8, 16], "y")
-    write_onnx(folder / "flat.onnx", relu, {}, [1, 8], "y")
-    write_onnx(folder / "other.onnx", relu, {}, [1, 3, 96, 96], "y")
-    odd = [helper.make_node("Conv", ["x", "w"], ["y"])]  # weights of another number of channels
-    write_onnx(folder / "odd.onnx", odd, {"w": (4, 5, 1, 1)}, [1, 3, 8, 8], "y")
-    other = [helper.make_node("Lens", ["x"], ["y"])]
-    write_onnx(folder / "foreign.onnx", other, {}, [1, 3, 8, 8], "y")
-    (folder / "tiny.onnx").write_bytes(content)
-    (folder / "tiny.pt").write_bytes(tiny_checkpoint.read_bytes())
-    return folder
-
-
-@pytest.mark.parametrize(("argv", "expected"), BAD, ids=[" ".join(b[0]) for b in BAD])
-def test_bad_input(argv, expected, bad_files, refused, empty_folder, tiny_yaml) -> None:
-    for file in bad_files.iterdir():
-        (empty_folder / file.name).symlink_to(file)
-    if "grey.pt" in argv:
-        save(yolo.DetectionModel({**tiny_yaml, "ch": 1}, ch=1), argv[0])
-    assert expected in refused("bench", *argv)
-
-
-def test_a_shape_that_cannot_be_told(tmp_path) -> None:
-    """The image's values decide how much there is to do."""
-    nodes = [
-        helper.make_node("NonZero", ["x"], ["at"]),
-        helper.make_node("Cast", ["at"], ["rows"], to=TensorProto.FLOAT),
-        helper.make_node("MatMul", ["w", "rows"], ["y"]),
-    ]
-    file = read_onnx(write_onnx(tmp_path / "a.onnx", nodes, {"w": (2, 4)}, [1, 3, 8, 8], "y"))
-    with pytest.raises(InputError, match="the shape of rows cannot be told"):
-        onnx_cost(file, (1, 3, 8, 8))
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -18,6 +18,7 @@ from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.deploy.unknown import refused_by_torch
 from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.host.compat import replaced
+from yolo_slim.host.image import sides
 from yolo_slim.runtimes.network import unheard
 from yolo_slim.weight_masks import baked
 
@@ -193,11 +194,6 @@ def write_onnx(model: nn.Module, options: ExportOptions) -> bytes:
 def write_torchscript(model: nn.Module, options: ExportOptions) -> bytes:
     """`to_torchscript` as an export format."""
     return to_torchscript(model, imgsz=options.imgsz, batch=options.batch)
-
-
-def sides(imgsz: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width of an image, px."""
-    return imgsz if isinstance(imgsz, tuple) else (imgsz, imgsz)
 
 
 def metadata(model: nn.Module) -> dict[str, Any]:

@@ -22,6 +22,11 @@ mend()
 from yolov5.utils.augmentations import letterbox  # noqa: E402
 
 
+def sides(imgsz: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of an image, px; one number is both."""
+    return imgsz if isinstance(imgsz, tuple) else (imgsz, imgsz)
+
+
 def is_detector(model: nn.Module) -> bool:
     """True for a YOLOv5 DetectionModel or SegmentationModel, pruned or not."""
     return isinstance(model, yolo.DetectionModel)

@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from yolo_slim.host.classes import yolo
-from yolo_slim.host.image import is_detector, smallest_image
+from yolo_slim.host.image import is_detector, sides, smallest_image
 from yolo_slim.host.running import layers_named
 from yolo_slim.numerics import copy_of, survives_half
 
@@ -74,25 +74,26 @@ class LayerCost:
     positions: int
 
 
-def cost(model: nn.Module, imgsz: int = 640, file: Path | None = None) -> Cost:
+def cost(model: nn.Module, imgsz: int | tuple[int, int] = 640, file: Path | None = None) -> Cost:
     """Count a model, which is left untouched.
 
     Args:
         model: a YOLOv5 detector, or a model with an attribute `image` (see `smallest_image`).
-        imgsz: side of the square image, px; rounded up to a multiple of a detector's stride, as
-            YOLOv5 does. Any other model is counted for the image that it names.
+        imgsz: side of the square image, or height and width, px; rounded up to a multiple of a
+            detector's stride, as YOLOv5 does. Any other model is counted for the image
+            that it names.
         file: its checkpoint, for the size in bytes.
 
     Raises:
         InputError: no detector, and no attribute `image`.
     """
-    side = whole_strides(model, imgsz)
-    macs = sum(module_macs(model, side).values())
+    height, width = (whole_strides(model, side) for side in sides(imgsz))
+    macs = sum(module_macs(model, (height, width)).values())
     params = sum(p.numel() for p in model.parameters())
-    return Cost(params, macs, side, file.stat().st_size if file else None)
+    return Cost(params, macs, height, file.stat().st_size if file else None)
 
 
-def layer_costs(model: nn.Module, imgsz: int = 640) -> tuple[LayerCost, ...]:
+def layer_costs(model: nn.Module, imgsz: int | tuple[int, int] = 640) -> tuple[LayerCost, ...]:
     """Count a model by module: each that has parameters, buffers or MACs of its own.
 
     Params and MACs add up to those of `cost`. A parameter that two modules share is counted with
@@ -105,7 +106,8 @@ def layer_costs(model: nn.Module, imgsz: int = 640) -> tuple[LayerCost, ...]:
     Raises:
         InputError: see `cost`.
     """
-    macs = module_macs(model, whole_strides(model, imgsz))
+    height, width = (whole_strides(model, side) for side in sides(imgsz))
+    macs = module_macs(model, (height, width))
     float_size, seen, layers = 2 if survives_half(model) else 4, set[int](), []
     for name, module in model.named_modules():
         tensors = chain(module.parameters(recurse=False), module.buffers(recurse=False))
@@ -146,15 +148,16 @@ def whole_strides(model: nn.Module, imgsz: int) -> int:
 
 
 @torch.no_grad()
-def module_macs(model: nn.Module, imgsz: int) -> dict[str, int]:
+def module_macs(model: nn.Module, imgsz: int | tuple[int, int]) -> dict[str, int]:
     """Module name to the MACs of one image that are its own, not those of the modules in it.
 
     Args:
         model: see `cost`.
-        imgsz: side of the square image, px, which a detector takes; any other model gets its own.
+        imgsz: side of the square image, or height and width, px, which a detector takes; any other
+            model gets its own.
     """
-    channels, *sides = smallest_image(model)
-    shape = (1, channels, imgsz, imgsz) if is_detector(model) else (1, channels, *sides)
+    channels, *own = smallest_image(model)
+    shape = (1, channels, *(sides(imgsz) if is_detector(model) else own))
     try:
         return _count(_without_norms_(_shapes_alone(model)), torch.zeros(shape, device="meta"))
     except (NotImplementedError, RuntimeError, TypeError):  # a module that looks at values

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from yolo_slim.measure.images import random_images
 from yolo_slim.runtimes.onnx import session
 
 Name = TypeVar("Name", bound=Hashable)
@@ -120,11 +121,6 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def random_images(*shape: int) -> np.ndarray:
-    """Images (batch, channels, h, w), float32 in [0, 1), the same each time."""
-    return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
 def onnx_latency(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,10 @@ from yolo_slim.host.metadata import literal
 from yolo_slim.text import counted
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
-    from yolo_slim.measure.onnx_cost import OnnxFile
+    from yolo_slim.runtimes.network import Network
 
 SHOWN = 3  # names of classes in a sentence
 
@@ -60,18 +61,22 @@ def head_of_model(model: nn.Module) -> Head:
     return Head(task_of_model(model).name, tuple(class_names(model).values()), strides)
 
 
-def head_of_onnx(file: OnnxFile) -> Head | None:
-    """The head that an ONNX file notes, as YOLOv5 writes it; None where it notes no classes."""
-    noted = {entry.key: entry.value for entry in file.model.metadata_props}
+def head_of_network(network: Network, outputs: Sequence[np.ndarray]) -> Head | None:
+    """The head that an exported file notes, as YOLOv5 writes it; None where it notes no classes.
+
+    Args:
+        network: the file.
+        outputs: what it returned.
+    """
+    names = network.metadata.get("names")
     try:
-        names = literal(noted["names"])
-    except (KeyError, InputError):
+        names = literal(names) if isinstance(names, str) else names
+    except InputError:
         return None
     names = list(names.values()) if isinstance(names, Mapping) else names
     if not isinstance(names, list | tuple):
         return None
-    ranks = [len(out.type.tensor_type.shape.dim) for out in file.model.graph.output]
-    task = "segmentation" if 4 in ranks[1:2] else "detection"  # a second output: the masks
+    task = "segmentation" if any(out.ndim == 4 for out in outputs[1:2]) else "detection"
     return Head(task, tuple(map(str, names)), None)
 
 

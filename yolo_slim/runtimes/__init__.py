@@ -14,6 +14,7 @@ from pathlib import Path
 from yolo_slim.errors import InputError
 from yolo_slim.late import function_at
 from yolo_slim.runtimes.network import Network
+from yolo_slim.text import counted
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,6 @@ def inner(path: Path, row: Runtime) -> Path:
         return path
     files = sorted(path.glob(f"*{row.inside}"))
     if len(files) != 1:
-        got = f"{len(files)} files *{row.inside} in it"
+        got = f"{counted(len(files), 'file')} *{row.inside} in it"
         raise InputError(path, got, "one, as the export writes")
     return files[0]

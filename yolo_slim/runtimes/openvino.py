@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.errors import InputError
 from yolo_slim.runtimes.network import Network, Shape, beside, refused
 
 
@@ -23,6 +24,9 @@ def read(path: Path, threads: int, exact: bool) -> Network:
     Raises:
         InputError: it is damaged, or OpenVINO does not run it.
     """
+    with path.open("rb") as file:
+        if not file.read(64).lstrip().startswith(b"<"):  # OpenVINO tries it in other formats, aloud
+            raise InputError(path, "no network of OpenVINO", "a file that was copied whole")
     openvino = library()
     options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     if exact:
