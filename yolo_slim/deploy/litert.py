@@ -74,16 +74,16 @@ def converted(content: bytes, *, shares: bool) -> bytes:
             kind = f"{node.op_type} {error}".strip()
             raise unknown_operator("litert", kind, layer_of(node.name)) from None
         values.update(zip(node.output, results, strict=True))
-    outputs = [plain(values[out.name], graph) for out in source.output]
+    tensors = [plain(values[out.name], graph) for out in source.output]
     if shares:
-        shape = graph.shape(outputs[0])
+        shape = graph.shape(tensors[0])
         sides = np.ones(shape[-1], np.float32)
         sides[:4] = width, height, width, height
-        inputs = [outputs[0], graph.constant(1 / sides)]
-        outputs[0] = graph.add("MUL", inputs, shape, schema.MulOptionsT())
-    for tensor, out in zip(outputs, source.output, strict=True):
+        unit = graph.constant(1 / sides)
+        tensors[0] = graph.add("MUL", [tensors[0], unit], shape, schema.MulOptionsT())
+    for tensor, out in zip(tensors, source.output, strict=True):
         graph.tensors[tensor].name = out.name
-    return graph.content([image], outputs)
+    return graph.content([image], tensors)
 
 
 def with_metadata(content: bytes, about: dict[str, Any]) -> bytes:

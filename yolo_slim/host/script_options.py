@@ -23,7 +23,17 @@ from yolo_slim.parsing import OneLineParser
 SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
 TASKS = ("train", "val", "test", "speed", "study")
 EXPORTED = "a checkpoint (.pt), or an exported file (.onnx, .torchscript, .tflite) or folder"
-SUFFIXES = (".pt", ".onnx", ".torchscript", ".xml", ".engine", ".mlmodel", ".pb", ".tflite")
+SUFFIXES = (
+    ".pt",
+    ".onnx",
+    ".torchscript",
+    ".xml",
+    ".param",
+    ".engine",
+    ".mlmodel",
+    ".pb",
+    ".tflite",
+)
 FOLDERS = (
     "_openvino_model",
     "_ncnn_model",
