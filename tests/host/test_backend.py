@@ -92,11 +92,12 @@ def test_val_gives_the_map_of_the_checkpoint(shared: Path, empty_folder: Path) -
         assert maps("--weights", file, *more) == pytest.approx(expected, abs=1e-3), row.name
 
 
-def test_the_xml_stands_for_its_folder(
-    tiny_model: nn.Module, shapes_yaml: Path, empty_folder: Path
+@pytest.mark.parametrize(("name", "part"), [("openvino", "best.xml"), ("ncnn", "best.param")])
+def test_a_file_stands_for_its_folder(
+    name: str, part: str, tiny_model: nn.Module, shapes_yaml: Path, empty_folder: Path
 ) -> None:
-    folder = put(FORMATS["openvino"], tiny_model, empty_folder)
-    argv = ["--weights", folder / "best.xml", "--data", shapes_yaml, "--workers", "0"]
+    folder = put(FORMATS[name], tiny_model, empty_folder)
+    argv = ["--weights", folder / part, "--data", shapes_yaml, "--workers", "0"]
     assert maps(*argv) == maps("--weights", folder, *argv[2:])
 
 
