@@ -16,12 +16,13 @@ import time
 import zipfile
 from pathlib import Path
 
+from yolo_slim.device.ncnn_param import to_ncnn
+
 from yolo_slim import load
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.device import profile_device
 from yolo_slim.device.layers import Exported
-from yolo_slim.device.ncnn_param import to_ncnn
 from yolo_slim.device.table import read_table
 from yolo_slim.device.workload import without_weights
 from yolo_slim.errors import InputError

@@ -17,10 +17,10 @@ import onnx
 from _common import parser, random_model, save_json
 from torch import nn
 from tqdm import tqdm
+from yolo_slim.device.ncnn_param import to_ncnn
 
 from yolo_slim import load, prune
 from yolo_slim.deploy import export
-from yolo_slim.device.ncnn_param import to_ncnn
 from yolo_slim.device.profile_device import RUNTIMES, processor
 from yolo_slim.host.compat import replaced
 from yolo_slim.measure.latency import interleaved, warning_of

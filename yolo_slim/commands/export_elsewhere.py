@@ -31,7 +31,7 @@ FORMATS_ELSEWHERE = {
     "coreml": STOCK,
     "saved_model": STOCK,
     "pb": STOCK,
-    "tflite": STOCK,
+    "tflite": "`--include litert` writes a .tflite file",
     "edgetpu": STOCK,
     "tfjs": STOCK,
     "paddle": STOCK,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +15,11 @@ from torch import nn
 
 from yolo_slim.deploy.head import decode_by_planes_
 from yolo_slim.deploy.options import ExportOptions
-from yolo_slim.errors import InputError
+from yolo_slim.deploy.unknown import refused_by_torch
 from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.image import sides
+from yolo_slim.runtimes.network import unheard
 from yolo_slim.weight_masks import baked
 
 LOGGER = logging.getLogger("yolov5")
@@ -117,7 +116,7 @@ def to_onnx(
     if isinstance(model, yolo.SegmentationModel):
         axes["output1"] = {0: "batch", 2: "mask_height", 3: "mask_width"}
     buffer = io.BytesIO()
-    with quiet(), onnx_errors_told():
+    with quiet(), onnx_errors_told(copy, image):
         torch.onnx.export(
             copy,
             (image,),
@@ -141,25 +140,17 @@ def to_onnx(
 
 
 @contextmanager
-def onnx_errors_told() -> Iterator[None]:
+def onnx_errors_told(model: nn.Module, image: torch.Tensor) -> Iterator[None]:
     """In the block an operator that the exporter does not know is one line.
 
     Raises:
         InputError: there is one.
     """
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:  # it prints the whole graph before it fails, from C++
-        os.dup2(nowhere, 1)
-        yield
+    try:
+        with unheard(1):  # it prints the whole graph before it fails, from C++
+            yield
     except torch.onnx.errors.OnnxExporterError as error:
-        text = " ".join(str(error).split())[:160]
-        expected = "layers that torch's exporter knows; --include torchscript takes all"
-        raise InputError("--include onnx", text, expected) from error
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+        raise refused_by_torch(error, model, image) from error
 
 
 @torch.no_grad()

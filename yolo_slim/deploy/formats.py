@@ -126,7 +126,28 @@ _ROWS = (
         "openvino.write_openvino",
         needs=("openvino",),
         extra="openvino",
+        use="A few lines that run it are in docs/runtimes.md.",
         options=frozenset({"dynamic", "half", "int8"}),
+    ),
+    Format(
+        "ncnn",
+        "_ncnn_model",
+        "a folder for ncnn",
+        "ncnn",
+        "ncnn.write_ncnn",
+        needs=("ncnn", "pnnx"),
+        extra="ncnn",
+        use="A few lines that run it are in docs/runtimes.md.",
+    ),
+    Format(
+        "litert",
+        ".tflite",
+        "a .tflite file for LiteRT",
+        "LiteRT",
+        "litert.write_litert",
+        needs=("ai_edge_litert",),
+        extra="litert",
+        use="A few lines that run it are in docs/runtimes.md.",
     ),
 )
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

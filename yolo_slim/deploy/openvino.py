@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+import onnx
 from torch import nn
 
+from yolo_slim.deploy.described import described
 from yolo_slim.deploy.export import metadata, write_onnx
 from yolo_slim.deploy.options import ExportOptions
+from yolo_slim.deploy.unknown import layer_of, layer_with, unknown_operator
 from yolo_slim.errors import InputError
 from yolo_slim.runtimes.openvino import library
 
@@ -36,9 +39,19 @@ def converted(content: bytes) -> Any:
     try:
         return openvino.Core().read_model(content)
     except Exception as error:  # OpenVINO raises RuntimeError with pages of text
-        why = " ".join(str(error).split())[-160:]
-        expected = "layers that OpenVINO knows; --include torchscript takes all"
-        raise InputError("--include openvino", why, expected) from error
+        raise _unknown(str(error), onnx.load_from_string(content).graph) from error
+
+
+def _unknown(text: str, graph: onnx.GraphProto) -> InputError:
+    """What OpenVINO's pages of text say: operators without a rule, else the first that fails."""
+    missing = re.search(r"No conversion rule found for operations: (.*)", text)
+    if missing:
+        kinds = re.findall(r"(\w+)-\d+", missing[1])
+        return unknown_operator("openvino", ", ".join(kinds), layer_with(graph, kinds))
+    failed = re.search(r"<Node\((\w+)\): ([^>]*)>", text)
+    if failed:
+        return unknown_operator("openvino", failed[1], layer_of(failed[2]))
+    return unknown_operator("openvino", f"not named ({' '.join(text.split())[-160:]})", "")
 
 
 def saved(model: Any, about: dict[str, Any], options: ExportOptions) -> dict[str, bytes]:
@@ -54,10 +67,3 @@ def saved(model: Any, about: dict[str, Any], options: ExportOptions) -> dict[str
         library().save_model(model, file, compress_to_fp16=options.half)
         files = {suffix: file.with_suffix(suffix).read_bytes() for suffix in (".xml", ".bin")}
     return files | {".yaml": described(about, options)}
-
-
-def described(about: dict[str, Any], options: ExportOptions) -> bytes:
-    """The yaml beside a file: what YOLOv5 reads, and what the images are."""
-    sizes = {"batch": options.batch, "imgsz": list(options.imgsz), "dynamic": options.dynamic}
-    text: str = yaml.safe_dump({**about, **sizes}, sort_keys=False, allow_unicode=True)
-    return text.encode()

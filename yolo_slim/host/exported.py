@@ -1,4 +1,4 @@
-"""Files that export.py or YOLOv5 wrote, as val and detect open them: shapes, strides, names.
+"""Files that export or YOLOv5 wrote, as val and detect open them: shapes, strides, names.
 
 All is read before YOLOv5 sees the file: it would end in a traceback of its runtime, or evaluate
 what stands in it.
@@ -6,103 +6,95 @@ what stands in it.
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from yolo_slim.errors import InputError
 from yolo_slim.host.metadata import check_metadata, literal
-from yolo_slim.host.script_options import EXPORTED
+from yolo_slim.runtimes import opened, runtime_of
+from yolo_slim.runtimes.network import Network, Shape
 
 BOX = 5  # numbers of a detection before its classes: x, y, w, h, objectness
+ROWS = "rows of x, y, w, h, objectness and classes, as an export without --nms has them"
 
 
-def onnx_outputs(file: Path) -> list[list[int]]:
-    """The shapes of an ONNX file's outputs, 0 where it is open."""
-    import onnx
+@dataclass(frozen=True)
+class Exported:
+    """What an exported file takes and returns.
 
-    outputs = onnx.load(file, load_external_data=False).graph.output
-    return [[size.dim_value for size in out.type.tensor_type.shape.dim] for out in outputs]
+    Attributes:
+        path: the file or folder that YOLOv5's loader takes.
+        batch: images a call; None where it is open.
+        imgsz: height and width, px; None where one is open, or the file does not say.
+        classes: number of classes; None where it is open.
+        masks: number of masks of a segmentation model; 0 of a detector.
+    """
+
+    path: Path
+    batch: int | None
+    imgsz: tuple[int, int] | None
+    classes: int | None
+    masks: int
 
 
-def onnx_input(file: str | Path) -> list[int]:
-    """The shape of an ONNX file's images, 0 where it is open.
+def read_exported(file: str | Path) -> Exported | None:
+    """An exported file, opened in its runtime and checked; None for what no runtime of ours runs.
 
     Raises:
-        InputError: it is no ONNX file.
+        InputError: its runtime is not installed or refuses it, it returns no rows of boxes, or
+            what it says of itself does not fit.
     """
-    import onnx
-
-    try:
-        model = onnx.load(file, load_external_data=False)
-        sizes = model.graph.input[0].type.tensor_type.shape.dim
-        outputs = onnx_outputs(Path(file))
-    except Exception as error:  # protobuf has a dozen types
-        raise InputError(file, "not an ONNX file, or a damaged one", EXPORTED) from error
-    _check(file, [(entry.key, entry.value) for entry in model.metadata_props], outputs)
-    return [size.dim_value for size in sizes]
-
-
-def _check(file: str | Path, metadata: list[tuple[str, str]], outputs: list[list[int]]) -> None:
-    """See that an ONNX file's metadata are stride and names; a key may stand there twice."""
-    try:
-        pairs = [(key, literal(text) if key == "names" else text) for key, text in metadata]
-    except InputError as error:
-        _, got, expected = error.parts
-        raise InputError(f"{file}, names", got, expected) from error
-    known = dict(pairs)
-    if "stride" in known:  # else YOLOv5 takes no notice of the names
-        check_metadata(known["stride"], known.get("names"), classes_in(outputs), file)
-
-
-def classes_in(outputs: list[list[int]]) -> int | None:
-    """The number of classes, from the shapes of what a model returns; None where it is open."""
+    row = runtime_of(file)
+    if row is None:
+        return None
+    network = opened(file, 1, exact=True)
+    outputs = network.outputs or _tried(network)
+    rows = outputs[0] if outputs else ()
+    if outputs and (len(rows) != 3 or (rows[2] is not None and rows[2] <= BOX)):
+        sizes = " x ".join(str(size or "?") for size in rows) or "a number"
+        raise InputError(file, f"it returns {sizes}", ROWS)
     masks = outputs[1][1] if len(outputs) > 1 and len(outputs[1]) == 4 else 0
-    rows = outputs[0][-1] if outputs and len(outputs[0]) == 3 else 0
-    return rows - BOX - masks if rows > BOX + masks else None
+    width = rows[2] if outputs else None
+    classes = None if width is None or masks is None else width - BOX - masks
+    _check(network, classes)
+    height, width = network.shape[2:] if len(network.shape) == 4 else (None, None)
+    batch = network.shape[0] if network.shape else None
+    path = network.path.parent if row.inside else network.path
+    if not path.name.endswith(row.suffix):
+        raise InputError(path, "another name", f"a folder *{row.suffix}: YOLOv5 goes by the name")
+    sides = (height, width) if height and width else None
+    return Exported(path, batch, sides, classes, masks or 0)
 
 
-def torchscript_input(file: str | Path) -> list[int]:
-    """The shape of a TorchScript file's images; empty where YOLOv5 did not note it.
+def _tried(network: Network) -> tuple[Shape, ...]:
+    """The shapes of what a file returns that only says what images it takes; () if that fails."""
+    import numpy as np
 
-    Raises:
-        InputError: it is no TorchScript file.
-    """
-    extra = {"config.txt": ""}
+    sizes = [size for size in network.shape if size is not None]
+    if len(sizes) != 4:
+        return ()
     try:
-        torch.jit.load(file, map_location="cpu", _extra_files=extra)
-    except Exception as error:  # torch raises RuntimeError and others
-        raise InputError(file, "not a TorchScript file, or a damaged one", EXPORTED) from error
-    text: Any = extra["config.txt"]
-    if not text:
-        return []
-    text = text.decode(errors="replace") if isinstance(text, bytes) else text
-    try:
-        config = json.loads(text)
-        shape = config["shape"]
-        if len(shape) != 4 or not all(type(size) is int and size > 0 for size in shape):
-            raise ValueError(shape)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{file}, config.txt", repr(text)[:80], "shape, stride and names"
-        ) from error
-    names = config.get("names")
-    if isinstance(names, dict):  # in JSON each key is a text
-        names = {int(key) if key.isdecimal() else key: name for key, name in names.items()}
-    check_metadata(config.get("stride"), names, None, file)
-    return shape
+        return tuple(out.shape for out in network(np.zeros(sizes, np.float32)))
+    except Exception:  # torch raises anything; YOLOv5 says so, too
+        return ()
 
 
-def torchscript_outputs(file: Path) -> list[list[int]]:
-    """The shapes of a TorchScript file's outputs, for an image of the size that is noted in it."""
-    extra = {"config.txt": ""}
-    script = torch.jit.load(file, map_location="cpu", _extra_files=extra)
-    with torch.no_grad():
-        outputs = script(torch.zeros(json.loads(extra["config.txt"])["shape"]))
-    return [list(out.shape) for out in outputs if isinstance(out, torch.Tensor)]
-
-
-INPUTS = {".onnx": onnx_input, ".torchscript": torchscript_input}
-OUTPUTS = {".onnx": onnx_outputs, ".torchscript": torchscript_outputs}
+def _check(network: Network, classes: int | None) -> None:
+    """See that a file's stride and names are what YOLOv5 takes them for."""
+    known: dict[str, Any] = dict(network.metadata)
+    if "stride" not in known and "names" not in known:
+        if network.path.suffix == ".xml":
+            yaml = network.path.with_suffix(".yaml").name
+            got = f"no {yaml} beside {network.path.name}"
+            raise InputError(network.path.parent, got, "stride and names in it")
+        return  # YOLOv5 then takes stride 32 and class0, class1, ...
+    if isinstance(known.get("names"), str):  # an ONNX file has texts alone
+        try:
+            known["names"] = literal(known["names"])
+        except InputError as error:
+            _, got, expected = error.parts
+            raise InputError(f"{network.path}, names", got, expected) from error
+    if network.path.suffix == ".onnx" and "stride" not in known:
+        return  # YOLOv5 takes no notice of the names
+    check_metadata(known.get("stride"), known.get("names"), classes, network.path)

@@ -22,9 +22,25 @@ from yolo_slim.parsing import OneLineParser
 
 SEGMENT = {"val": "segment/val.py", "detect": "segment/predict.py"}
 TASKS = ("train", "val", "test", "speed", "study")
-EXPORTED = "a checkpoint (.pt), or an exported file (.onnx, .torchscript)"
-SUFFIXES = (".pt", ".onnx", ".torchscript", ".xml", ".engine", ".mlmodel", ".pb", ".tflite")
-FOLDERS = ("_openvino_model", "_saved_model", "_paddle_model", "_web_model")  # formats of YOLOv5
+EXPORTED = "a checkpoint (.pt), or an exported file (.onnx, .torchscript, .tflite) or folder"
+SUFFIXES = (
+    ".pt",
+    ".onnx",
+    ".torchscript",
+    ".xml",
+    ".param",
+    ".engine",
+    ".mlmodel",
+    ".pb",
+    ".tflite",
+)
+FOLDERS = (
+    "_openvino_model",
+    "_ncnn_model",
+    "_saved_model",
+    "_paddle_model",
+    "_web_model",
+)  # formats of YOLOv5
 UNSET = {  # what is taken for an option without a default, for --help
     "val": {"weights": "none: it must be given", "data": "that of the model's training"},
     "detect": {"weights": "none: it must be given", "source": "two images of YOLOv5"},
@@ -45,8 +61,17 @@ def script_parser(name: str, kind: type[argparse.ArgumentParser] = OneLineParser
     group = parser.add_argument_group("YOLOv5's options")
     actions = [group.add_argument(*flags, **kwargs) for flags, kwargs in both.values()]
     parser.set_defaults(weights=[], data=None)
+    add_ours(parser, name)
     show_defaults_(actions, {"device": DEVICE, **UNSET[name]})
     return parser
+
+
+def add_ours(parser: argparse.ArgumentParser, name: str) -> None:
+    """Let a parser know the options of val that YOLOv5 does not have."""
+    if name == "val":
+        text = "pad a checkpoint's images to squares too, as an exported file needs them"
+        add = parser.add_argument_group("for comparing with an exported file").add_argument
+        add("--square", action="store_true", help=text)
 
 
 def check_script(name: str, argv: Sequence[str] | None) -> None:

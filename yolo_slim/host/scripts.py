@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +19,14 @@ from yolo_slim.errors import InputError, check_imgsz
 from yolo_slim.files import shipped
 from yolo_slim.host import checkpoint, data
 from yolo_slim.host.assertions import in_our_words, is_hosts
+from yolo_slim.host.backend import loadable
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import check_device
-from yolo_slim.host.exported import INPUTS, OUTPUTS, classes_in
+from yolo_slim.host.exported import Exported, read_exported
 from yolo_slim.host.image import check_rgb
 from yolo_slim.host.quiet_log import quiet
 from yolo_slim.host.running import layers_named
-from yolo_slim.host.script_options import has_display, script_parser
+from yolo_slim.host.script_options import add_ours, has_display, script_parser
 from yolo_slim.host.sightings import ReadableImages, check_loadable
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
 from yolo_slim.host.trained_with import all_as_one, classes_of, stride_of
@@ -51,7 +52,8 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
 
     options = list(sys.argv[1:] if argv is None else argv)
     first = script_parser(name).parse_args(options)
-    task, masks = kind(first.weights)
+    exported = {file: read_exported(file) for file in first.weights if not file.endswith(".pt")}
+    task, masks = kind(first.weights, exported)
     host, made = task.script(name), list[Path]()
 
     class Parser(OneLineParser):
@@ -59,20 +61,25 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             self.prog = named(name)
             if task is SEGMENTATION:
                 self.set_defaults(project=PROJECTS[name])
+            sizes = size_of(exported.get(first.weights[0]), name)
+            if sizes:
+                self.set_defaults(imgsz=sizes)
+            add_ours(self, name)
             opt = super().parse_args(options)
             del opt.modules, opt.cfg  # the host takes its own options as arguments
-            opt.weights = [str(Path(file).absolute()) for file in opt.weights]
+            opt.__dict__.pop("square", None)
             check_device(opt.device)
             if opt.half and (opt.device == "cpu" or not torch.cuda.is_available()):
                 raise InputError("--half", "given", "a GPU: a CPU computes in float32")
             for file in opt.weights:
-                check_sizes(opt, file)
+                check_sizes(opt, file, exported.get(file))
             if name == "val":
-                settle_data_(opt, first.data, task)
+                settle_data_(opt, first.data, task, exported.get(opt.weights[0]))
             else:
-                check_classes(opt, opt.weights[0])
+                check_classes(opt, opt.weights[0], exported.get(opt.weights[0]))
                 opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
                 check_loadable(str(opt.source))
+            opt.weights = [str(place(file, exported.get(file))) for file in opt.weights]
             return opt
 
     def increment_path(*args: Any, **kwargs: Any) -> Path:
@@ -90,6 +97,9 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
         swapped["check_imshow"] = lambda warn=False: has_display() and shows(warn=warn)
     if hasattr(host, "check_dataset"):
         swapped["check_dataset"] = data.read_data
+    if getattr(first, "square", False):
+        load = host.create_dataloader
+        swapped["create_dataloader"] = lambda *a, **kw: load(*a, **{**kw, "rect": False})
     if task is SEGMENTATION:  # the host takes 32 masks for granted
         suppress = host.non_max_suppression
         swapped["non_max_suppression"] = lambda *a, **kw: suppress(*a, **{**kw, "nm": masks})
@@ -97,7 +107,8 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
         layers_named(first.weights[0]),
         checkpoint.safe_loading(),
         quiet(host.LOGGER, Path),
-        replaced(host, check_requirements=lambda *args, **kwargs: None, **swapped),
+        loadable(first.weights[0]) as loader,
+        replaced(host, check_requirements=lambda *args, **kwargs: None, **swapped, **loader),
     ):
         try:
             if task is SEGMENTATION:
@@ -133,13 +144,16 @@ def remove_empty(folders: Sequence[Path]) -> None:
             shutil.rmtree(folder)
 
 
-def settle_data_(opt: argparse.Namespace, given: str | None, task: Task) -> None:
+def settle_data_(
+    opt: argparse.Namespace, given: str | None, task: Task, exported: Exported | None = None
+) -> None:
     """The data that a model is validated on: as given, or what it was trained on.
 
     Args:
         opt: of val; `data`, and `single_cls` for a model that was trained so, are set.
         given: --data, if it was given.
         task: of the model.
+        exported: the file, if it is no checkpoint.
 
     Raises:
         InputError: it is not there, has no such split, or other classes than the model.
@@ -154,11 +168,23 @@ def settle_data_(opt: argparse.Namespace, given: str | None, task: Task) -> None
     opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
     if source and all_as_one(source.train, source.model):
         opt.single_cls = True
-    classes = classes_of(source) if source else None
+    classes = classes_of(source) if source else exported.classes if exported else None
     data.check_val(opt, classes, outlines=task is SEGMENTATION)
 
 
-def check_sizes(opt: argparse.Namespace, file: str) -> None:
+def place(file: str, exported: Exported | None) -> Path:
+    """Where YOLOv5's loader finds a file: for an .xml its folder."""
+    return (exported.path if exported else Path(file)).absolute()
+
+
+def size_of(exported: Exported | None, name: str) -> int | list[int] | None:
+    """What --imgsz is where it is not given: the size that a file was exported for."""
+    if exported is None or exported.imgsz is None:
+        return None
+    return list(exported.imgsz) if name == "detect" else exported.imgsz[0]
+
+
+def check_sizes(opt: argparse.Namespace, file: str, exported: Exported | None) -> None:
     """See that a file of weights takes the images that it will be given.
 
     Raises:
@@ -171,44 +197,38 @@ def check_sizes(opt: argparse.Namespace, file: str) -> None:
         for side in sides:
             check_imgsz(side, stride_of(model))
         return
-    shape = INPUTS[Path(file).suffix](file) if Path(file).suffix in INPUTS else []
-    fixed = [size for size in shape[2:] if size]
+    fixed = exported.imgsz if exported else None
+    if fixed and isinstance(opt.imgsz, int) and fixed[0] != fixed[1]:
+        got = f"exported for images of {fixed[0]} x {fixed[1]} px (height x width)"
+        raise InputError(file, got, "one for square images: val gives no others")
     if fixed and list(fixed) != [sides[0], sides[-1]]:
         got, wanted = (" ".join(map(str, dict.fromkeys(pair))) for pair in (sides, fixed))
         raise InputError("--imgsz", got, f"{wanted}, as {Path(file).name} was exported")
-    if shape and shape[0] > 1:
+    if exported and (exported.batch or 1) > 1:
         expected = "an export with --batch-size 1, or with --dynamic"
-        raise InputError(file, f"exported for batches of {shape[0]}", expected)
+        raise InputError(file, f"exported for batches of {exported.batch}", expected)
 
 
-def check_classes(opt: argparse.Namespace, file: str) -> None:
+def check_classes(opt: argparse.Namespace, file: str, exported: Exported | None) -> None:
     """See that a model has the classes that detect is to show: of others it would show nothing.
 
     Raises:
         InputError: it has not.
     """
-    suffix, nc = Path(file).suffix, None
-    if opt.classes and suffix == ".pt":
+    nc = exported.classes if exported else None
+    if opt.classes and file.endswith(".pt"):
         nc = int(checkpoint.load(file).model.model[-1].nc)
-    elif opt.classes and suffix in OUTPUTS:
-        nc = classes_in(OUTPUTS[suffix](Path(file)))
     wrong = [index for index in opt.classes or () if index >= (nc or index + 1)]
     if nc and wrong:
         got = " ".join(map(str, wrong))
         raise InputError("--classes", got, f"{indices(nc)}, the classes of {Path(file).name}")
 
 
-def kind(weights: Sequence[str]) -> tuple[Task, int]:
+def kind(weights: Sequence[str], exported: Mapping[str, Exported | None]) -> tuple[Task, int]:
     """What the first of the files is for, and its number of masks, 0 for detection."""
-    file = Path(weights[0]) if weights else Path()
-    if file.suffix == ".pt":
-        model = checkpoint.load(file).model
+    if weights[0].endswith(".pt"):
+        model = checkpoint.load(weights[0]).model
         task = task_of_model(model)
         return task, (model.model[-1].nm if task is SEGMENTATION else 0)
-    try:
-        shapes = OUTPUTS[file.suffix](file) if file.suffix in OUTPUTS else []
-    except Exception:  # missing, damaged or not written by YOLOv5: it will say so
-        shapes = []
-    if len(shapes) > 1 and len(shapes[1]) == 4:  # the prototypes (batch, masks, h, w)
-        return SEGMENTATION, shapes[1][1]
-    return DETECTION, 0
+    file = exported.get(weights[0])
+    return (SEGMENTATION, file.masks) if file and file.masks else (DETECTION, 0)

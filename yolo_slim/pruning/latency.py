@@ -18,9 +18,9 @@ from tqdm import tqdm
 from yolo_slim.as_called import named
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.deploy.export import to_onnx
+from yolo_slim.deploy.ncnn import to_ncnn
 from yolo_slim.device import profile_device
 from yolo_slim.device.layers import Exported
-from yolo_slim.device.ncnn_param import to_ncnn
 from yolo_slim.device.table import DeviceTable
 from yolo_slim.errors import InputError
 from yolo_slim.measure.latency import Latency, interleaved, warning_of

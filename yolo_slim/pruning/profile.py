@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from yolo_slim.channels.rules import channel_graph
 from yolo_slim.deploy.export import to_onnx
-from yolo_slim.device.ncnn_param import to_ncnn
+from yolo_slim.deploy.ncnn import to_ncnn
 from yolo_slim.device.profile_device import Mistake, measure
 from yolo_slim.device.table import DeviceTable, read_table
 from yolo_slim.device.workload import Network, workload

@@ -42,6 +42,8 @@ _ROWS = (
     Runtime("ONNX Runtime", ".onnx", "onnx.read", ("onnxruntime",)),
     Runtime("TorchScript", ".torchscript", "torchscript.read", ("torch",)),
     Runtime("OpenVINO", "_openvino_model", "openvino.read", ("openvino",), "openvino", ".xml"),
+    Runtime("ncnn", "_ncnn_model", "ncnn.read", ("ncnn",), "ncnn", ".param"),
+    Runtime("LiteRT", ".tflite", "litert.read", ("ai_edge_litert",), "litert"),
 )
 RUNTIMES: dict[str, Runtime] = {row.suffix: row for row in _ROWS}
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +61,7 @@ def beside(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is no mapping.
     """
-    file = path.with_name(f"{path.name.partition('.')[0]}.yaml")
+    file = path.with_suffix(".yaml")
     if not file.is_file():
         return {}
     expected = "stride and names"
@@ -66,3 +69,17 @@ def beside(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(file, f"a {type(data).__name__}", expected)
     return data
+
+
+@contextmanager
+def unheard(stream: int = 2) -> Iterator[None]:
+    """What a library in C writes to stderr within the block is not seen; 1: to stdout."""
+    (sys.stdout if stream == 1 else sys.stderr).flush()
+    kept, nowhere = os.dup(stream), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream)
+        yield
+    finally:
+        os.dup2(kept, stream)
+        os.close(kept)
+        os.close(nowhere)

@@ -28,15 +28,37 @@ def read(path: Path, threads: int, exact: bool) -> Network:
             script = torch.jit.load(path, map_location="cpu", _extra_files=extra)
     except Exception as error:  # torch raises RuntimeError and others
         raise refused(path, "PyTorch", error) from error
-    text = extra["config.txt"] or "{}"
-    try:
-        metadata = json.loads(text)
-    except ValueError as error:
-        got = repr(text)[:80]
-        raise InputError(f"{path}, config.txt", got, "shape, stride and names") from error
+    metadata = noted(path, extra["config.txt"])
 
     @torch.inference_mode()
     def run(images: np.ndarray) -> list[np.ndarray]:
-        return [out.numpy() for out in script(torch.from_numpy(images)) if out is not None]
+        outputs = script(torch.from_numpy(images))
+        outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        return [out.numpy() for out in outputs if isinstance(out, torch.Tensor)]
 
     return Network(path, tuple(metadata.get("shape", ())), (), run, metadata)
+
+
+def noted(path: Path, text: str | bytes) -> dict[str, Any]:
+    """Shape, stride and names, which YOLOv5 notes in the file as JSON; nothing where it did not.
+
+    Raises:
+        InputError: what stands there is something else.
+    """
+    if not text:
+        return {}
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
+    try:
+        metadata: dict[str, Any] = json.loads(text, object_hook=_with_numbers)
+        shape = metadata["shape"]
+        if len(shape) != 4 or not all(type(size) is int and size > 0 for size in shape):
+            raise ValueError(shape)
+    except (KeyError, TypeError, ValueError) as error:
+        got, expected = repr(text)[:80], "shape, stride and names"
+        raise InputError(f"{path}, config.txt", got, expected) from error
+    return metadata
+
+
+def _with_numbers(pairs: dict[str, Any]) -> dict[Any, Any]:
+    """In JSON each key is a text; the names of classes are by number."""
+    return {int(key) if key.isdecimal() else key: value for key, value in pairs.items()}
