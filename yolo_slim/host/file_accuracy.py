@@ -82,7 +82,9 @@ class _StandIn(nn.Module):
     def forward(self, images: torch.Tensor, augment: bool = False) -> list[torch.Tensor]:
         """Outputs of all images, in batches as the file takes them."""
         count = len(images)
-        padded = np.resize(images.numpy(), (-(-count // self._batch) * self._batch, *images.shape[1:]))
+        padded = np.resize(
+            images.numpy(), (-(-count // self._batch) * self._batch, *images.shape[1:])
+        )
         parts = [self._run(part) for part in np.split(padded, len(padded) // self._batch)]
         outputs = [np.concatenate(out)[:count] for out in zip(*parts, strict=True)]
         return [torch.from_numpy(out) for out in outputs]

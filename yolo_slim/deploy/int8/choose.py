@@ -53,16 +53,24 @@ def judge(run: Run, images: Sequence[np.ndarray], classes: int, open: Opener) ->
     return Judge(images, outputs_of(run, images), classes, open)
 
 
-def compared(maker: Maker, judge: Judge) -> dict[str, Movement]:
-    """What each method of calibration costs, the cheapest first."""
-    bar = tqdm(maker.methods, desc="methods of calibration", unit="method", leave=False)
-    costs = {method: judge(maker.make(method)) for method in bar}
+def compared(
+    make: Callable[[str, tuple[str, ...]], Content], methods: Sequence[str], judge: Judge
+) -> dict[str, Movement]:
+    """What each method of calibration costs, the cheapest first.
+
+    Args:
+        make: of a `Maker`.
+        methods: names.
+        judge: tells what a file costs.
+    """
+    bar = tqdm(methods, desc="methods of calibration", unit="method", leave=False)
+    costs = {method: judge(make(method, ())) for method in bar}
     return dict(sorted(costs.items(), key=lambda item: item[1].cost))
 
 
 def layer_costs(maker: Maker, method: str, judge: Judge) -> dict[str, float]:
     """What each layer costs when it alone is in 8 bits, the dearest first."""
-    names = [layer.name for layer in maker.scope.layers]
+    names = list(maker.scope.layers)
     bar = tqdm(names, desc="what layers cost", unit="layer", leave=False)
     costs = {
         name: judge(maker.make(method, [other for other in names if other != name])).cost

@@ -15,7 +15,7 @@ from yolo_slim.host.image import read_images, readable
 from yolo_slim.text import counted
 
 LEAST = 16  # images to calibrate on
-HELD = 32  # images that a file is judged on, at most
+HELD = 32  # images that a file is judged on, at most; they are held in memory
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Images(Sequence[np.ndarray]):
     def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        first = index * self.batch
-        files = (self.files * 2)[first : first + self.batch] if self.batch <= len(self.files) else ()
+        first, count = index * self.batch, len(self.files)
+        files = [self.files[i % count] for i in range(first, first + self.batch)]
         return read_images(files, *self.imgsz)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -64,12 +64,10 @@ def training_images(
     where = f"train: {data.get('train')}"
     files = image_files(data, "train")
     order = np.random.default_rng(0).permutation(len(files))
-    chosen = readable([files[i] for i in order], count + min(HELD, max(count // 4, batch)), where)
+    chosen = readable([files[i] for i in order], count + HELD, where)
+    if len(chosen) < LEAST:
+        raise InputError(where, counted(len(chosen), "image"), f"{LEAST} or more, to calibrate on")
     held = min(HELD, len(chosen) // 5)
-    if len(chosen) - held < max(LEAST, batch):
-        expected = f"{max(LEAST, batch) * 5 // 4} or more, to calibrate on"
-        raise InputError(where, counted(len(chosen), "image"), expected)
-    return (
-        Images(tuple(chosen[held:][:count]), imgsz, batch),
-        Images(tuple(chosen[:held]), imgsz, batch),
-    )
+    parts = chosen[held:][:count], chosen[:held]
+    calibrated, judged = (Images(tuple(part), imgsz, batch) for part in parts)
+    return calibrated, judged

@@ -34,9 +34,7 @@ class Movement:
         return self.scores + self.boxes + self.masks
 
 
-def movement(
-    expected: Iterable[Outputs], actual: Iterable[Outputs], classes: int
-) -> Movement:
+def movement(expected: Iterable[Outputs], actual: Iterable[Outputs], classes: int) -> Movement:
     """Compare what two models return for the same images.
 
     Args:

@@ -47,7 +47,7 @@ class NncfMaker:
         library()  # before NNCF: without its reporter
         import nncf
 
-        apart = [*self.scope.head, *self.scope.behind, *self.scope.nodes(float_layers)]
+        apart = self.scope.apart(float_layers)
         # a conv with a bias becomes two operators: the sum has the name of the conv
         names = [name for node in apart for name in (node, f"{node}/WithoutBiases")]
         with _quiet(nncf):

@@ -35,7 +35,8 @@ def in_8_bits(
         means: of each channel of the inputs of convs: biases make up for what the rounding of
             weights changes on average; None: they do not.
         float_layers: names of layers of the scope that stay float.
-        narrow: weights in 7 bits: CPUs without VNNI add two products in 16 bits, which may overflow.
+        narrow: weights in 7 bits: a CPU without VNNI adds two products in 16 bits, which may
+            overflow.
 
     Returns:
         The content of a file with the same inputs, outputs and metadata.
@@ -46,7 +47,7 @@ def in_8_bits(
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     model = onnx.load_from_string(content)
-    apart = {*scope.head, *scope.behind, *scope.nodes(float_layers)}
+    apart = scope.apart(float_layers)
     if means is not None:
         _correct_biases_(model.graph, means, apart, 63 if narrow else 127)
     bounds = {
@@ -71,11 +72,21 @@ def in_8_bits(
     made = quantiser.model.model
     shrink_(made)
     onnx.checker.check_model(made)
-    content: bytes = made.SerializeToString()
-    return content
+    written: bytes = made.SerializeToString()
+    return written
 
 
-def _correct_biases_(graph: Any, means: Mapping[str, np.ndarray], apart: Collection[str], top: int) -> None:
+def _correct_biases_(
+    graph: Any, means: Mapping[str, np.ndarray], apart: Collection[str], top: int
+) -> None:
+    """Add to biases, in place, what the rounding of weights takes from a conv's mean output.
+
+    Args:
+        graph: of the float file.
+        means: of each channel of the inputs of convs.
+        apart: names of nodes that stay float.
+        top: the largest step of a weight.
+    """
     from onnx import numpy_helper
 
     tensors = {t.name: t for t in graph.initializer}
@@ -89,12 +100,16 @@ def _correct_biases_(graph: Any, means: Mapping[str, np.ndarray], apart: Collect
         groups = len(means[node.input[0]]) // weight.shape[1]
         inputs = np.repeat(means[node.input[0]].reshape(groups, -1), len(weight) // groups, 0)
         shift = (lost.sum((2, 3)) * inputs).sum(1)
-        bias.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(bias) + shift).astype(np.float32), bias.name))
+        bias.CopyFrom(
+            numpy_helper.from_array(
+                (numpy_helper.to_array(bias) + shift).astype(np.float32), bias.name
+            )
+        )
 
 
 def tensors_of(graph: Any, scope: Scope) -> list[str]:
     """Names of the tensors that are in 8 bits when all layers are."""
-    apart = {*scope.head, *scope.behind}
+    apart = set(scope.apart())
     constants = {tensor.name for tensor in graph.initializer}
     names: dict[str, None] = {}
     for node in graph.node:

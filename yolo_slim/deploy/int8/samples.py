@@ -78,7 +78,12 @@ def _watch_(graph: Any, tensor: str, index: int) -> list[str]:
     from onnx import TensorProto, helper, numpy_helper
 
     made = {kind: f"watched_{index}_{kind}" for kind in ("min", "max", "mean", "part")}
-    for name, value in (("from", [0, 0]), ("to", [2**31 - 1] * 2), ("on", [2, 3]), ("by", [STEP, STEP])):
+    for name, value in (
+        ("from", [0, 0]),
+        ("to", [2**31 - 1] * 2),
+        ("on", [2, 3]),
+        ("by", [STEP, STEP]),
+    ):
         if index == 0:
             array = np.array(value, np.int64)
             graph.initializer.append(numpy_helper.from_array(array, f"watched_{name}"))
