@@ -93,7 +93,8 @@ def settle_int8_(opt: argparse.Namespace) -> None:
         if not opt.int8 and getattr(opt, name) is not None:
             raise InputError(option_of(name), "given without --int8", "--int8 too")
     opt.max_drop = MAX_DROP if opt.max_drop is None else opt.max_drop
-    opt.calibration_images = opt.calibration_images or CALIBRATION_IMAGES
+    if opt.calibration_images is None:
+        opt.calibration_images = CALIBRATION_IMAGES
     if not opt.int8:
         return
     if not 0 <= opt.max_drop <= 100:

@@ -44,9 +44,7 @@ class NncfMaker:
 
     def make(self, method: str, float_layers: Collection[str] = ()) -> dict[str, bytes]:
         """See `Maker`."""
-        library()  # before NNCF: without its reporter
-        import nncf
-
+        nncf = _nncf()
         apart = self.scope.apart(float_layers)
         # a conv with a bias becomes two operators: the sum has the name of the conv
         names = [name for node in apart for name in (node, f"{node}/WithoutBiases")]
@@ -82,6 +80,15 @@ class _Shown:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(tqdm(self.images, desc="calibrating (OpenVINO)", unit="batch", leave=False))
+
+
+def _nncf() -> Any:
+    """NNCF, without OpenVINO's reporter; it imports torch's compiler, which warns without a GPU."""
+    library()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    import nncf
+
+    return nncf
 
 
 @contextlib.contextmanager

@@ -71,6 +71,8 @@ def in_8_bits(
     quantiser.model.topological_sort()
     made = quantiser.model.model
     shrink_(made)
+    del made.metadata_props[:]  # the quantiser adds a note of its own
+    made.metadata_props.extend(onnx.load_from_string(content).metadata_props)
     onnx.checker.check_model(made)
     written: bytes = made.SerializeToString()
     return written

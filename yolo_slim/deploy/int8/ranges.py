@@ -15,8 +15,8 @@ from yolo_slim.deploy.int8.samples import Sample
 
 Range = tuple[float, float]
 STEPS = 255
-TRIED = 20_000  # values that a range is tried on
-PLACES = 40
+TRIED = 6_000  # values that a range is tried on
+PLACES = 30
 
 
 def extremes(sample: Sample, silu: bool) -> Range:
