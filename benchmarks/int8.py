@@ -76,11 +76,10 @@ def main() -> None:
             }
             times = interleaved(calls, repeats=opt.repeats)
             print(warning_of(times))
-            lines += [
-                f"| {opt.name} | {FORMATS[row].runtime} | {name} | {size_of(Path(file)) / 1e6:.2f} | "
-                f"{times[name].median / times['dense'].median:.2f} | {maps[name]:.4f} |"
-                for name, file in files.items()
-            ]
+            for name, file in files.items():
+                size, share = size_of(Path(file)) / 1e6, times[name].median / times["dense"].median
+                cells = [opt.name, FORMATS[row].runtime, name, f"{size:.2f}", f"{share:.2f}"]
+                lines.append(f"| {' | '.join([*cells, f'{maps[name]:.4f}'])} |")
         print("\n".join(lines))
 
 

@@ -79,6 +79,11 @@ def write_folder_aside(path: str | Path, files: Mapping[str, bytes]) -> Path:
     return path
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(f.stat().st_size for f in ([path] if path.is_file() else path.iterdir()))
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -95,12 +95,18 @@ def test_training_asks_nothing(tmp_path, shapes_yaml, seg_yaml, tiny_yaml):
         "from yolo_slim.device.profile_device import OnnxRuntime; OnnxRuntime(1).call(content)()",
         "from yolo_slim.device.profile_device import OpenVino; OpenVino(1).call(content)()",
         "from yolo_slim.host.compat import mend; mend(); import onnxruntime",
+        "from yolo_slim.deploy.int8.nncf import nncf_maker\n"
+        "from yolo_slim.deploy.options import ExportOptions\n"
+        "import numpy; images = [numpy.ones((1, 8, 8, 8), numpy.float32)] * 4\n"
+        "print(nncf_maker(content, images, {}, ExportOptions()).make('mixed').keys())",
     ],
 )
 def test_no_runtime_reports_home(runs: str, tmp_path: Path) -> None:
     """ONNX Runtime does by itself since 1.29, OpenVINO as well: an id, a database, a request."""
-    if "OpenVino" in runs:
+    if "OpenVino" in runs or "nncf" in runs:
         pytest.importorskip("openvino")
+    if "nncf" in runs:
+        pytest.importorskip("nncf")
     home, log = tmp_path / "home", tmp_path / "log.json"
     home.mkdir()
     made = "from yolo_slim.device.profile_device import convs_onnx\n"

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.as_called import as_called
+from yolo_slim.commands import export_int8 as in_8_bits
 from yolo_slim.commands.export_options import check, nms_of, parse
 from yolo_slim.deploy.formats import FORMATS, Format
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError
-from yolo_slim.files import write_aside
+from yolo_slim.files import size_of, write_aside
 from yolo_slim.runs import STATE, new_run, newest, removed_if_empty, tell_taken
 from yolo_slim.text import mega, say
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from yolo_slim.deploy.check import Agreement
+    from yolo_slim.deploy.int8.quantise import Int8
     from yolo_slim.host.checkpoint import Checkpoint
     from yolo_slim.measure.latency import Latency
 
@@ -63,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         opt.half,
         nms_of(opt),
     )
+    shared = in_8_bits.begun(source, options, opt) if opt.int8 else None
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     say(f"Exporting {source}, {told(options)}")
     tell_left_out(rows, options)
@@ -75,16 +78,27 @@ def main(argv: Sequence[str] | None = None) -> Path:
         for row, content in contents.items():
             file = row.put(Path(aside), weights.stem, content)
             agreement[row] = compared(row, source.model, file, batches, options, opt)
+        made: dict[Format, Int8] = {}
+        if shared:
+            shared.aside = Path(aside)
+            made = {row: shared.of(row) for row in rows if "int8" in row.options}
+        short = f"{weights.stem}{in_8_bits.SUFFIX}"
+        for row, int8 in made.items():
+            row.put(Path(aside), short, int8.content)
         times = {
             row: times_of(row, dense, Path(aside), weights.stem, options, opt) for row in timed
         }
         files = {row: row.put(folder, weights.stem, content) for row, content in contents.items()}
-    write_report(folder, weights, files, agreement, times, options)
+        small = {row: row.put(folder, short, int8.content) for row, int8 in made.items()}
+        of_int8 = in_8_bits.report_of(made, small, shared) if shared else None
+    write_report(folder, weights, files, agreement, times, options, of_int8)
     for row, file in files.items():
         say(f"{file} ({mega(size_of(file))}), compared with PyTorch: {agreement[row]}")
+    if shared:
+        in_8_bits.tell(made, small, shared)
     print()
     if times:
-        tell_times(times, files, opt, options)
+        tell_times(times, files, small, opt, options)
     for row in rows:
         if row.use:
             say(f"{files[row].name}: {row.use}")
@@ -281,6 +295,8 @@ def times_of(
 
     images = random_images(options.batch, 3, *options.imgsz)
     files = {"exported": row.file(folder, stem)}
+    if (small := row.file(folder, f"{stem}{in_8_bits.SUFFIX}")).exists():
+        files["int8"] = small
     if dense is not None:
         files = {
             "dense": row.put(folder / "dense", stem, row.write(dense, row.own(options)))
@@ -293,11 +309,6 @@ def times_of(
         return interleaved(calls, repeats=opt.repeats, title=f"latency, {row.runtime}")
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    return sum(f.stat().st_size for f in ([path] if path.is_file() else path.iterdir()))
-
-
 def write_report(
     folder: Path,
     weights: Path,
@@ -305,6 +316,7 @@ def write_report(
     agreement: Mapping[Format, Agreement],
     times: Mapping[Format, Mapping[str, Latency]],
     options: ExportOptions,
+    int8: dict[str, Any] | None,
 ) -> None:
     """Write report.json."""
     latency: dict[str, Any] = {}
@@ -320,21 +332,26 @@ def write_report(
         "agreement": {row.name: asdict(value) for row, value in agreement.items()},
         "latency": latency,
     }
+    if int8:
+        report["int8"] = int8
     write_aside(folder / "report.json", json.dumps(report, indent=2).encode())
 
 
 def tell_times(
     times: Mapping[Format, Mapping[str, Latency]],
     files: Mapping[Format, Path],
+    small: Mapping[Format, Path],
     opt: argparse.Namespace,
     options: ExportOptions,
 ) -> None:
-    """Print the times by format, and what they say in words."""
+    """Print the times by format, those of files in 8 bits too, and what they say in words."""
     from yolo_slim.report.timing import Timed, formats_text
 
     table = [
-        Timed(row.runtime, files[row].name, of_row["exported"], of_row.get("dense"))
+        Timed(row.runtime, of_kind[row].name, of_row[kind], of_row.get("dense"))
         for row, of_row in times.items()
+        for kind, of_kind in (("exported", files), ("int8", small))
+        if row in of_kind
     ]
     size = f"{opt.batch_size} x {options.imgsz[0]} x {options.imgsz[1]} px"
     print(formats_text(table, threads=opt.threads, size=size, repeats=opt.repeats))
@@ -342,5 +359,6 @@ def tell_times(
     for each in table:
         if each.dense is None:
             say("No model to compare it with: --dense names one.")
-            return
+            break
         say(f"{each.file} takes {each.share:.2f} of the time of {dense} in {each.runtime}.")
+    in_8_bits.tell_pays(times, files, small)

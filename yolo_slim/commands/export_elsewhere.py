@@ -15,7 +15,6 @@ from yolo_slim.errors import InputError
 STOCK = "write it with --include stock, then YOLOv5's export.py on best-stock.pt"
 TOPK = "--max-det: boxes of an image, all classes together"
 OPTIONS = {  # option of YOLOv5's to what to use instead, and whether a value follows it
-    "--int8": ("float32 here, then onnxruntime.quantization on best.onnx", False),
     "--device": ("no such option: the export runs on the CPU, its files run anywhere", True),
     "--inplace": ("no such option: it does not change what is exported", False),
     "--keras": (STOCK, False),

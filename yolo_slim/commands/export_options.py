@@ -16,6 +16,10 @@ from yolo_slim.parsing import OneLineParser, add_place
 from yolo_slim.runtimes import check_installed
 
 DEFAULT = ("onnx", "torchscript")
+CALIBRATION_IMAGES = 200
+LEAST_IMAGES = 16
+MAX_DROP = 0.5  # points of mAP50-95
+INT8_OPSET = 13  # ONNX operator set that has weights in 8 bits by channel
 NMS_OPSET = 11  # ONNX operator set that has all that the suppression needs
 
 
@@ -41,6 +45,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--half", action="store_true", help=f"float16 ({having('half')})")
     add("--no-simplify", action="store_true", help="leave the ONNX graph as torch writes it")
     add("--opset", type=int, default=17, help="ONNX operator set (default: 17)")
+    add = parser.add_argument_group("in 8 bits").add_argument
+    text = (
+        f"files in 8 bits beside the float ones ({having('int8')}); --data: to calibrate, validate"
+    )
+    add("--int8", action="store_true", help=text)
+    text = (
+        "points of mAP50-95 that a file in 8 bits may lose; the layers that cost most go back to "
+    )
+    text += f"float until that holds (default: {MAX_DROP})"
+    add("--max-drop", type=float, metavar="POINTS", help=text)
+    text = f"training images to calibrate on (default: {CALIBRATION_IMAGES}, or all)"
+    add("--calibration-images", type=int, metavar="N", help=text)
     add = parser.add_argument_group("non-maximum suppression in the file").add_argument
     text = f"boxes, scores and classes come out of the file ({having('nms')})"
     add("--nms", action="store_true", help=text)
@@ -65,6 +81,34 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parser.parse_args(argv)
     opt.include = list(dict.fromkeys(opt.include))
     return opt
+
+
+def settle_int8_(opt: argparse.Namespace) -> None:
+    """See that what is asked for in 8 bits can be, and set what was left to us.
+
+    Raises:
+        InputError: an option is out of range, given without --int8, or does not go with it.
+    """
+    for name in ("max_drop", "calibration_images"):
+        if not opt.int8 and getattr(opt, name) is not None:
+            raise InputError(option_of(name), "given without --int8", "--int8 too")
+    opt.max_drop = MAX_DROP if opt.max_drop is None else opt.max_drop
+    if opt.calibration_images is None:
+        opt.calibration_images = CALIBRATION_IMAGES
+    if not opt.int8:
+        return
+    if not 0 <= opt.max_drop <= 100:
+        raise InputError("--max-drop", opt.max_drop, "points of mAP, from 0 to 100")
+    check_count("--calibration-images", opt.calibration_images, LEAST_IMAGES)
+    if opt.half:
+        raise InputError("--int8", "given with --half", "one of the two")
+    if len(set(opt.imgsz or ())) > 1:
+        expected = "one number: YOLOv5 validates an exported file on square images"
+        raise InputError("--int8", f"given with --imgsz {opt.imgsz[0]} {opt.imgsz[1]}", expected)
+    if opt.opset < INT8_OPSET:
+        raise InputError("--opset", f"{opt.opset} with --int8", f"{INT8_OPSET} or more")
+    if "openvino" in opt.include:
+        check_installed("--int8 --include openvino", ("nncf",), "openvino")
 
 
 def nms_of(opt: argparse.Namespace) -> Nms | None:
@@ -111,8 +155,9 @@ def check(opt: argparse.Namespace) -> None:
         raise InputError("--repeats", 1, "2 or more, or 0 for no timing")
     rows = [FORMATS[name] for name in opt.include]
     nms_of(opt)
-    for option in ("dynamic", "half", "nms"):
+    for option in ("dynamic", "half", "int8", "nms"):
         check_has(option, getattr(opt, option), rows)
+    settle_int8_(opt)
     for file in (opt.weights, opt.dense):
         if file:
             check_file(file, file, CHECKPOINT)

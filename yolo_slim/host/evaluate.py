@@ -18,7 +18,7 @@ from tqdm import tqdm
 from yolo_slim.errors import InputError
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.data import check_labels
-from yolo_slim.host.tasks import SEGMENTATION, task_of_model
+from yolo_slim.host.tasks import SEGMENTATION, Task, task_of_model
 from yolo_slim.text import indices
 from yolo_slim.weight_masks import baked
 
@@ -150,8 +150,13 @@ def val_loader(
     batch_size: int = 32,
     workers: int = 2,
     split: str = "val",
+    rect: bool = True,
 ) -> Any:
     """The host's loader of rectangular batches, as its validation of a model takes them.
+
+    Args:
+        model, data, imgsz, batch_size, workers, split: as in `evaluate`.
+        rect: False: square images, as its validation of an exported file takes them.
 
     Raises:
         InputError: a segmentation model, and labels that are boxes.
@@ -165,7 +170,7 @@ def val_loader(
         batch_size,
         max(int(model.stride.max()), 32),
         pad=0.5,
-        rect=True,
+        rect=rect,
         single_cls=single,
         workers=workers,
         prefix=f"{split}: ",
@@ -189,18 +194,31 @@ def validate(
         imgsz: side of the images in it, px.
         device: as in val.py.
     """
-    task = task_of_model(model)
     copy = baked(model).to(select_device(device)).float().eval()
+    single = is_single(model, data)
+    return scored(copy, data, loader, imgsz=imgsz, task=task_of_model(model), single=single)
+
+
+def scored(
+    model: nn.Module, data: dict[str, Any], loader: Any, *, imgsz: int, task: Task, single: bool
+) -> Accuracy:
+    """The host's validation of a model as it is, or of what stands for one.
+
+    Args:
+        model, data, loader, imgsz: see `validate`.
+        task: what the model is for.
+        single: all labels are one class.
+    """
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         results, *_ = task.script("val").run(
             data,
-            model=copy,
+            model=model,
             dataloader=loader,
             imgsz=imgsz,
             save_dir=Path(folder),
             plots=False,
             half=False,
-            single_cls=is_single(model, data),
+            single_cls=single,
         )
     boxes, masks = results[2:4], results[6:8] if task is SEGMENTATION else ()
     return Accuracy(*(float(value) for value in (*boxes, *masks)))

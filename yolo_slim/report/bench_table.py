@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.deploy.int8.cpu import this_cpu
 from yolo_slim.measure.cost import Cost, LayerCost
 from yolo_slim.measure.latency import Latency
 from yolo_slim.measure.memory import Memory
@@ -136,7 +137,7 @@ def mebibytes(memory: Memory | None) -> str:
 
 
 def eight_bit_lines(models: Sequence[Measured], title_of: Callable[[str], str]) -> list[str]:
-    """A line on each file in 8 bits: whether it is faster than the same in floats.
+    """A line on each file in 8 bits, whether it is faster than the same in floats, and one on why.
 
     That is a file of as many MACs that was timed in the same runtime, best an exported one.
     """
@@ -152,7 +153,7 @@ def eight_bit_lines(models: Sequence[Measured], title_of: Callable[[str], str]) 
             verdict = "faster" if share < 1 - EVEN else "slower" if share > 1 + EVEN else "as fast"
             text = f"{model.file.name}, in 8 bits, is {verdict} here: {share:.2f} of the time of "
             lines.append(f"{text}{other.file.name} in {title_of(runtime)}.")
-    return lines
+    return [*lines, f"{this_cpu()}."] if lines else []
 
 
 def layer_table(model: Measured) -> str:

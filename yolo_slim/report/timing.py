@@ -65,8 +65,8 @@ def formats_text(rows: Sequence[Timed], *, threads: int, size: str, repeats: int
         times = [f"{t.median:.2f} ({t.spread:.2f})" if t else "-" for t in (row.dense, row.time)]
         share = f"{row.share:.2f}" if row.share is not None else "-"
         cells.append([shortened(row.file, 28), row.runtime, *times, share])
-    title = f"Median of {counted(repeats, 'round')} in turns (distance between the quartiles), ms; on the CPU, "
-    title += f"{counted(threads, 'thread')}, {size}"
+    title = f"Median of {counted(repeats, 'round')} in turns (distance between the quartiles), ms; "
+    title += f"on the CPU, {counted(threads, 'thread')}, {size}"
     head = ["", "in", "dense model", "this file", "share"]
     taken = {id(t): t for row in rows for t in (row.dense, row.time) if t}
     return table(head, cells, title) + fold(warning_of(taken))

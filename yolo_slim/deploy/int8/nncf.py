@@ -1,0 +1,99 @@
+"""An OpenVINO model in 8 bits, by NNCF; layers are named as in the ONNX graph that it comes from.
+
+NNCF corrects biases by itself, and chooses ranges by the mean over images of the extremes of each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from yolo_slim.deploy.int8.scope import Scope, scope_of
+from yolo_slim.deploy.openvino import converted, saved
+from yolo_slim.deploy.options import ExportOptions
+from yolo_slim.runtimes.openvino import library
+
+PRESETS = {"mixed": "MIXED", "symmetric": "PERFORMANCE"}  # of activations; weights are symmetric
+
+
+@dataclass
+class NncfMaker:
+    """OpenVINO: NNCF looks at the images anew for each file.
+
+    Attributes:
+        content: of the float ONNX file.
+        scope: of its graph.
+        images: batches as it takes them.
+        about: stride and names.
+        options: of the export.
+    """
+
+    content: bytes
+    scope: Scope
+    images: Sequence[np.ndarray]
+    about: dict[str, Any]
+    options: ExportOptions
+    methods: tuple[str, ...] = field(default=tuple(PRESETS), init=False)
+
+    def make(self, method: str, float_layers: Collection[str] = ()) -> dict[str, bytes]:
+        """See `Maker`."""
+        nncf = _nncf()
+        apart = self.scope.apart(float_layers)
+        # a conv with a bias becomes two operators: the sum has the name of the conv
+        names = [name for node in apart for name in (node, f"{node}/WithoutBiases")]
+        with _quiet(nncf):
+            model = nncf.quantize(
+                converted(self.content),
+                nncf.Dataset(_Shown(self.images)),
+                preset=nncf.QuantizationPreset[PRESETS[method]],
+                subset_size=len(self.images),
+                ignored_scope=nncf.IgnoredScope(names=names, validate=False),
+            )
+        return saved(model, self.about, self.options)
+
+
+def nncf_maker(
+    content: bytes, images: Sequence[np.ndarray], about: dict[str, Any], options: ExportOptions
+) -> NncfMaker:
+    """A float ONNX file and calibration images for OpenVINO."""
+    import onnx
+
+    scope = scope_of(onnx.load_from_string(content).graph)
+    return NncfMaker(content, scope, images, about, options)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Images with a bar in place of NNCF's, which it draws on stdout."""
+
+    images: Sequence[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(tqdm(self.images, desc="calibrating (OpenVINO)", unit="batch", leave=False))
+
+
+def _nncf() -> Any:
+    """NNCF, without OpenVINO's reporter; it imports torch's compiler, which warns without a GPU."""
+    library()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    import nncf
+
+    return nncf
+
+
+@contextlib.contextmanager
+def _quiet(nncf: Any) -> Iterator[None]:
+    """NNCF logs and draws bars on stdout."""
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
