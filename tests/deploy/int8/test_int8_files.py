@@ -82,6 +82,18 @@ def test_each_kind_of_graph(tiny_model: nn.Module, options: dict[str, Any]) -> N
     assert small == made.make("mean")  # to the bit, each time
 
 
+@pytest.mark.parametrize("act", [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish])
+def test_other_activations(tiny_model: nn.Module, act: type[nn.Module]) -> None:
+    for module in tiny_model.modules():
+        if hasattr(module, "act"):
+            module.act = act()
+    made = maker(tiny_model)
+    images = noise(1)[0]
+    expected, actual = (run(content, images) for content in (made.content, made.make("mean")))
+    assert len(weights(made.make("mean"))) == len(made.scope.layers)
+    assert movement([expected], [actual], 4).cost < 0.5
+
+
 def test_masks_are_float_up_to_the_last_convs(tiny_seg: nn.Module) -> None:
     made = maker(tiny_seg)
     small = made.make("error")

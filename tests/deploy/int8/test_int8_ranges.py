@@ -47,7 +47,7 @@ def test_range_of_a_tensor_that_is_always_zero() -> None:
 def test_samples_are_those_of_the_graph(tiny_model: nn.Module) -> None:
     content = to_onnx(tiny_model, imgsz=64)
     model = onnx.load_from_string(content)
-    tensors = tensors_of(model.graph, scope_of(model.graph))
+    tensors = tensors_of(model.graph, scope_of(model))
     images = [np.random.default_rng(i).random((1, 3, 64, 64), np.float32) for i in range(3)]
     samples = sampled(content, tensors, images, 1)
     name = "/model.2/Concat_output_0"

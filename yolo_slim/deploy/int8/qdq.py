@@ -64,7 +64,7 @@ def in_8_bits(
             tensors_range=TensorsData(CalibrationMethod.MinMax, bounds),
             nodes_to_quantize=[],
             nodes_to_exclude=sorted(apart),
-            op_types_to_quantize=list(OPERATORS),
+            op_types_to_quantize=OPERATORS,
             extra_options={},
         )
         quantiser.quantize_model()
