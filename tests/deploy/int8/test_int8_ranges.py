@@ -33,7 +33,7 @@ def test_before_a_silu_large_negative_values_get_no_steps() -> None:
     values = np.random.default_rng(0).normal(-8, 4, size=20_000)
     plain, silu = least_error(sample(values), False), least_error(sample(values), True)
     assert plain[0] < -17 and -10 < silu[0] < -3
-    assert silu[1] == pytest.approx(values.max(), rel=0.3)
+    assert 4 < silu[1] <= values.max()
 
 
 def test_range_of_a_tensor_that_is_always_zero() -> None:
