@@ -12,7 +12,7 @@ from yolo_slim.host.compat import mend
 from yolo_slim.host.sources import declared_options
 
 SHARED = {"--data", "--weights", "--imgsz", "--batch-size", "--dynamic", "--opset", "--include"}
-SHARED |= {"--half", "--nms", "--agnostic-nms", "--conf-thres", "--iou-thres"}
+SHARED |= {"--half", "--int8", "--nms", "--agnostic-nms", "--conf-thres", "--iou-thres"}
 
 
 def test_each_option_of_the_host_is_known() -> None:
