@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -39,8 +41,10 @@ def data_of(source: Checkpoint, given: str | None) -> dict[str, Any]:
 
     known = source.train.get("data")
     if not given and not (known and Path(str(known)).is_file()):
-        why = f"and {known}, which the model was trained on, is not here" if known else "no --data"
-        raise InputError("--int8", why, "--data mydata.yaml, to calibrate and to validate on")
+        why = f", and {known}, which the model was trained on, is not here" if known else ""
+        raise InputError(
+            "--int8", f"no --data{why}", "--data mydata.yaml, to calibrate and to validate on"
+        )
     data = check_data(str(given or known), classes_of(source), ("train", "val"))
     check_labels(
         data,
@@ -72,9 +76,11 @@ class Quantisation:
     def run(self, row: Format, content: Content) -> Any:
         """A function that runs a file's content."""
         assert self.aside is not None
-        return row.open(
-            row.put(self.aside, f"tried{next(_NUMBERS)}", content), self.opt.threads, exact=True
-        )
+        file = row.put(self.aside, f"tried{next(_NUMBERS)}", content)
+        run = row.open(file, self.opt.threads, exact=True)
+        with suppress(OSError):  # where an open file cannot go, it goes with the folder
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        return run
 
     def of(self, row: Format) -> Int8:
         """The file of a format in 8 bits.

@@ -17,6 +17,7 @@ from yolo_slim import load
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.deploy.int8.methods import OnnxMaker, onnx_maker
 from yolo_slim.deploy.int8.movement import movement
+from yolo_slim.deploy.int8.qdq import correct_biases_
 from yolo_slim.host.image import read_images
 from yolo_slim.runtimes.onnx import session
 
@@ -71,7 +72,8 @@ def test_a_real_model_moves_little(real: nn.Module, photos: list[np.ndarray]) ->
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"opset": 13}, {"opset": 19}, {"batch": 2}, {"dynamic": True}]
+    "options",
+    [{}, {"opset": 13}, {"opset": 19}, {"batch": 2}, {"dynamic": True}, {"simplify": False}],
 )
 def test_each_kind_of_graph(tiny_model: nn.Module, options: dict[str, Any]) -> None:
     made = maker(tiny_model, **options)
@@ -80,6 +82,18 @@ def test_each_kind_of_graph(tiny_model: nn.Module, options: dict[str, Any]) -> N
     assert run(small, images)[0].shape == run(made.content, images)[0].shape
     assert len(weights(small)) == len(made.scope.layers)
     assert small == made.make("mean")  # to the bit, each time
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish])
+def test_other_activations(tiny_model: nn.Module, act: type[nn.Module]) -> None:
+    for module in tiny_model.modules():
+        if hasattr(module, "act"):
+            module.act = act()
+    made = maker(tiny_model)
+    images = noise(1)[0]
+    expected, actual = (run(content, images) for content in (made.content, made.make("mean")))
+    assert len(weights(made.make("mean"))) == len(made.scope.layers)
+    assert movement([expected], [actual], 4).cost < 0.5
 
 
 def test_masks_are_float_up_to_the_last_convs(tiny_seg: nn.Module) -> None:
@@ -156,3 +170,28 @@ def test_the_loader_of_the_host_opens_it(tiny_model: nn.Module, tmp_path: Path) 
     out = opened(torch.from_numpy(images))
     out = out[0] if isinstance(out, list | tuple) else out
     np.testing.assert_allclose(out.numpy(), run(file.read_bytes(), images)[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("top", [64, 127])
+def test_biases_make_up_for_rounded_weights(top: int) -> None:
+    """Two convs that share a bias: each has its mean output again, with weights in steps."""
+    random = np.random.default_rng(0)
+    weights = {"v": random.normal(size=(3, 4, 1, 1)), "w": random.normal(size=(3, 4, 1, 1))}
+    bias, means = random.normal(size=3), random.normal(2, 1, size=4)
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", name, "b"], [f"y{name}"], name=name) for name in weights
+    ]
+    tensors = [
+        numpy_helper.from_array(array.astype(np.float32), name)
+        for name, array in {**weights, "b": bias}.items()
+    ]
+    graph = onnx.helper.make_graph(nodes, "two convs", [], [], tensors)
+    correct_biases_(graph, {"x": means}, [], top)
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        weight = weights[node.name][..., 0, 0]
+        scale = np.abs(weight).max(1, keepdims=True) / top
+        steps = np.round(weight / scale) * scale
+        expected = weight @ means + bias
+        assert steps @ means + arrays[node.input[2]] == pytest.approx(expected, abs=1e-5)
+        assert steps @ means + bias != pytest.approx(expected, abs=1e-3)

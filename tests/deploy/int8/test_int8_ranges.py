@@ -33,7 +33,7 @@ def test_before_a_silu_large_negative_values_get_no_steps() -> None:
     values = np.random.default_rng(0).normal(-8, 4, size=20_000)
     plain, silu = least_error(sample(values), False), least_error(sample(values), True)
     assert plain[0] < -17 and -10 < silu[0] < -3
-    assert silu[1] == pytest.approx(values.max(), rel=0.3)
+    assert 4 < silu[1] <= values.max()
 
 
 def test_range_of_a_tensor_that_is_always_zero() -> None:
@@ -47,7 +47,7 @@ def test_range_of_a_tensor_that_is_always_zero() -> None:
 def test_samples_are_those_of_the_graph(tiny_model: nn.Module) -> None:
     content = to_onnx(tiny_model, imgsz=64)
     model = onnx.load_from_string(content)
-    tensors = tensors_of(model.graph, scope_of(model.graph))
+    tensors = tensors_of(model.graph, scope_of(model))
     images = [np.random.default_rng(i).random((1, 3, 64, 64), np.float32) for i in range(3)]
     samples = sampled(content, tensors, images, 1)
     name = "/model.2/Concat_output_0"

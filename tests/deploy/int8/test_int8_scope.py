@@ -16,7 +16,7 @@ from yolo_slim.host.classes import yolo
 
 
 def scope(model: nn.Module, **options: Any) -> Scope:
-    return scope_of(onnx.load_from_string(to_onnx(model, imgsz=64, **options)).graph)
+    return scope_of(onnx.load_from_string(to_onnx(model, imgsz=64, **options)))
 
 
 @pytest.mark.parametrize("simplify", [True, False])
@@ -62,3 +62,12 @@ def test_what_feeds_only_float_layers_is_float(tiny_model: nn.Module) -> None:
     assert "/model.10/Concat" in parts.apart(both)
     named = {node.name for node in onnx.load_from_string(to_onnx(tiny_model, imgsz=64)).graph.node}
     assert set(parts.apart(parts.layers)) == named
+
+
+def test_a_transformer_is_float(tiny_yaml: dict[str, Any]) -> None:
+    """What computes with rows of tokens has no maps; the convs around it are in 8 bits."""
+    tiny_yaml["backbone"][4][2] = "C3TR"
+    parts = scope(yolo.DetectionModel(tiny_yaml).eval())
+    inside = [name for name in parts.behind if name.startswith("/model.4/m/tr")]
+    assert any(name.endswith("MatMul") for name in inside) and "model.4.cv3.conv" in parts.layers
+    assert any(name.endswith("Add") for name in inside)

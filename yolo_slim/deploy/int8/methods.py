@@ -81,7 +81,7 @@ def onnx_maker(
     """Look at a float ONNX file on calibration images."""
     import onnx
 
-    graph = onnx.load_from_string(content).graph
-    scope = scope_of(graph)
-    samples = sampled(content, tensors_of(graph, scope), images, threads)
+    model = onnx.load_from_string(content)
+    scope = scope_of(model)
+    samples = sampled(content, tensors_of(model.graph, scope), images, threads)
     return OnnxMaker(content, scope, samples, narrow)

@@ -65,7 +65,7 @@ def nncf_maker(
     """A float ONNX file and calibration images for OpenVINO."""
     import onnx
 
-    scope = scope_of(onnx.load_from_string(content).graph)
+    scope = scope_of(onnx.load_from_string(content))
     return NncfMaker(content, scope, images, about, options)
 
 

@@ -49,7 +49,7 @@ def in_8_bits(
     model = onnx.load_from_string(content)
     apart = scope.apart(float_layers)
     if means is not None:
-        _correct_biases_(model.graph, means, apart, 63 if narrow else 127)
+        correct_biases_(model.graph, means, apart, 64 if narrow else 127)
     bounds = {
         name: TensorData(lowest=np.float32(low), highest=np.float32(high))
         for name, (low, high) in ranges.items()
@@ -64,7 +64,7 @@ def in_8_bits(
             tensors_range=TensorsData(CalibrationMethod.MinMax, bounds),
             nodes_to_quantize=[],
             nodes_to_exclude=sorted(apart),
-            op_types_to_quantize=list(OPERATORS),
+            op_types_to_quantize=OPERATORS,
             extra_options={},
         )
         quantiser.quantize_model()
@@ -78,7 +78,7 @@ def in_8_bits(
     return written
 
 
-def _correct_biases_(
+def correct_biases_(
     graph: Any, means: Mapping[str, np.ndarray], apart: Collection[str], top: int
 ) -> None:
     """Add to biases, in place, what the rounding of weights takes from a conv's mean output.
@@ -91,22 +91,19 @@ def _correct_biases_(
     """
     from onnx import numpy_helper
 
-    tensors = {t.name: t for t in graph.initializer}
+    tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     for node in graph.node:
-        if node.op_type != "Conv" or node.name in apart or len(node.input) < 3:
+        constant = len(node.input) == 3 and tensors.keys() >= set(node.input[1:])
+        if node.op_type != "Conv" or node.name in apart or not constant:
             continue
-        weight = numpy_helper.to_array(tensors[node.input[1]])
-        bias = tensors[node.input[2]]
+        weight, bias = (tensors[name] for name in node.input[1:])
         scale = np.abs(weight).max((1, 2, 3), keepdims=True) / top
         lost = weight - np.round(weight / np.where(scale, scale, 1)) * scale
         groups = len(means[node.input[0]]) // weight.shape[1]
         inputs = np.repeat(means[node.input[0]].reshape(groups, -1), len(weight) // groups, 0)
-        shift = (lost.sum((2, 3)) * inputs).sum(1)
-        bias.CopyFrom(
-            numpy_helper.from_array(
-                (numpy_helper.to_array(bias) + shift).astype(np.float32), bias.name
-            )
-        )
+        corrected = (bias + (lost.sum((2, 3)) * inputs).sum(1)).astype(np.float32)
+        node.input[2] = f"{node.name} corrected"  # convs may share a bias
+        graph.initializer.append(numpy_helper.from_array(corrected, node.input[2]))
 
 
 def tensors_of(graph: Any, scope: Scope) -> list[str]:

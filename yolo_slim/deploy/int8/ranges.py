@@ -40,7 +40,7 @@ def least_error(sample: Sample, silu: bool) -> Range:
 
     Each end in turn, twice, is tried at PLACES places between nothing and the extreme.
     """
-    values = sample.values[:TRIED].astype(np.float64)
+    values = sample.values[:: -(-sample.values.size // TRIED)].astype(np.float64)
     low, high = extremes(sample, silu)
     kept = _silu(values) if silu else values
 

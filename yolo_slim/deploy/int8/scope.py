@@ -13,7 +13,10 @@ from typing import Any
 
 # What ONNX Runtime has in 8 bits, and is fastest with: where SiLU, Concat or an add between two
 # convs is float, each conv pays for two conversions more (yolov5n, 640 px: 50 ms in place of 35).
-OPERATORS = ("Add", "Concat", "Conv", "MaxPool", "Mul", "Resize", "Sigmoid")
+OPERATORS = [
+    *("Add", "Clip", "Concat", "Conv", "LeakyRelu"),
+    *("MaxPool", "Mul", "Relu", "Resize", "Sigmoid"),
+]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Scope:
             graph: each with the nodes of the conv and of its activation.
         between: what stands between layers, such as a Concat: each node with the layers it feeds.
         head: the last convs.
-        behind: what follows them: the decoding.
+        behind: what follows them, the decoding, and what computes with other things than maps
+            (n, channels, height, width), as a transformer does.
         before_silu: names of the tensors that x * sigmoid(x) is taken of.
     """
 
@@ -47,12 +51,13 @@ class Scope:
         return [*self.head, *self.behind, *inside, *feeding]
 
 
-def scope_of(graph: Any) -> Scope:
+def scope_of(model: Any) -> Scope:
     """Take a graph apart.
 
     Args:
-        graph: of an ONNX model of a detector; its nodes are sorted and have names.
+        model: an ONNX model of a detector; its nodes are sorted and have names.
     """
+    graph, maps = model.graph, _maps(model)
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
@@ -71,18 +76,28 @@ def scope_of(graph: Any) -> Scope:
     module = {conv.name: _module(conv) for conv in every if convs[conv.name]}
     activations = {conv.name: _activation(conv, readers) for conv in every if convs[conv.name]}
     inside = {name for nodes in activations.values() for name in nodes}
-    others = [n.name for n in graph.node if n.op_type != "Conv" and n.name not in inside]
+    others = [n for n in graph.node if n.op_type != "Conv" and n.name not in inside]
+    behind = {n.name for n in others if not convs[n.name] or not maps.issuperset(n.output)}
     return Scope(
         layers={module[name]: (name, *nodes) for name, nodes in activations.items()},
         between={
-            name: frozenset(module[conv] for conv in convs[name] if conv in module)
-            for name in others
-            if convs[name]
+            node.name: frozenset(module[conv] for conv in convs[node.name] if conv in module)
+            for node in others
+            if node.name not in behind
         },
         head=tuple(conv.name for conv in every if not convs[conv.name]),
-        behind=tuple(name for name in others if not convs[name]),
+        behind=tuple(node.name for node in others if node.name in behind),
         before_silu=frozenset(c.output[0] for c in every if len(activations.get(c.name, ())) == 2),
     )
+
+
+def _maps(model: Any) -> set[str]:
+    """Names of the tensors of four dimensions."""
+    import onnx
+
+    known = onnx.shape_inference.infer_shapes(model).graph
+    values = (*known.value_info, *known.output)
+    return {v.name for v in values if len(v.type.tensor_type.shape.dim) == 4}
 
 
 def _module(conv: Any) -> str:
