@@ -128,7 +128,8 @@ def test_each_option_in_one_command(
     assert run("export", argv) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "at 64 x 96 px (height x width), dynamic, half, nms" in out
-    assert "--half is not for torchscript, stock" in out
+    assert "--half is not for torchscript, ncnn, litert: written without it" in out
+    assert "--batch-size is not for ncnn: written without it" in out
     report = json.loads((tmp_path / "exp" / "report.json").read_text())
     assert set(report["agreement"]) == set(report["files"]) == set(FORMATS)
     for name, times in report["latency"].items():

@@ -93,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         of_int8 = in_8_bits.report_of(made, small, shared) if shared else None
     write_report(folder, weights, files, agreement, times, options, of_int8)
     for row, file in files.items():
-        say(f"{file} ({mega(size_of(file))}), compared with PyTorch: {agreement[row]}")
+        nms = ", NMS as YOLOv5's" if row.own(options).nms else ""
+        say(f"{file} ({mega(size_of(file))}), compared with PyTorch: {agreement[row]}{nms}")
     if shared:
         in_8_bits.tell(made, small, shared)
     print()
@@ -117,10 +118,12 @@ def told(options: ExportOptions) -> str:
 
 def tell_left_out(rows: Sequence[Format], options: ExportOptions) -> None:
     """Say which of the formats do not have an option that is given."""
-    for name in ("dynamic", "half", "nms"):
-        without = [row.name for row in rows if name not in row.options]
-        if getattr(options, name) and without:
-            say(f"--{name} is not for {', '.join(without)}: written without it.")
+    given = {name: getattr(options, name) for name in ("dynamic", "half", "nms")}
+    for name in [*(name for name in given if given[name]), *["batch"] * (options.batch > 1)]:
+        without = [row.name for row in rows if name not in row.options and not row.exact]
+        if without:
+            option = "batch-size" if name == "batch" else name
+            say(f"--{option} is not for {', '.join(without)}: written without it.")
 
 
 def sides_of(source: Checkpoint, given: Sequence[int] | None) -> tuple[int, int]:
@@ -293,7 +296,7 @@ def times_of(
 
     from yolo_slim.measure.latency import interleaved, random_images, torch_threads
 
-    images = random_images(options.batch, 3, *options.imgsz)
+    images = random_images(row.own(options).batch, 3, *options.imgsz)
     files = {"exported": row.file(folder, stem)}
     if (small := row.file(folder, f"{stem}{in_8_bits.SUFFIX}")).exists():
         files["int8"] = small

@@ -38,7 +38,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--include", nargs="+", type=format_name, metavar="FORMAT", default=usual, help=text)
     text = "image size, px: one number, or height and width (default: that of the training, or 640)"
     add("--imgsz", "--img", "--img-size", type=int, nargs="+", metavar="N", help=text)
-    add("--batch-size", type=int, default=1, help="images a call (default: 1)")
+    add("--batch-size", type=int, default=1, help=f"images a call (default: 1; {having('batch')})")
     add = parser.add_argument_group("how it is exported").add_argument
     text = f"batch and image size may change ({having('dynamic')})"
     add("--dynamic", action="store_true", help=text)

@@ -60,6 +60,7 @@ class Format:
         """Of an export's options those that the format has."""
         return replace(
             options,
+            batch=options.batch if "batch" in self.options else 1,
             dynamic=options.dynamic and "dynamic" in self.options,
             half=options.half and "half" in self.options,
             nms=options.nms if "nms" in self.options else None,
@@ -91,7 +92,7 @@ class Format:
         return function
 
 
-OPTIONS = frozenset({"dynamic", "half", "int8", "nms"})  # those that some formats have
+OPTIONS = frozenset({"batch", "dynamic", "half", "int8", "nms"})  # those that some formats have
 _ROWS = (
     Format(
         "onnx",
@@ -108,6 +109,7 @@ _ROWS = (
         "TorchScript",
         "PyTorch",
         "export.write_torchscript",
+        options=frozenset({"batch"}),
     ),
     Format(
         "stock",
@@ -127,7 +129,7 @@ _ROWS = (
         needs=("openvino",),
         extra="openvino",
         use="A few lines that run it are in docs/runtimes.md.",
-        options=frozenset({"dynamic", "half", "int8"}),
+        options=frozenset({"batch", "dynamic", "half", "int8"}),
     ),
     Format(
         "ncnn",
@@ -147,6 +149,7 @@ _ROWS = (
         "litert.write_litert",
         needs=("ai_edge_litert",),
         extra="litert",
+        options=frozenset({"batch"}),
         use="A few lines that run it are in docs/runtimes.md.",
     ),
 )
