@@ -9,7 +9,9 @@ from pathlib import Path
 import onnx
 import pytest
 import yaml
+from torch import nn
 
+from yolo_slim import save
 from yolo_slim.cli import run
 
 COMMON = ["--imgsz", "64", "--threads", "1", "--int8", "--project", "out", "--exist-ok"]
@@ -49,6 +51,16 @@ def test_with_suppression_in_the_file(
         for kind in ("", "-int8")
     ]
     assert ends[0] == ends[1]
+
+
+def test_masks(tiny_seg: nn.Module, seg_yaml: Path, empty_folder: Path) -> None:
+    """mAP of boxes and of masks, in the validation of segment/."""
+    save(tiny_seg, "seg.pt")
+    argv = ["--weights", "seg.pt", "--include", "onnx", "--data", str(seg_yaml), *COMMON]
+    assert run("export", [*argv, "--repeats", "0", "--batch-size", "2"]) == 0
+    made = json.loads(Path("out/exp/report.json").read_text())["int8"]["files"]["onnx"]
+    assert made["int8"]["mask_map"] is not None
+    assert all(each["masks"] > 0 for each in made["methods"].values())
 
 
 @pytest.mark.parametrize(
