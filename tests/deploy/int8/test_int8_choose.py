@@ -117,3 +117,6 @@ def test_words_on_speed() -> None:
     assert verdict(0.7, 0.3, "X", new).startswith("8 bits pay here in X: 0.70 of the time, 0.30 of")
     assert "Narrow layers" in verdict(1.0, 0.3, "X", new) and "dot products" in str(phone)
     assert "not known" in verdict(0.7, 0.3, "X", other)
+    fast = this_cpu("flags : avx512_vnni amx_bf16")
+    assert "bfloat16" in verdict(1.0, 0.5, "OpenVINO", fast)
+    assert "bfloat16" not in verdict(1.0, 0.5, "ONNX Runtime", fast)

@@ -19,11 +19,13 @@ class Cpu:
         known: it says what it has.
         units: names of what multiplies and adds 8-bit numbers in one step.
         x86: the kind of CPU.
+        bfloat16: it multiplies bfloat16 numbers, which OpenVINO then takes for a float file.
     """
 
     known: bool
     units: tuple[str, ...]
     x86: bool
+    bfloat16: bool = False
 
     @property
     def overflows(self) -> bool:
@@ -62,7 +64,8 @@ def this_cpu(text: str | None = None) -> Cpu:
             x86 = kind.strip() == "flags"
             has = set(flags.split())
             names = (name for flag, name in (X86 if x86 else ARM).items() if flag in has)
-            return Cpu(True, tuple(dict.fromkeys(names)), x86)
+            bfloat16 = bool(has & {"amx_bf16", "avx512_bf16", "bf16"})
+            return Cpu(True, tuple(dict.fromkeys(names)), x86, bfloat16)
     return Cpu(False, (), platform.machine().lower() in ("x86_64", "amd64"))
 
 
@@ -81,6 +84,8 @@ def verdict(ratio: float, size: float, runtime: str, cpu: Cpu) -> str:
         pays = f"8 bits do not pay here in {runtime}: {ratio:.2f} of the time of the float file; "
         pays += f"the file is {size:.2f} of its size."
     why = f"{cpu}."
+    if runtime == "OpenVINO" and cpu.bfloat16:
+        why += " It has bfloat16 as well, which OpenVINO runs the float file in."
     if ratio > 0.95 and cpu.units:
         why += " Narrow layers, as those of a small model, gain little: they are converted to and "
         why += "from 8 bits for few multiplications."
