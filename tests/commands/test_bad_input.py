@@ -52,7 +52,7 @@ OPTIONS = [
     ("export", "--include", "tflite", "invalid choice: 'tflite' (choose from onnx, torchscript"),
     ("export", "--include", "engine", "; `trtexec --onnx=best.onnx --saveEngine=best.engine`"),
     ("export", "--device", "0", "--device: given, expected no such option: the export runs on"),
-    ("export", "--conf-thres", "0.2", "--conf-thres: given, expected NMS in your program"),
+    ("export", "--conf-thres", "0.2", "--conf-thres: given without --nms, expected --nms too"),
     ("export", "--batch-size", "0", "--batch-size: 0"),
     ("export", "--images", "0", "--images: 0"),
     ("export", "--dense", "none.pt", "none.pt: no such file"),

@@ -31,6 +31,7 @@ from yolo_slim.host.classes import yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.data import read_data
 from yolo_slim.host.evaluate import Accuracy, evaluate
+from yolo_slim.host.exported import read_exported
 from yolo_slim.host.options import HYP
 from yolo_slim.host.scripts import kind
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, task_of_model, task_of_yaml
@@ -99,10 +100,8 @@ def test_task_of_a_file(tiny_seg: nn.Module, tiny_model: nn.Module, tmp_path: Pa
         save(model, files[0])
         files[1].write_bytes(to_onnx(model, imgsz=64, dynamic=True))
         files[2].write_bytes(to_torchscript(model, imgsz=64))
-        assert [kind([str(file)]) for file in files] == [expected] * 3
-    (tmp_path / "text.onnx").write_text("text")
-    for name in ("text.onnx", "none.torchscript"):
-        assert kind([str(tmp_path / name)]) == (DETECTION, 0)
+        exported = {str(file): read_exported(file) for file in files[1:]}
+        assert [kind([str(file)], exported) for file in files] == [expected] * 3
 
 
 def test_labels_without_outlines(refused, seg_checkpoint, shapes_yaml, seg_yaml, cfg, tmp_path):

@@ -90,7 +90,8 @@ def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
     exported = json.loads((fourth / "report.json").read_text())
     accuracy = cut["accuracy"]
     data = read_data(shipped("data/shapes.yaml"))
-    after = evaluate(load(best).model, data, imgsz=exported["imgsz"])
+    after = evaluate(load(best).model, data, imgsz=exported["options"]["imgsz"][0])
+    latency = exported["latency"]["onnx"]
     before, size = cut["before"], best.stat().st_size
     rows = [
         [
@@ -132,8 +133,8 @@ def summary(folder: Path, second: Path, best: Path, fourth: Path) -> str:
             "ONNX Runtime latency",
             "1.00",
             "",
-            f"{exported['latency']['ratio']:.2f}",
-            ratio(exported["latency"]["ratio"], 1),
+            f"{latency['ratio']:.2f}",
+            ratio(latency["ratio"], 1),
         ],
     ]
     text = "\n" + table(["", "before", "after the cut", "after finetuning", "left"], rows)

@@ -20,6 +20,7 @@ CALIBRATION_IMAGES = 200
 LEAST_IMAGES = 16
 MAX_DROP = 0.5  # points of mAP50-95
 INT8_OPSET = 13  # ONNX operator set that has weights in 8 bits by channel
+MOST_BOXES = 30000  # that YOLOv5 looks at, of an image
 NMS_OPSET = 11  # ONNX operator set that has all that the suppression needs
 
 
@@ -126,6 +127,8 @@ def nms_of(opt: argparse.Namespace) -> Nms | None:
     for name in given.keys() - {"max_det"}:
         check_share(option_of(name), given[name])
     check_count("--max-det", given.get("max_det", 1))
+    if given.get("max_det", 1) > MOST_BOXES:
+        raise InputError("--max-det", given["max_det"], f"{MOST_BOXES} or less")
     if opt.opset < NMS_OPSET:
         raise InputError("--opset", f"{opt.opset} with --nms", f"{NMS_OPSET} or more")
     return Nms(**given, agnostic=opt.agnostic_nms)

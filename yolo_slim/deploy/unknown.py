@@ -55,12 +55,14 @@ def refused_by_torch(error: Exception, model: nn.Module, image: torch.Tensor) ->
         model: what it was given.
         image: of the size of the export.
     """
-    operator = re.search(r"\b\w+::\w+", str(error))
-    if not operator:
-        return unknown_operator("onnx", " ".join(str(error).split())[:160], "")
+    text = " ".join(str(error).split())
+    named = re.search(r"operator '?([\w:]+)", text) or re.search(r"\b(\w+::\w+)", text)
+    if not named:
+        return unknown_operator("onnx", text[:160], "")
+    operator = named[1] if "::" in named[1] else f"aten::{named[1]}"
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(model, image, strict=False, check_trace=False)
-    scopes = [n.scopeName() for n in traced.inlined_graph.nodes() if n.kind() == operator[0]]
+    scopes = [n.scopeName() for n in traced.inlined_graph.nodes() if n.kind() == operator]
     layer = scopes[0].rpartition("/")[2].removeprefix("__module.") if scopes else ""
-    return unknown_operator("onnx", operator[0], layer)
+    return unknown_operator("onnx", operator, layer)

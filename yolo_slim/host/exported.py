@@ -15,6 +15,11 @@ from yolo_slim.host.metadata import check_metadata, literal
 from yolo_slim.runtimes import opened, runtime_of
 from yolo_slim.runtimes.network import Network, Shape
 
+LARGEST = 16384  # px
+ENDINGS = (
+    *(".pt", ".torchscript", ".onnx", "_openvino_model", ".engine", ".mlmodel", "_saved_model"),
+    *(".pb", ".tflite", "_web_model", "_paddle_model"),
+)
 BOX = 5  # numbers of a detection before its classes: x, y, w, h, objectness
 ROWS = "rows of x, y, w, h, objectness and classes, as an export without --nms has them"
 
@@ -48,23 +53,60 @@ def read_exported(file: str | Path) -> Exported | None:
     row = runtime_of(file)
     if row is None:
         return None
+    _check_name(Path(file), row.suffix)
     network = opened(file, 1, exact=True)
+    _check_images(network)
     outputs = network.outputs or _tried(network)
     rows = outputs[0] if outputs else ()
-    if outputs and (len(rows) != 3 or (rows[2] is not None and rows[2] <= BOX)):
+    other = network.shape and rows and None not in (rows[0], network.shape[0])
+    if outputs and (
+        len(rows) != 3
+        or (rows[2] is not None and rows[2] <= BOX)
+        or (other and rows[0] != network.shape[0])
+    ):
         sizes = " x ".join(str(size or "?") for size in rows) or "a number"
         raise InputError(file, f"it returns {sizes}", ROWS)
     masks = outputs[1][1] if len(outputs) > 1 and len(outputs[1]) == 4 else 0
     width = rows[2] if outputs else None
     classes = None if width is None or masks is None else width - BOX - masks
     _check(network, classes)
-    height, width = network.shape[2:] if len(network.shape) == 4 else (None, None)
+    height, width = network.shape[2:] if network.shape else (None, None)
     batch = network.shape[0] if network.shape else None
     path = network.path.parent if row.inside else network.path
     if not path.name.endswith(row.suffix):
         raise InputError(path, "another name", f"a folder *{row.suffix}: YOLOv5 goes by the name")
     sides = (height, width) if height and width else None
     return Exported(path, batch, sides, classes, masks or 0)
+
+
+def _check_name(path: Path, suffix: str) -> None:
+    """See that YOLOv5's loader knows a file by its name: it looks for endings anywhere in it."""
+    others = [other for other in ENDINGS if other in path.name and other != suffix]
+    if (others and suffix in ENDINGS) or "'" in str(path):
+        got = f"a name with {others[0] if others else 'a quote'} in it"
+        raise InputError(path, got, "another name: YOLOv5 takes it for another file")
+
+
+def _check_images(network: Network) -> None:
+    """See that a file takes images as YOLOv5 gives them: (batch, 3, height, width), float32."""
+    shape, stride = network.shape, network.metadata.get("stride")
+    if not shape:
+        return
+    sizes = " x ".join(str(size or "?") for size in shape)
+    if len(shape) != 4 or shape[1] not in (3, None) or shape[0] == 0:
+        raise InputError(network.path, f"it takes {sizes}", "images: batch x 3 x height x width")
+    if network.inputs != 1 or not network.floats:
+        got = f"{network.inputs} inputs" if network.inputs != 1 else "it takes no float32"
+        raise InputError(network.path, got, "one input of images, float32")
+    if (shape[2] is None) != (shape[3] is None):
+        raise InputError(network.path, f"it takes {sizes}", "both sides fixed, or both open")
+    for side in shape[2:]:
+        if side is not None and side > LARGEST:
+            raise InputError(network.path, f"it takes {sizes}", f"sides of {LARGEST} px at most")
+        if side is not None and str(stride).isdecimal() and int(str(stride)[:9]) > 0:
+            if side % int(str(stride)[:9]):
+                got = f"it takes {sizes}, and its stride is {str(stride)[:9]}"
+                raise InputError(network.path, got, "sides that are multiples of the stride")
 
 
 def _tried(network: Network) -> tuple[Shape, ...]:

@@ -31,7 +31,6 @@ class FileAccuracy:
         *,
         imgsz: int,
         batch: int = 1,
-        workers: int = 2,
     ) -> None:
         """Read the labels.
 
@@ -40,13 +39,13 @@ class FileAccuracy:
             data: from `read_data`.
             imgsz: side of the images that the file takes, px.
             batch: images that the file takes at once.
-            workers: processes that load images.
 
         Raises:
             InputError: a segmentation model, and labels that are boxes.
         """
         self._model, self._data, self._imgsz, self._batch = model, data, imgsz, batch
-        self._loader = val_loader(model, data, imgsz=imgsz, workers=workers, rect=False)
+        # no processes: those that are forked where a runtime has threads may end in a fault
+        self._loader = val_loader(model, data, imgsz=imgsz, workers=0, rect=False)
 
     def __call__(self, run: Run, title: str = "validating") -> Accuracy:
         """The mAP of a file.

@@ -12,6 +12,7 @@ from typing import Any
 from yolo_slim.errors import InputError
 from yolo_slim.text import counted
 
+STRIDE = 1024  # px, more than any detector has
 NAMES = "a list of names, or a dict by class index"
 
 
@@ -39,8 +40,9 @@ def check_metadata(stride: Any, names: Any, classes: int | None, file: object) -
     Raises:
         InputError: they are not, or there are fewer names than classes.
     """
-    if not (str(stride).isdecimal() and int(stride) > 0):
-        raise InputError(f"{file}, stride", repr(stride)[:80], "a whole number, 1 or more")
+    text = str(stride)
+    if not (text.isdecimal() and len(text) <= len(str(STRIDE)) and 0 < int(text) <= STRIDE):
+        raise InputError(f"{file}, stride", repr(stride)[:80], f"a whole number, 1 to {STRIDE}")
     pairs = dict(enumerate(names)) if isinstance(names, list | tuple) else names
     texts = isinstance(pairs, dict) and all(isinstance(name, str) for name in pairs.values())
     if not texts or not pairs or set(pairs) != set(range(len(pairs))):

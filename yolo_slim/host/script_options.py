@@ -66,6 +66,19 @@ def script_parser(name: str, kind: type[argparse.ArgumentParser] = OneLineParser
     return parser
 
 
+def parsed(name: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of val or detect; a folder of weights may end with a slash, as shells add it."""
+    opt = script_parser(name).parse_args(argv)
+    trim_(opt)
+    return opt
+
+
+def trim_(opt: argparse.Namespace) -> None:
+    """Take the slash off the end of folders of weights."""
+    files = opt.weights if isinstance(opt.weights, list) else [opt.weights]
+    opt.weights = [file.rstrip(f"/{os.sep}") or file for file in files]
+
+
 def add_ours(parser: argparse.ArgumentParser, name: str) -> None:
     """Let a parser know the options of val that YOLOv5 does not have."""
     if name == "val":
@@ -84,7 +97,7 @@ def check_script(name: str, argv: Sequence[str] | None) -> None:
     Raises:
         InputError: weights, data or images are not there, or an option is out of range.
     """
-    opt = script_parser(name).parse_args(argv)
+    opt = parsed(name, argv)
     check_weights(opt)
     if opt.data is not None:
         check_data_file(opt.data)

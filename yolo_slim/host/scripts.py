@@ -26,7 +26,7 @@ from yolo_slim.host.exported import Exported, read_exported
 from yolo_slim.host.image import check_rgb
 from yolo_slim.host.quiet_log import quiet
 from yolo_slim.host.running import layers_named
-from yolo_slim.host.script_options import add_ours, has_display, script_parser
+from yolo_slim.host.script_options import add_ours, has_display, parsed, trim_
 from yolo_slim.host.sightings import ReadableImages, check_loadable
 from yolo_slim.host.tasks import DETECTION, SEGMENTATION, Task, task_of_model
 from yolo_slim.host.trained_with import all_as_one, classes_of, stride_of
@@ -51,7 +51,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
     from yolo_slim.parsing import OneLineParser
 
     options = list(sys.argv[1:] if argv is None else argv)
-    first = script_parser(name).parse_args(options)
+    first = parsed(name, options)
     exported = {file: read_exported(file) for file in first.weights if not file.endswith(".pt")}
     task, masks = kind(first.weights, exported)
     host, made = task.script(name), list[Path]()
@@ -68,6 +68,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             opt = super().parse_args(options)
             del opt.modules, opt.cfg  # the host takes its own options as arguments
             opt.__dict__.pop("square", None)
+            trim_(opt)
             check_device(opt.device)
             if opt.half and (opt.device == "cpu" or not torch.cuda.is_available()):
                 raise InputError("--half", "given", "a GPU: a CPU computes in float32")

@@ -11,6 +11,7 @@ import numpy as np
 from yolo_slim.errors import InputError
 from yolo_slim.runtimes.network import Network, Shape, beside, unheard
 
+LARGEST = 16384  # px
 WHOLE = "a folder that was copied whole"
 SIZES = re.compile(r"^Input\s.* 0=(\d+) 1=(\d+) 2=(\d+)$", re.MULTILINE)  # width, height, channels
 
@@ -35,7 +36,9 @@ def read(path: Path, threads: int, exact: bool) -> Network:
         opened = net.load_param(str(path)) == 0 and net.load_model(str(weights)) == 0
     if not opened:
         raise InputError(path, "ncnn refuses it, or its .bin", WHOLE)
-    (image, *_), names = net.input_names(), sorted(net.output_names(), key=number)
+    if len(net.input_names()) != 1:
+        raise InputError(path, f"{len(net.input_names())} Input layers", "one, of images")
+    (image,), names = net.input_names(), sorted(net.output_names(), key=number)
 
     def one(pixels: np.ndarray) -> list[np.ndarray]:
         extractor, pixels = net.create_extractor(), np.ascontiguousarray(pixels, np.float32)
@@ -54,8 +57,11 @@ def read(path: Path, threads: int, exact: bool) -> Network:
     if not sizes:
         return Network(path, noted(metadata), (), run, metadata)
     width, height, channels = map(int, sizes.groups())
+    if max(width, height) > LARGEST or channels != 3:
+        got = f"it takes {channels} x {height} x {width}"
+        raise InputError(path, got, f"3 x height x width, {LARGEST} px at most")
     with unheard():
-        outputs = tuple(out.shape for out in one(np.zeros((channels, height, width))))
+        outputs = tuple(out.shape for out in one(np.zeros((channels, height, width), np.float32)))
     return Network(path, (None, channels, height, width), outputs, run, metadata)
 
 

@@ -30,6 +30,8 @@ class Network:
         run: images (n, 3, h, w), float32 in [0, 1], RGB, to the outputs of the model in PyTorch:
             (n, anchors, 5 + nc), of a segmentation model (n, anchors, 5 + nc + nm) and the
             prototypes (n, nm, h / 4, w / 4), all float32; boxes in px.
+        inputs: how many it takes; more than images are too many.
+        floats: its images, and what it returns, are float32.
         metadata: what stands in the file, unchecked: stride and names, as YOLOv5 writes them.
     """
 
@@ -38,6 +40,8 @@ class Network:
     outputs: tuple[Shape, ...]
     run: Callable[[np.ndarray], Sequence[np.ndarray]]
     metadata: dict[str, Any] = field(default_factory=dict)
+    inputs: int = 1
+    floats: bool = True
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Run it."""
@@ -65,7 +69,11 @@ def beside(path: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     expected = "stride and names"
-    data = parse(file.read_text(errors="replace"), str(file), expected, names="names")
+    try:
+        text = file.read_bytes().decode()
+    except UnicodeDecodeError as error:  # YOLOv5 fails on it
+        raise InputError(file, "not UTF-8", "a text in UTF-8") from error
+    data = parse(text, str(file), expected, names="names")
     if not isinstance(data, dict):
         raise InputError(file, f"a {type(data).__name__}", expected)
     return data

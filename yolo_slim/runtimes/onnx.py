@@ -50,6 +50,8 @@ def read(path: Path, threads: int, exact: bool) -> Network:
         tuple(_shape(out.shape) for out in runtime.get_outputs()),
         lambda images: runtime.run(None, {image.name: images.astype(dtype, copy=False)}),
         dict(runtime.get_modelmeta().custom_metadata_map),
+        len(runtime.get_inputs()),
+        {image.type, runtime.get_outputs()[0].type} == {"tensor(float)"},
     )
 
 

@@ -24,9 +24,8 @@ def read(path: Path, threads: int, exact: bool) -> Network:
     Raises:
         InputError: it is damaged, or OpenVINO does not run it.
     """
-    with path.open("rb") as file:
-        if not file.read(64).lstrip().startswith(b"<"):  # OpenVINO tries it in other formats, aloud
-            raise InputError(path, "no network of OpenVINO", "a file that was copied whole")
+    if not path.is_file() or not path.read_bytes()[:4096].lstrip().startswith((b"<?xml", b"<net")):
+        raise InputError(path, "no network of OpenVINO", "a file that was copied whole")
     openvino = library()
     options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     if exact:
