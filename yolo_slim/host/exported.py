@@ -103,10 +103,10 @@ def _check_images(network: Network) -> None:
     for side in shape[2:]:
         if side is not None and side > LARGEST:
             raise InputError(network.path, f"it takes {sizes}", f"sides of {LARGEST} px at most")
-        if side is not None and str(stride).isdecimal() and int(str(stride)[:9]) > 0:
-            if side % int(str(stride)[:9]):
-                got = f"it takes {sizes}, and its stride is {str(stride)[:9]}"
-                raise InputError(network.path, got, "sides that are multiples of the stride")
+        step = int(str(stride)[:9]) if str(stride).isdecimal() else 0
+        if side is not None and step and side % step:
+            got = f"it takes {sizes}, and its stride is {step}"
+            raise InputError(network.path, got, "sides that are multiples of the stride")
 
 
 def _tried(network: Network) -> tuple[Shape, ...]:

@@ -75,6 +75,10 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             for file in opt.weights:
                 check_sizes(opt, file, exported.get(file))
             if name == "val":
+                if (
+                    exported
+                ):  # processes that are forked beside a runtime's threads may end in a fault
+                    opt.workers = 0
                 settle_data_(opt, first.data, task, exported.get(opt.weights[0]))
             else:
                 check_classes(opt, opt.weights[0], exported.get(opt.weights[0]))
