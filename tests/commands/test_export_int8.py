@@ -67,7 +67,7 @@ def test_masks(tiny_seg: nn.Module, seg_yaml: Path, empty_folder: Path) -> None:
     ("argv", "message"),
     [
         (["--int8", "--half"], "--int8: given with --half, expected one of the two"),
-        (["--int8", "--include", "torchscript"], "--int8: given for torchscript, expected --incl"),
+        (["--int8", "--include", "torchscript"], "--int8: given for torchscript, expected one of"),
         (["--int8", "--max-drop", "-1"], "--max-drop: -1.0, expected points of mAP, from 0 to 100"),
         (["--int8", "--max-drop", "nan"], "--max-drop: nan, expected points of mAP, from 0 to"),
         (["--max-drop", "1"], "--max-drop: given without --int8, expected --int8 too"),

@@ -127,7 +127,7 @@ def test_each_option_in_one_command(
     argv += ["--project", str(tmp_path), "--repeats", "2", "--batch-size", "2"]
     assert run("export", argv) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "at 64 x 96 px (height x width), dynamic, half, nms" in out
+    assert "at 64 x 96 px (height x width), batches of 2, dynamic, half, nms" in out
     assert "--half is not for torchscript, ncnn, litert: written without it" in out
     assert "--batch-size is not for ncnn: written without it" in out
     report = json.loads((tmp_path / "exp" / "report.json").read_text())
@@ -147,11 +147,12 @@ def test_each_option_in_one_command(
     [
         ("--imgsz 64 96 128", "--imgsz: 64 96 128, expected one number, or height and width"),
         ("--imgsz 64 97", "--imgsz: 97, expected a multiple of the stride, 32"),
-        ("--nms --include openvino", "--nms: given for openvino, expected --include onnx"),
-        ("--half --include stock", "--half: given for stock, expected --include onnx"),
+        ("--nms --include openvino", "--nms: given for openvino, expected one of onnx"),
+        ("--half --include stock", "--half: given for stock, expected one of onnx, openvino"),
         ("--max-det 3", "--max-det: given without --nms, expected --nms too"),
         ("--agnostic-nms", "--agnostic-nms: given without --nms, expected --nms too"),
         ("--nms --conf-thres 2", "--conf-thres: 2.0, expected a share in [0, 1] (did you"),
+        ("--nms --max-det 30001", "--max-det: 30001, expected 30000 or less"),
         ("--nms --max-det 0", "--max-det: 0, expected 1 or more"),
         ("--nms --opset 10", "--opset: 10 with --nms, expected 11 or more"),
     ],

@@ -113,7 +113,8 @@ def told(options: ExportOptions) -> str:
     height, width = options.imgsz
     size = f"{height} px" if height == width else f"{height} x {width} px (height x width)"
     flags = [name for name in ("dynamic", "half", "nms") if getattr(options, name)]
-    return ", ".join([f"at {size}", *flags])
+    batch = [f"batches of {options.batch}"] * (options.batch > 1)
+    return ", ".join([f"at {size}", *batch, *flags])
 
 
 def tell_left_out(rows: Sequence[Format], options: ExportOptions) -> None:

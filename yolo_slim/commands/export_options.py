@@ -183,5 +183,4 @@ def check_has(option: str, given: bool, rows: Sequence[Format]) -> None:
     """
     if given and not any(option in row.options for row in rows):
         names = " ".join(row.name for row in rows)
-        first = having(option).split(", ")[0]
-        raise InputError(f"--{option}", f"given for {names}", f"--include {first}")
+        raise InputError(f"--{option}", f"given for {names}", f"one of {having(option)}")

@@ -55,6 +55,9 @@ def read_exported(file: str | Path) -> Exported | None:
         return None
     _check_name(Path(file), row.suffix)
     network = opened(file, 1, exact=True)
+    if "nms" in network.metadata:
+        expected = "an export without --nms: val and detect suppress by themselves"
+        raise InputError(file, "suppression is in it", expected)
     _check_images(network)
     outputs = network.outputs or _tried(network)
     rows = outputs[0] if outputs else ()
