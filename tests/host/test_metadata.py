@@ -28,8 +28,8 @@ ODD = {  # key and value in the place of ours, and what is told
     "other keys": ("names", "{{1: 'a', 2: 'b', 3: 'c', 4: 'd'}}", "expected a list of names, or"),
     "no texts": ("names", "[1, 2, 3, 4]", "expected a list of names, or a dict by class index"),
     "too few": ("names", "['a', 'b']", "names: 2 names, expected one for each of 4 classes"),
-    "no stride": ("stride", "32 px", "stride: '32 px', expected a whole number, 1 or more"),
-    "stride 0": ("stride", "0", "stride: '0', expected a whole number, 1 or more"),
+    "no stride": ("stride", "32 px", "stride: '32 px', expected a whole number, 1 to 1024"),
+    "stride 0": ("stride", "0", "stride: '0', expected a whole number, 1 to 1024"),
 }
 
 
