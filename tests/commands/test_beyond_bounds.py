@@ -91,7 +91,7 @@ def test_an_operator_that_onnx_lacks(
     assert run("export", ["--weights", str(file), "--include", "onnx", "--repeats", "0"]) == 2
     text, log = capfd.readouterr()
     line = log.splitlines()[-1].strip()
-    assert line.startswith("error: --include onnx: ") and "threshold" in line
+    assert line.startswith("error: --include onnx, model.") and "threshold" in line
     assert line.endswith("; --include torchscript takes all")
     assert "graph(" not in text + log and not Path("runs").exists()
 

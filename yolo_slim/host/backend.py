@@ -15,6 +15,7 @@ from yolo_slim.host.classes import common
 from yolo_slim.runtimes import opened, runtime_of
 from yolo_slim.runtimes.network import unheard
 from yolo_slim.runtimes.openvino import library
+from yolo_slim.runtimes.signal_stack import signal_stack_kept
 
 
 @contextmanager
@@ -55,7 +56,8 @@ def _openvino_runtime() -> dict[str, ModuleType]:
         def compile_model(self, model: Any, device_name: str = "CPU") -> Any:
             """As the host calls it."""
             options = {"INFERENCE_PRECISION_HINT": "f32"}
-            return super().compile_model(model, device_name, options)
+            with signal_stack_kept():
+                return super().compile_model(model, device_name, options)
 
     module: Any = ModuleType("openvino.runtime")
     module.Core, module.Layout, module.get_batch = Core, openvino.Layout, openvino.get_batch

@@ -44,7 +44,7 @@ class FileAccuracy:
             InputError: a segmentation model, and labels that are boxes.
         """
         self._model, self._data, self._imgsz, self._batch = model, data, imgsz, batch
-        # no processes: those that are forked where a runtime has threads may end in a fault
+        # no processes: the runtimes have threads, and what is forked beside them may stand still
         self._loader = val_loader(model, data, imgsz=imgsz, workers=0, rect=False)
 
     def __call__(self, run: Run, title: str = "validating") -> Accuracy:

@@ -75,9 +75,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
             for file in opt.weights:
                 check_sizes(opt, file, exported.get(file))
             if name == "val":
-                if (
-                    exported
-                ):  # processes that are forked beside a runtime's threads may end in a fault
+                if exported:  # what is forked beside threads of a runtime may stand still
                     opt.workers = 0
                 settle_data_(opt, first.data, task, exported.get(opt.weights[0]))
             else:

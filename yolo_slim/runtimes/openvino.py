@@ -8,6 +8,7 @@ from typing import Any
 
 from yolo_slim.errors import InputError
 from yolo_slim.runtimes.network import Network, Shape, beside, refused
+from yolo_slim.runtimes.signal_stack import signal_stack_kept
 
 
 def library() -> Any:
@@ -31,8 +32,9 @@ def read(path: Path, threads: int, exact: bool) -> Network:
     if exact:
         options["INFERENCE_PRECISION_HINT"] = "f32"
     try:
-        model = openvino.Core().read_model(path)
-        compiled = openvino.Core().compile_model(model, "CPU", options)
+        with signal_stack_kept():
+            model = openvino.Core().read_model(path)
+            compiled = openvino.Core().compile_model(model, "CPU", options)
     except Exception as error:  # OpenVINO raises RuntimeError with pages of text
         raise refused(path, "OpenVINO", error) from error
     request = compiled.create_infer_request()

@@ -19,6 +19,7 @@ from yolo_slim.deploy.int8.scope import Scope, scope_of
 from yolo_slim.deploy.openvino import converted, saved
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.runtimes.openvino import library
+from yolo_slim.runtimes.signal_stack import signal_stack_kept
 
 PRESETS = {"mixed": "MIXED", "symmetric": "PERFORMANCE"}  # of activations; weights are symmetric
 
@@ -48,7 +49,7 @@ class NncfMaker:
         apart = self.scope.apart(float_layers)
         # a conv with a bias becomes two operators: the sum has the name of the conv
         names = [name for node in apart for name in (node, f"{node}/WithoutBiases")]
-        with _quiet(nncf):
+        with _quiet(nncf), signal_stack_kept():
             model = nncf.quantize(
                 converted(self.content),
                 nncf.Dataset(_Shown(self.images)),
