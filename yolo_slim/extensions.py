@@ -23,6 +23,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.host.admitted import ADMITTED
 from yolo_slim.host.classes import yolo
 from yolo_slim.host.clone import HOST, Clone, admit_clone, clone_around
+from yolo_slim.host.compat import imported_as
 from yolo_slim.pruning.criteria.table import CRITERIA
 
 
@@ -130,13 +131,5 @@ def _names_of_a_clone() -> Iterator[None]:
     """`models.common` and `utils.general` mean the pip package's."""
     names = [name for name in sys.modules if name.startswith(("yolov5.models", "yolov5.utils"))]
     aliases = {name.removeprefix("yolov5."): sys.modules[name] for name in names}
-    old = {name: sys.modules.get(name) for name in aliases}
-    try:
-        sys.modules.update(aliases)
+    with imported_as(aliases):
         yield
-    finally:
-        for name, module in old.items():
-            if module is None:
-                sys.modules.pop(name, None)
-            else:
-                sys.modules[name] = module

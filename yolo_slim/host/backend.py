@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from yolo_slim.host.classes import common
+from yolo_slim.host.compat import imported_as
 from yolo_slim.runtimes import opened, runtime_of
 from yolo_slim.runtimes.network import unheard
 from yolo_slim.runtimes.openvino import library
@@ -28,17 +28,8 @@ def loadable(file: str | Path) -> Iterator[dict[str, Any]]:
     row = runtime_of(file)
     name = row.name if row else ""
     made = {"OpenVINO": _openvino_runtime, "LiteRT": _tflite_runtime}
-    modules = made[name]() if name in made else {}
-    old = {module: sys.modules.get(module) for module in modules}
-    sys.modules.update(modules)
-    try:
+    with imported_as(made[name]() if name in made else {}):
         yield {"DetectMultiBackend": NcnnBackend} if name == "ncnn" else {}
-    finally:
-        for module, before in old.items():
-            if before is None:
-                sys.modules.pop(module, None)
-            else:
-                sys.modules[module] = before
 
 
 def _openvino_runtime() -> dict[str, ModuleType]:

@@ -14,7 +14,7 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,21 @@ def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
     finally:
         for name, value in old.items():
             setattr(owner, name, value)
+
+
+@contextmanager
+def imported_as(modules: Mapping[str, Any]) -> Iterator[None]:
+    """In the block an import of each of these names gives this module; then it is as before."""
+    old = {name: sys.modules.get(name) for name in modules}
+    try:
+        sys.modules.update(modules)
+        yield
+    finally:
+        for name, module in old.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
 
 
 def mend() -> None:
