@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,13 @@ def test_half(real: nn.Module, photos: list, tmp_path: Path, name: str) -> None:
     assert sizes[True] < 0.55 * sizes[False]
     assert agreements[True].holds
     assert agreements[True].scores > 10 * agreements[False].scores > 0  # it is another arithmetic
+
+
+def test_half_where_nothing_is_seen(tiny_seg: nn.Module, runs: Any) -> None:
+    """It does not say that boxes agree when none had the score to be compared."""
+    batches, limits = [np.zeros((1, 3, 64, 64), np.float32)], replace(HALF, least=1.0)
+    text = str(compare(tiny_seg, runs(to_onnx(tiny_seg, imgsz=64, half=True)), batches, limits))
+    assert text.startswith("no boxes of score 1 and more, scores within ")
 
 
 def test_half_keeps_images_and_boxes_in_float32(tiny_seg: nn.Module) -> None:

@@ -26,18 +26,23 @@ def network(
     kind: int = TensorProto.FLOAT,
     second: bool = False,
     rows: int = 1,
+    cells: int = 4,
+    width: int = 9,
+    number: float = 0.0,
+    named: bool = True,
     **metadata: str,
 ) -> Path:
     """An ONNX file that takes what it is told to, and returns rows of 9 numbers."""
     inputs = [helper.make_tensor_value_info("images", kind, shape)]
     if second:
         inputs.append(helper.make_tensor_value_info("second", TensorProto.FLOAT, [1]))
-    value = numpy_helper.from_array(np.zeros((rows, 4, 9), np.float32), "value")
+    value = numpy_helper.from_array(np.full((rows, cells, width), number, np.float32), "value")
     node = helper.make_node("Identity", ["value"], ["output0"])
-    out = helper.make_tensor_value_info("output0", TensorProto.FLOAT, [rows, 4, 9])
+    out = helper.make_tensor_value_info("output0", TensorProto.FLOAT, [rows, cells, width])
     graph = helper.make_graph([node], "odd", inputs, [out], [value])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"stride": "32", "names": "['a', 'b', 'c', 'd']", **metadata})
+    about = {"stride": "32", "names": "['a', 'b', 'c', 'd']"} if named else {}
+    helper.set_model_props(model, {**about, **metadata})
     onnx.save(model, file)
     return file
 
@@ -57,6 +62,8 @@ def network(
         ({"stride": "99999"}, "stride"),
         ({"stride": "9" * 5000}, "stride"),
         ({"rows": 2}, "it returns 2 x 4 x 9"),
+        ({"number": np.nan}, "it returns NaN or infinity"),
+        ({"cells": 84, "width": 84, "named": False}, "it returns 1 x 84 x 84"),  # YOLOv8's
     ],
 )
 def test_a_network_that_takes_or_returns_something_else(
@@ -111,6 +118,18 @@ def test_odd_folders(folders: Callable[[str], Path]) -> None:
     with pytest.raises(InputError, match="no network of OpenVINO"):
         read_exported(openvino)
     shutil.rmtree(openvino)
+
+
+@pytest.mark.parametrize("name", ["ncnn", "openvino"])
+def test_weights_of_another_model(name: str, folders: Callable[[str], Path]) -> None:
+    """As many bytes, which the runtimes take without a word."""
+    (weights,) = folders(name).glob("*.bin")
+    assert read_exported(weights.parent).classes == 4
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match="the weights of another model, expected those of best"):
+        read_exported(weights.parent)
 
 
 def test_a_slash_at_the_end(

@@ -349,6 +349,7 @@ def tell_times(
     options: ExportOptions,
 ) -> None:
     """Print the times by format, those of files in 8 bits too, and what they say in words."""
+    from yolo_slim.measure.latency import warning_of
     from yolo_slim.report.timing import Timed, formats_text
 
     table = [
@@ -364,5 +365,6 @@ def tell_times(
         if each.dense is None:
             say("No model to compare it with: --dense names one.")
             break
-        say(f"{each.file} takes {each.share:.2f} of the time of {dense} in {each.runtime}.")
+        about = "about " * bool(warning_of({"file": each.time, "dense": each.dense}))
+        say(f"{each.file} takes {about}{each.share:.2f} of the time of {dense} in {each.runtime}.")
     in_8_bits.tell_pays(times, files, small)

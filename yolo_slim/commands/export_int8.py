@@ -239,8 +239,11 @@ def tell_pays(
 ) -> None:
     """Say whether 8 bits pay on this machine."""
     from yolo_slim.deploy.int8.cpu import this_cpu, verdict
+    from yolo_slim.measure.latency import warning_of
 
     for row, file in small.items():
         if row in times:
             ratio = times[row]["int8"].median / times[row]["exported"].median
-            say(verdict(ratio, size_of(file) / size_of(files[row]), row.runtime, this_cpu()))
+            size = size_of(file) / size_of(files[row])
+            rough = bool(warning_of(times[row]))
+            say(verdict(ratio, size, row.runtime, this_cpu(), rough))

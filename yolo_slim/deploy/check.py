@@ -50,6 +50,7 @@ class Agreement:
         masks: of mask coefficients and of prototypes, each as a share of the largest of them in
             PyTorch's; None for a model without masks.
         limits: that hold; boxes of a score below limits.least were not compared.
+        seen: False where no box had that score, so that none was compared.
     """
 
     boxes: float
@@ -57,6 +58,7 @@ class Agreement:
     images: int
     masks: float | None = None
     limits: Limits = FLOAT32
+    seen: bool = True
 
     @property
     def holds(self) -> bool:
@@ -68,7 +70,8 @@ class Agreement:
         if not (self.boxes or self.scores or self.masks):
             return f"the same to the bit on {counted(self.images, 'image')}"
         boxes = f"boxes of score {least:g} and more" if (least := self.limits.least) else "boxes"
-        parts = [f"{boxes} within {self.boxes:.2g} px", f"scores within {self.scores:.1g}"]
+        close = f"{boxes} within {self.boxes:.2g} px" if self.seen else f"no {boxes}"
+        parts = [close, f"scores within {self.scores:.1g}"]
         if self.masks is not None:
             parts.append(f"masks within {self.masks:.1g} of the largest value")
         return f"{', '.join(parts)} on {counted(self.images, 'image')}"
@@ -92,7 +95,7 @@ def compare(
     """
     outputs = 2 if isinstance(model, yolo.SegmentationModel) else 1
     end = 5 + model.model[-1].nc
-    worst = np.zeros(3)
+    worst, seen = np.zeros(3), False
     for batch in tqdm(batches, desc="comparing", unit="batch", leave=False):
         expected = [out.numpy() for out in model(torch.from_numpy(batch))[:outputs]]
         actual = list(exported(batch))
@@ -106,7 +109,8 @@ def compare(
             masks = max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs)
         rows = expected[0][..., 4] * expected[0][..., 5:end].max(-1) >= limits.least
         boxes = error[rows][:, :4].max(initial=0)
+        seen = seen or bool(rows.any())
         worst = np.maximum(worst, [boxes, error[..., 4:end].max(), masks])
     boxes, scores, mask = worst.tolist()
     count = sum(map(len, batches))
-    return Agreement(boxes, scores, count, mask if outputs == 2 else None, limits)
+    return Agreement(boxes, scores, count, mask if outputs == 2 else None, limits, seen)

@@ -28,7 +28,7 @@ def write_ncnn(model: nn.Module, options: ExportOptions) -> dict[str, bytes]:
     """
     options = replace(options, batch=1, simplify=True)  # ncnn has no batches
     files = converted(write_onnx(model, options))
-    return files | {".yaml": described(metadata(model), options)}
+    return files | {".yaml": described(metadata(model), options, files[".bin"])}
 
 
 def converted(content: bytes) -> dict[str, bytes]:

@@ -66,4 +66,4 @@ def saved(model: Any, about: dict[str, Any], options: ExportOptions) -> dict[str
         file = Path(folder) / "model.xml"
         library().save_model(model, file, compress_to_fp16=options.half)
         files = {suffix: file.with_suffix(suffix).read_bytes() for suffix in (".xml", ".bin")}
-    return files | {".yaml": described(about, options)}
+    return files | {".yaml": described(about, options, files[".bin"])}

@@ -59,13 +59,14 @@ def read_exported(file: str | Path) -> Exported | None:
         expected = "an export without --nms: val and detect suppress by themselves"
         raise InputError(file, "suppression is in it", expected)
     _check_images(network)
-    outputs = network.outputs or _tried(network)
+    outputs = _tried(network) or network.outputs
     rows = outputs[0] if outputs else ()
     other = network.shape and rows and None not in (rows[0], network.shape[0])
     if outputs and (
         len(rows) != 3
         or (rows[2] is not None and rows[2] <= BOX)
         or (other and rows[0] != network.shape[0])
+        or rows[2] in _cells(network)
     ):
         sizes = " x ".join(str(size or "?") for size in rows) or "a number"
         raise InputError(file, f"it returns {sizes}", ROWS)
@@ -113,16 +114,33 @@ def _check_images(network: Network) -> None:
 
 
 def _tried(network: Network) -> tuple[Shape, ...]:
-    """The shapes of what a file returns that only says what images it takes; () if that fails."""
+    """The shapes of what a file returns for a grey image; () where that cannot be tried.
+
+    Raises:
+        InputError: numbers that are none are among it.
+    """
     import numpy as np
 
-    sizes = [size for size in network.shape if size is not None]
-    if len(sizes) != 4:
+    batch = network.shape[0] if network.shape else None
+    sizes = [size for size in network.shape[1:] if size is not None]
+    if len(sizes) != 3:
         return ()
     try:
-        return tuple(out.shape for out in network(np.zeros(sizes, np.float32)))
-    except Exception:  # torch raises anything; YOLOv5 says so, too
+        outputs = network(np.full([batch or 1, *sizes], 0.5, np.float32))
+    except Exception:  # a runtime raises anything; YOLOv5 says so, too
         return ()
+    if not all(np.isfinite(out).all() for out in outputs):
+        raise InputError(network.path, "it returns NaN or infinity for a grey image", "numbers")
+    return tuple((batch and out.shape[0], *out.shape[1:]) for out in outputs)
+
+
+def _cells(network: Network) -> set[int]:
+    """How many rows a model without anchors has: YOLOv8's columns, which are YOLOv5's rows."""
+    height, width = network.shape[2:] if network.shape else (None, None)
+    if not height or not width:
+        return set()
+    counts = [(height // stride) * (width // stride) for stride in (8, 16, 32, 64)]
+    return {sum(counts[:3]), sum(counts)}
 
 
 def _check(network: Network, classes: int | None) -> None:

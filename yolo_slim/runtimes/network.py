@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Shape = tuple[int | None, ...]  # None where it is open
+DIGEST = "bin_sha256"  # key of the yaml beside a network
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def beside(path: Path) -> dict[str, Any]:
         What stands in it; nothing where there is none.
 
     Raises:
-        InputError: it cannot be read, or is no mapping.
+        InputError: it cannot be read or is no mapping, or the .bin is of another network.
     """
     file = path.with_suffix(".yaml")
     if not file.is_file():
@@ -76,7 +78,15 @@ def beside(path: Path) -> dict[str, Any]:
     data = parse(text, str(file), expected, names="names")
     if not isinstance(data, dict):
         raise InputError(file, f"a {type(data).__name__}", expected)
+    weights = path.with_suffix(".bin")
+    if DIGEST in data and weights.is_file() and digest(weights.read_bytes()) != data[DIGEST]:
+        raise InputError(weights, "the weights of another model", f"those of {path.name}")
     return data
+
+
+def digest(content: bytes) -> str:
+    """What tells weights from others: SHA-256, in hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager

@@ -115,6 +115,7 @@ def test_words_on_speed() -> None:
     assert "do not pay here in X: 1.04 of the time" in verdict(1.04, 0.3, "X", plain)
     assert "no VNNI" in verdict(1.04, 0.3, "X", plain)
     assert verdict(0.7, 0.3, "X", new).startswith("8 bits pay here in X: 0.70 of the time, 0.30 of")
+    assert "do not show: 0.70 of the time" in verdict(0.7, 0.3, "X", new, rough=True)
     assert "Narrow layers" in verdict(1.0, 0.3, "X", new) and "dot products" in str(phone)
     assert "not known" in verdict(0.7, 0.3, "X", other)
     fast = this_cpu("flags : avx512_vnni amx_bf16")

@@ -69,7 +69,7 @@ def this_cpu(text: str | None = None) -> Cpu:
     return Cpu(False, (), platform.machine().lower() in ("x86_64", "amd64"))
 
 
-def verdict(ratio: float, size: float, runtime: str, cpu: Cpu) -> str:
+def verdict(ratio: float, size: float, runtime: str, cpu: Cpu, rough: bool = False) -> str:
     """In words: whether 8 bits pay on this CPU, and why.
 
     Args:
@@ -77,7 +77,11 @@ def verdict(ratio: float, size: float, runtime: str, cpu: Cpu) -> str:
         size: the same of their bytes.
         runtime: what both ran in.
         cpu: of this machine.
+        rough: the times are noisy, so that nothing is said for certain.
     """
+    if rough:
+        pays = f"Whether 8 bits pay here in {runtime} these times do not show: "
+        return f"{pays}{ratio:.2f} of the time, {size:.2f} of the size. {cpu}."
     if ratio <= 0.95:
         pays = f"8 bits pay here in {runtime}: {ratio:.2f} of the time, {size:.2f} of the size."
     else:
