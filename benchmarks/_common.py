@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import nn
 
 from yolo_slim.host.checkpoint import modernise_
 from yolo_slim.host.classes import yolo
+from yolo_slim.host.compat import replaced
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -67,9 +67,9 @@ def randomise_norms_(model: nn.Module) -> None:
 
 def random_model(name: str, seed: int = 0, nc: int | None = None) -> nn.Module:
     """One of the host's models with random weights, gammas and betas, in eval mode."""
-    logging.getLogger("yolov5").setLevel(logging.WARNING)
     torch.manual_seed(seed)
-    model = yolo.DetectionModel(str(Path(yolo.__file__).parent / f"{name}.yaml"), nc=nc)
+    with replaced(yolo.LOGGER, disabled=True):  # it prints the layers
+        model = yolo.DetectionModel(str(Path(yolo.__file__).parent / f"{name}.yaml"), nc=nc)
     modernise_(model)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -49,12 +49,14 @@ TINY_SEG = TINY.replace("Detect, [nc, anchors]", f"Segment, [nc, anchors, {MASKS
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
-    """Each test begins with the same seed, and leaves the host's default as it is."""
+    """Each test begins with the same seed, and leaves the host's default and log as they are."""
     torch.manual_seed(0)
-    usual = common.Conv.default_act
+    usual, log = common.Conv.default_act, yolo.LOGGER
+    level, silent = log.level, log.disabled
     yield
     left, common.Conv.default_act = common.Conv.default_act, usual
     assert left is usual
+    assert (log.level, log.disabled) == (level, silent)
 
 
 @pytest.fixture
