@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from yolo_slim.cli import run
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.deploy.formats import FORMATS
 from yolo_slim.deploy.nms import with_nms
@@ -120,6 +121,33 @@ def test_odd_folders(folders: Callable[[str], Path]) -> None:
     shutil.rmtree(openvino)
 
 
+def test_a_tflite_file_that_was_cut_off(tiny_model: nn.Module, tmp_path: Path) -> None:
+    """Its network is whole; the archive behind it, with stride and names, is not."""
+    content = FORMATS["litert"].write(tiny_model, ExportOptions((64, 64)))
+    file = FORMATS["litert"].put(tmp_path, "best", content)
+    assert read_exported(file).named
+    file.write_bytes(content[:-40])
+    with pytest.raises(InputError, match="its end, with stride and names, is cut off"):
+        read_exported(file)
+
+
+def test_detect_with_a_file_without_names(
+    tiny_model: nn.Module, shapes_yaml: Path, monkeypatch, tmp_path: Path, caplog
+) -> None:
+    """YOLOv5 would take those of COCO: person, bicycle, car."""
+    monkeypatch.chdir(tmp_path)
+    model = onnx.load_from_string(to_onnx(tiny_model, imgsz=64))
+    del model.metadata_props[:]
+    onnx.save(model, "plain.onnx")
+    image = next(shapes_yaml.parent.rglob("images/val/*"))
+    argv = ["--weights", "plain.onnx", "--source", str(image), "--conf-thres", "0.0001"]
+    assert run("detect", argv) == 0
+    assert "class" in caplog.text and "person" not in caplog.text
+    caplog.clear()
+    assert run("detect", [*argv, "--data", str(shapes_yaml)]) == 0
+    assert "class" not in caplog.text and "person" not in caplog.text
+
+
 @pytest.mark.parametrize("name", ["ncnn", "openvino"])
 def test_weights_of_another_model(name: str, folders: Callable[[str], Path]) -> None:
     """As many bytes, which the runtimes take without a word."""
@@ -136,8 +164,6 @@ def test_a_slash_at_the_end(
     folders: Callable[[str], Path], shapes_yaml: Path, monkeypatch, tmp_path: Path
 ) -> None:
     """As shells write a folder that they complete."""
-    from yolo_slim.cli import run
-
     monkeypatch.chdir(tmp_path)
     argv = ["--weights", f"{folders('ncnn')}/", "--data", str(shapes_yaml), "--workers", "0"]
     assert run("val", [*argv, "--project", "runs"]) == 0

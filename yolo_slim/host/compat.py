@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import time
 import types
@@ -198,6 +199,7 @@ def _mend_host() -> None:
     plots.check_font = general.check_font
     plots.check_requirements = general.check_requirements
     plots.check_pil_font = pil_font
+    _mend_labels(plots.Annotator, plots.is_ascii)
 
     # The packages that import these names one after another (yolov5/__init__ imports half of the
     # host before us) hold their own references.
@@ -214,6 +216,33 @@ def _mend_host() -> None:
     common.eval = literal  # it evaluates the names in an ONNX file
     experimental.attempt_download = local_file
     dataloaders.check_requirements = general.check_requirements
+
+
+def _mend_labels(annotator: Any, is_ascii: Any) -> None:
+    """utils/plots.py draws labels with OpenCV or with Pillow, and decides twice: by the text of the
+    dict of names, in which Python escapes a no-break space, and by the label, which has it.
+
+    A line break in a label with other than ASCII letters fails in Pillow's layout. Can go when the
+    host decides once, and draws a label in one line.
+
+    Args:
+        annotator: the host's class.
+        is_ascii: its function.
+    """
+    begin, draw = annotator.__init__, annotator.box_label
+
+    @functools.wraps(begin)
+    def __init__(self: Any, im: Any, *args: Any, **kwargs: Any) -> None:
+        example = str(kwargs.get("example", ""))
+        if is_ascii(example) and re.search(r"\\(x|u|U)[0-9a-f]", example):
+            kwargs["example"] = example + "\u00a0"
+        begin(self, im, *args, **kwargs)
+
+    @functools.wraps(draw)
+    def box_label(self: Any, box: Any, label: str = "", *args: Any, **kwargs: Any) -> None:
+        draw(self, box, " ".join((label or "").split()), *args, **kwargs)
+
+    annotator.__init__, annotator.box_label = __init__, box_label
 
 
 def _file_names() -> list[types.SimpleNamespace]:

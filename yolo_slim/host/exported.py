@@ -34,6 +34,7 @@ class Exported:
         imgsz: height and width, px; None where one is open, or the file does not say.
         classes: number of classes; None where it is open.
         masks: number of masks of a segmentation model; 0 of a detector.
+        named: the classes have names.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Exported:
     imgsz: tuple[int, int] | None
     classes: int | None
     masks: int
+    named: bool
 
 
 def read_exported(file: str | Path) -> Exported | None:
@@ -80,7 +82,9 @@ def read_exported(file: str | Path) -> Exported | None:
     if not path.name.endswith(row.suffix):
         raise InputError(path, "another name", f"a folder *{row.suffix}: YOLOv5 goes by the name")
     sides = (height, width) if height and width else None
-    return Exported(path, batch, sides, classes, masks or 0)
+    about = network.metadata  # of an ONNX file without a stride YOLOv5 reads no names either
+    named = bool(about.get("names")) and (row.suffix != ".onnx" or "stride" in about)
+    return Exported(path, batch, sides, classes, masks or 0, named)
 
 
 def _check_name(path: Path, suffix: str) -> None:
@@ -151,7 +155,7 @@ def _check(network: Network, classes: int | None) -> None:
             yaml = network.path.with_suffix(".yaml").name
             got = f"no {yaml} beside {network.path.name}"
             raise InputError(network.path.parent, got, "stride and names in it")
-        return  # YOLOv5 then takes stride 32 and class0, class1, ...
+        return  # YOLOv5 then takes stride 32, and the names of --data
     if isinstance(known.get("names"), str):  # an ONNX file has texts alone
         try:
             known["names"] = literal(known["names"])

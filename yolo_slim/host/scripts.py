@@ -21,6 +21,7 @@ from yolo_slim.host import checkpoint, data
 from yolo_slim.host.assertions import in_our_words, is_hosts
 from yolo_slim.host.backend import loadable
 from yolo_slim.host.compat import mend, replaced
+from yolo_slim.host.drawn import pictures_written
 from yolo_slim.host.evaluate import check_device
 from yolo_slim.host.exported import Exported, read_exported
 from yolo_slim.host.image import check_rgb
@@ -80,7 +81,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
                 settle_data_(opt, first.data, task, exported.get(opt.weights[0]))
             else:
                 check_classes(opt, opt.weights[0], exported.get(opt.weights[0]))
-                opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
+                opt.data = names_of(opt.data, first.data, exported.get(opt.weights[0]))
                 check_loadable(str(opt.source))
             opt.weights = [str(place(file, exported.get(file))) for file in opt.weights]
             return opt
@@ -111,6 +112,7 @@ def run_host(name: str, argv: Sequence[str] | None = None) -> None:
         checkpoint.safe_loading(),
         quiet(host.LOGGER, Path),
         loadable(first.weights[0]) as loader,
+        pictures_written(made),
         replaced(host, check_requirements=lambda *args, **kwargs: None, **swapped, **loader),
     ):
         try:
@@ -173,6 +175,16 @@ def settle_data_(
         opt.single_cls = True
     classes = classes_of(source) if source else exported.classes if exported else None
     data.check_val(opt, classes, outlines=task is SEGMENTATION)
+
+
+def names_of(default: str, given: str | None, exported: Exported | None) -> str | None:
+    """The data yaml that detect takes names from, for a file that has none.
+
+    The default is COCO's, whose names would be wrong: without one YOLOv5 says class0, class1, ...
+    """
+    if exported and not exported.named and given is None:
+        return None
+    return str(shipped(default) if shipped(default).is_file() else default)
 
 
 def place(file: str, exported: Exported | None) -> Path:

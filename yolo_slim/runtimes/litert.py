@@ -12,6 +12,8 @@ import numpy as np
 from yolo_slim.errors import InputError
 from yolo_slim.runtimes.network import Network, refused, unheard
 
+ARCHIVE = b"PK\x03\x04\x14\x00\x00\x00"  # begins a file in a zip archive
+
 
 def read(path: Path, threads: int, exact: bool) -> Network:
     """Open a .tflite file; its arithmetic is that of the file.
@@ -49,12 +51,15 @@ def noted(path: Path) -> dict[str, Any]:
     """Stride and names, from the zip archive behind the file; nothing where there is none.
 
     Raises:
-        InputError: what stands there is no dict of plain values.
+        InputError: what stands there is no dict of plain values, or is cut off.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             text = archive.read(archive.namelist()[0]).decode()
     except (zipfile.BadZipFile, IndexError):
+        if ARCHIVE in path.read_bytes():
+            expected = "a file that was copied whole"
+            raise InputError(path, "its end, with stride and names, is cut off", expected) from None
         return {}
     except UnicodeDecodeError as error:
         raise InputError(f"{path}, metadata", "bytes", "a text with stride and names") from error
