@@ -12,7 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.commands.bench_options import RUN_IN, TORCH, check, own_runtime, parse, title_of
+from yolo_slim.commands.bench_options import (
+    RUN_IN,
+    TORCH,
+    check,
+    check_importable,
+    own_runtime,
+    parse,
+    title_of,
+)
 from yolo_slim.commands.bench_runs import Run, measured_memory, prepared, timed
 from yolo_slim.errors import InputError, note
 from yolo_slim.runtimes import opened, runtime_of
@@ -32,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     """Compare; returns what was measured, in the order of the files."""
     opt = parse(argv)
     check(opt)
+    check_importable(opt)
     opt.files = [Path(file) for file in opt.files]
     networks = {file: opened_file(file, opt) for file in opt.files if runtime_of(file)}
 

@@ -14,6 +14,7 @@ from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import InputError, check_count, check_imgsz
 from yolo_slim.files import CHECKPOINT, check_file, check_writable, write_aside
 from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.packages import MAKERS
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.text import say
 
@@ -65,7 +66,7 @@ def check(opt: argparse.Namespace) -> None:
     if file.is_dir():
         raise InputError(option, f"{file}, a folder", "a file")
     check_writable(file.parent)
-    needed = RUNTIMES[opt.runtime][1:] if opt.prepare else RUNTIMES[opt.runtime]
+    needed = [*MAKERS, *RUNTIMES[opt.runtime][1 if opt.prepare else 0 :]]
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         got = f"{opt.runtime}, and {' and '.join(missing)} not installed"
