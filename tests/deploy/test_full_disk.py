@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,6 +139,30 @@ def test_openvino_without_room_to_write(
     line = told(command, *argv[command])
     assert FULL in line
     assert line.endswith("expected room there, or another folder by TMPDIR")
+
+
+@pytest.mark.parametrize("command", ["export", "bench"])
+def test_files_that_are_tried_and_do_not_fit(
+    command: str,
+    options: dict[str, list],
+    tiny_checkpoint: Path,
+    told: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The line names the temporary folder, and not the file in it that nobody asked for."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    argv = {"export": options["export"], "bench": [tiny_checkpoint, "--imgsz", 64]}
+    name = f"{argv[command][1 if command == 'export' else 0].stem}.onnx"
+    assert told(command, *argv[command]) == (
+        f"error: {tmp_path}: {name} cannot be written (No space left on device), expected room "
+        "there, or another folder by TMPDIR"
+    )
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     opt.files = [Path(file) for file in opt.files]
     networks = {file: opened_file(file, opt) for file in opt.files if runtime_of(file)}
 
+    from yolo_slim.deploy.room import trial_folder
     from yolo_slim.files import write_aside
     from yolo_slim.measure.latency import random_images, warning_of
     from yolo_slim.models import load
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     images = random_images(opt.batch_size, 3, *opt.imgsz)
     outputs = {file: first_outputs(file, each, images) for file, each in networks.items()}
     models = [counts_of(*pair, opt) for pair in zip(opt.files, sources, strict=True)]
-    with tempfile.TemporaryDirectory() as aside:
-        calls, files = prepared(sources, images, Path(aside), opt)
+    with trial_folder() as aside:
+        calls, files = prepared(sources, images, aside, opt)
         times = timed(calls, opt)
         memories = {} if opt.no_memory else measured_memory(files, opt)
     models = with_figures(models, times, memories)

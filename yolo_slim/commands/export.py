@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -46,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     from tqdm import tqdm
 
+    from yolo_slim.deploy.room import trial_folder
     from yolo_slim.host.image import check_rgb
     from yolo_slim.host.trained_with import stride_of
     from yolo_slim.models import load
@@ -71,25 +71,23 @@ def main(argv: Sequence[str] | None = None) -> Path:
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     say(f"Exporting {source}, {told(options)}")
     tell_left_out(rows, options)
-    with removed_if_empty(folder), tempfile.TemporaryDirectory() as aside:
+    with removed_if_empty(folder), trial_folder() as aside:
         contents, agreement = {}, {}
         with tqdm(rows, desc="exporting", unit="file", leave=False) as bar:
             for row in bar:
                 bar.set_description(f"exporting {row.name}")
                 contents[row] = row.write(source.model, row.own(options))
         for row, content in contents.items():
-            file = row.put(Path(aside), weights.stem, content)
+            file = row.put(aside, weights.stem, content)
             agreement[row] = compared(row, source.model, file, batches, options, opt)
         made: dict[Format, Int8] = {}
         if shared:
-            shared.aside = Path(aside)
+            shared.aside = aside
             made = {row: shared.of(row) for row in rows if "int8" in row.options}
         short = f"{weights.stem}{in_8_bits.SUFFIX}"
         for row, int8 in made.items():
-            row.put(Path(aside), short, int8.content)
-        times = {
-            row: times_of(row, dense, Path(aside), weights.stem, options, opt) for row in timed
-        }
+            row.put(aside, short, int8.content)
+        times = {row: times_of(row, dense, aside, weights.stem, options, opt) for row in timed}
         files = {row: row.file(folder, weights.stem) for row in contents}
         small = {row: row.file(folder, short) for row in made}
         of_int8 = in_8_bits.report_of(made, small, shared) if shared else None

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from yolo_slim.errors import InputError
 
+ROOM = "room there, or another folder by TMPDIR"
+
 
 @contextmanager
 def working_folder(program: str) -> Iterator[Path]:
@@ -27,6 +29,24 @@ def working_folder(program: str) -> Iterator[Path]:
         raise no_room(program, error.strerror or str(error)) from error
 
 
+@contextmanager
+def trial_folder() -> Iterator[Path]:
+    """A folder for files that are tried before they get their place; removed after the block.
+
+    Raises:
+        InputError: one of them cannot be written; it is told of the temporary folder.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield Path(folder)
+        except InputError as error:
+            where, got, _ = error.parts
+            if where.startswith(folder) and got.startswith("cannot be written"):
+                got = f"{Path(where).name} {got}"
+                raise InputError(tempfile.gettempdir(), got, ROOM) from error
+            raise
+
+
 def no_room(program: str, why: str) -> InputError:
     """That a program could not write what it made.
 
@@ -35,4 +55,4 @@ def no_room(program: str, why: str) -> InputError:
         why: its own words.
     """
     got = f"the temporary folder is full ({program}: {why})"
-    return InputError(tempfile.gettempdir(), got, "room there, or another folder by TMPDIR")
+    return InputError(tempfile.gettempdir(), got, ROOM)
