@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from yolo_slim.cli import run
 from yolo_slim.deploy.formats import FORMATS
 from yolo_slim.deploy.options import ExportOptions
-from yolo_slim.packages import EXTRAS, check_installed
+from yolo_slim.packages import EXTRAS, MAKERS, check_installed
 
 WHY = "libfoo.so.1: cannot open shared object file: No such file or directory"
 FORMATS_OF = {  # a package, and a format that needs it
@@ -167,3 +168,46 @@ def test_bench_exports_with_packages_that_import(
 def test_nothing_is_imported_to_see_what_is_installed(damage: Callable) -> None:
     damage("onnxslim")
     check_installed("here", ["onnxslim"])
+
+
+@pytest.mark.parametrize("how", ["hide", "damage"])
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("command", ["prune", "slim", "finegrained", "profile"])
+def test_commands_that_export_on_their_way(
+    command: str,
+    name: str,
+    how: str,
+    request: pytest.FixtureRequest,
+    refused: Callable,
+    tiny_checkpoint: Path,
+    shapes_yaml: Path,
+) -> None:
+    """slim times its result after all trainings: the refusal has to come before them."""
+    request.getfixturevalue(how)(name)
+    argv = {
+        "prune": ["--weights", tiny_checkpoint, "--data", shapes_yaml, "--latency", 0.6],
+        "slim": ["--weights", tiny_checkpoint, "--data", shapes_yaml, "--epochs", 1],
+        "finegrained": [tiny_checkpoint],
+        "profile": [tiny_checkpoint],
+    }
+    line = refused(command, *argv[command], "--imgsz", 64)
+    why = "installed, expected pip" if how == "hide" else f"cannot be imported ({WHY}), expected"
+    assert name in line
+    assert why in line
+
+
+def test_an_onnx_file_is_timed_without_onnx(
+    hide: Callable,
+    tiny_model: nn.Module,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its parameters are not counted, and a line says why."""
+    row = FORMATS["onnx"]
+    file = row.put(tmp_path, "best", row.write(tiny_model, ExportOptions((64, 64))))
+    hide("onnx")
+    forget("yolo_slim.measure.onnx_cost", monkeypatch)
+    assert run("bench", [str(file), "--repeats", "2", "--no-memory"]) == 0
+    told = f"note: {file}: its parameters and MACs are not counted: onnx is not installed\n"
+    assert told in capfd.readouterr().err

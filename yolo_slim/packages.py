@@ -20,6 +20,7 @@ EXTRAS = {  # of pip, by the module that comes with each; what is not here is al
     "ai_edge_litert": "litert",
 }
 MAKERS = ("onnx", "onnxslim")  # that write every ONNX graph, and what is converted from one
+TIMED = (*MAKERS, "onnxruntime")  # that time a model in ONNX Runtime
 LIBRARIES = {"ai_edge_litert": "ai_edge_litert.interpreter"}  # where a package loads its C++
 LONGEST = 160  # characters of an import error
 

@@ -15,6 +15,7 @@ from yolo_slim.commands.prune_options import check_table, split_device_
 from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
+from yolo_slim.packages import TIMED, check_imports
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, check_depth, find, name_given
 from yolo_slim.rounds.plan import REPORT
@@ -59,10 +60,12 @@ def check_first(opt: argparse.Namespace) -> None:
     """Everything that can be known to be wrong without the model.
 
     Raises:
-        InputError: an option is out of range, excludes another one, or names no file.
+        InputError: an option is out of range, excludes another one, or names no file; a package
+            cannot be imported.
     """
     if int(os.getenv("WORLD_SIZE", "1")) > 1:
         raise InputError(named("slim"), "started by torchrun", "one process; or step by step")
+    check_imports(named("slim"), TIMED)  # at the end the result is timed
     if opt.resume:
         return
     target_of(opt)
