@@ -26,10 +26,12 @@ USUAL, SPARSE = "thinet", "bn"  # the criterion, by default: without --st, with 
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, checked as far as that needs no model; nothing heavy is imported.
+    """The options, checked as far as that needs no model.
+
+    Nothing heavy is imported before a mistake is told, and then only what times the result.
 
     Raises:
-        InputError: see `check_first`.
+        InputError: see `check_first`; a package cannot be imported.
     """
     opt = parse_options(
         argv,
@@ -53,6 +55,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if opt.resume is not False:
         refuse_beside_resume(argv, add_options, lambda: resumed(opt.resume))
     check_first(opt)
+    check_imports(named("slim"), TIMED)  # at the end the result is timed
     return opt
 
 
@@ -60,12 +63,10 @@ def check_first(opt: argparse.Namespace) -> None:
     """Everything that can be known to be wrong without the model.
 
     Raises:
-        InputError: an option is out of range, excludes another one, or names no file; a package
-            cannot be imported.
+        InputError: an option is out of range, excludes another one, or names no file.
     """
     if int(os.getenv("WORLD_SIZE", "1")) > 1:
         raise InputError(named("slim"), "started by torchrun", "one process; or step by step")
-    check_imports(named("slim"), TIMED)  # at the end the result is timed
     if opt.resume:
         return
     target_of(opt)
