@@ -143,7 +143,9 @@ def test_files_whose_runtime_does_not_import(
     argv = [file] if command == "bench" else ["--weights", file]
     argv += ["--data", shapes_yaml] if command == "val" else []
     line = refused(command, *argv)
-    why = "is not installed" if how == "hide" else f"cannot be imported ({WHY}), expected pip"
+    why = f"cannot be imported ({WHY}), expected pip"
+    if how == "hide":
+        why = f"is not installed, expected {pip_of(name)}"
     assert line.startswith(f"error: {file}")
     assert f": {name} {why}" in line
 
