@@ -5,15 +5,15 @@ from __future__ import annotations
 import codecs
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
 from yolo_slim.file_kinds import other_kind
 from yolo_slim.plain_yaml import parse
+from yolo_slim.together import hidden_beside, not_written, together
 
 CHECKPOINT = "a YOLOv5 checkpoint (.pt)"  # what a file of weights should be
 PUBLISHED = re.compile(r"yolov5[nsmlx]6?(-seg)?\.pt")  # names of YOLOv5's own weights
@@ -26,21 +26,19 @@ def write_aside(path: str | Path, data: bytes) -> Path:
         InputError: the folder cannot be written or the disk is full; the old file is untouched.
     """
     path = Path(path)
-    temporary = None
+    temporary = hidden_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except (OSError, ValueError) as error:  # a ValueError is one of a name with a NUL byte
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(path, f"cannot be written ({reason})", "a writable place") from error
+        raise not_written(path, error) from error
+    finally:
+        with suppress(OSError, ValueError):
+            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -55,39 +53,15 @@ def write_folder_aside(path: str | Path, files: Mapping[str, bytes]) -> Path:
         InputError: it cannot be written; what was there before is untouched.
     """
     path = Path(path)
-    aside = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        aside.chmod(0o777 & ~_umask())
+    with together(path.parent) as aside:
         for name, content in files.items():
-            write_aside(aside / name, content)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / path.name
-            path.replace(old)
-            aside.replace(path)
-            shutil.rmtree(old.parent)
-        else:
-            aside.replace(path)
-    except OSError as error:
-        raise InputError(
-            path, f"cannot be written ({error.strerror})", "a writable place"
-        ) from error
-    finally:
-        if aside and aside.exists():
-            shutil.rmtree(aside)
+            write_aside(aside / path.name / name, content)
     return path
 
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return sum(f.stat().st_size for f in ([path] if path.is_file() else path.iterdir()))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def check_writable(folder: str | Path) -> None:

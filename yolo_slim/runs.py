@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ STATE = "slim.json"  # in the folder of a run of slim: its options, and the roun
 RESULTS = "results.csv"  # YOLOv5's, in a training's folder: one row an epoch
 LAST = "**/weights/last.pt"  # below runs/: of each training
 _told: set[Path] = set()
+_made: dict[Path, list[Path]] = {}  # by a run's folder: it and those around it that it made
 FINETUNED = "pruned.yaml"  # in a run's folder: what is trained, and the mark of a finetuning
 
 
@@ -136,6 +137,8 @@ def new_run(project: str | Path, name: str, exist_ok: bool = False) -> Path:
         n += 1
         folder = base.with_name(f"{base.name}{n}")
     check_writable(folder)
+    ours = [p for p in map(Path.absolute, (folder, *folder.parents)) if not p.exists()]
+    _made[folder.absolute()] = ours
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -181,14 +184,14 @@ def run_to_resume(place: str | bool, made_by: str) -> Path:
 
 @contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
-    """A run's folder in which a failure has left nothing goes, too."""
+    """A run's folder in which a failure has left nothing goes, and those made for it go, too.
+
+    What was there before `new_run` stays.
+    """
     try:
         yield
     except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-            for parent in folder.parents:  # runs/export, runs: ours, where nobody named them
-                if parent.parts[:1] != ("runs",) or any(parent.iterdir()):
-                    break
-                parent.rmdir()
+        with suppress(OSError):  # one that holds something: it and those around it stay
+            for made in _made.get(folder.absolute(), []):
+                made.rmdir()
         raise

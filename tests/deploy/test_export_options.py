@@ -177,7 +177,7 @@ def test_what_does_not_go_together(
 def test_a_runtime_that_is_not_installed(
     tiny_checkpoint: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finder = "yolo_slim.runtimes.importlib.util.find_spec"
+    finder = "yolo_slim.packages.importlib.util.find_spec"
     monkeypatch.setattr(finder, lambda name: None if name == "openvino" else True)
     argv = ["--weights", str(tiny_checkpoint), "--include", "openvino"]
     assert run("export", argv) == 2

@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.commands.bench_options import RUN_IN, TORCH, check, own_runtime, parse, title_of
+from yolo_slim.commands.bench_options import (
+    RUN_IN,
+    TORCH,
+    check,
+    check_importable,
+    own_runtime,
+    parse,
+    title_of,
+)
 from yolo_slim.commands.bench_runs import Run, measured_memory, prepared, timed
 from yolo_slim.errors import InputError, note
 from yolo_slim.runtimes import opened, runtime_of
@@ -32,9 +39,11 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     """Compare; returns what was measured, in the order of the files."""
     opt = parse(argv)
     check(opt)
+    check_importable(opt)
     opt.files = [Path(file) for file in opt.files]
     networks = {file: opened_file(file, opt) for file in opt.files if runtime_of(file)}
 
+    from yolo_slim.deploy.room import trial_folder
     from yolo_slim.files import write_aside
     from yolo_slim.measure.latency import random_images, warning_of
     from yolo_slim.models import load
@@ -45,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     images = random_images(opt.batch_size, 3, *opt.imgsz)
     outputs = {file: first_outputs(file, each, images) for file, each in networks.items()}
     models = [counts_of(*pair, opt) for pair in zip(opt.files, sources, strict=True)]
-    with tempfile.TemporaryDirectory() as aside:
-        calls, files = prepared(sources, images, Path(aside), opt)
+    with trial_folder() as aside:
+        calls, files = prepared(sources, images, aside, opt)
         times = timed(calls, opt)
         memories = {} if opt.no_memory else measured_memory(files, opt)
     models = with_figures(models, times, memories)

@@ -11,8 +11,9 @@ from yolo_slim.as_called import named
 from yolo_slim.deploy.formats import FORMATS
 from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.files import CHECKPOINT, check_file, check_writable
+from yolo_slim.packages import check_imports, check_installed
 from yolo_slim.parsing import OneLineParser
-from yolo_slim.runtimes import RUNTIMES, check_installed, inner, runtime_of
+from yolo_slim.runtimes import RUNTIMES, inner, runtime_of
 
 TORCH = "torch"  # a checkpoint as it is; the other names of --runtime are those of formats
 RUN_IN = {row.name: RUNTIMES[row.suffix] for row in FORMATS.values() if row.suffix in RUNTIMES}
@@ -101,9 +102,8 @@ def check(opt: argparse.Namespace) -> None:
     if not any(runtimes_of(file, opt.runtime) for file in opt.files):
         got = f"{' '.join(opt.runtime)}, in which none of the files runs"
         raise InputError("--runtime", got, " or ".join(dict.fromkeys(map(own_runtime, opt.files))))
-    for name in opt.runtime or ():
-        if name != TORCH and not all(map(runtime_of, opt.files)):  # a .pt is exported for it
-            check_installed(f"--runtime {name}", FORMATS[name].needs, FORMATS[name].extra)
+    for name in exported_for(opt):
+        check_installed(f"--runtime {name}", FORMATS[name].needs)
 
 
 def check_model_file(file: Path) -> None:
@@ -122,7 +122,24 @@ def check_model_file(file: Path) -> None:
     if file.is_dir() and runtime.inside:
         file = inner(file, runtime)
     check_file(file, file, expected)
-    check_installed(file, runtime.needs, runtime.extra)
+    check_installed(file, runtime.needs)
+
+
+def exported_for(opt: argparse.Namespace) -> list[str]:
+    """Names of --runtime for which a checkpoint is exported."""
+    if all(map(runtime_of, opt.files)):
+        return []
+    return [name for name in opt.runtime or USUAL if name != TORCH]
+
+
+def check_importable(opt: argparse.Namespace) -> None:
+    """Import what checkpoints are exported with, before time is spent on anything.
+
+    Raises:
+        InputError: a package cannot be imported.
+    """
+    for name in exported_for(opt):
+        check_imports(f"--runtime {name}", FORMATS[name].needs)
 
 
 def runtimes_of(file: str | Path, given: Sequence[str] | None) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_slim.as_called import as_called
 from yolo_slim.commands import export_int8 as in_8_bits
-from yolo_slim.commands.export_options import check, nms_of, parse
-from yolo_slim.deploy.formats import FORMATS, Format
+from yolo_slim.commands.export_options import check, check_importable, nms_of, parse
+from yolo_slim.deploy.formats import FORMATS, Content, Format, length
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.files import size_of, write_aside
 from yolo_slim.runs import STATE, new_run, newest, removed_if_empty, tell_taken
 from yolo_slim.text import mega, say
+from yolo_slim.together import together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +45,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     from tqdm import tqdm
 
+    from yolo_slim.deploy.room import trial_folder
     from yolo_slim.host.image import check_rgb
     from yolo_slim.host.trained_with import stride_of
     from yolo_slim.models import load
 
+    check_importable(opt)
     source = load(weights)
     check_rgb(source.model, weights)
     stride, imgsz = stride_of(source.model), sides_of(source, opt.imgsz)
@@ -69,29 +71,32 @@ def main(argv: Sequence[str] | None = None) -> Path:
     folder = new_run(opt.project, opt.name, opt.exist_ok)
     say(f"Exporting {source}, {told(options)}")
     tell_left_out(rows, options)
-    with removed_if_empty(folder), tempfile.TemporaryDirectory() as aside:
+    with removed_if_empty(folder), trial_folder() as aside:
         contents, agreement = {}, {}
         with tqdm(rows, desc="exporting", unit="file", leave=False) as bar:
             for row in bar:
                 bar.set_description(f"exporting {row.name}")
                 contents[row] = row.write(source.model, row.own(options))
         for row, content in contents.items():
-            file = row.put(Path(aside), weights.stem, content)
+            file = row.put(aside, weights.stem, content)
             agreement[row] = compared(row, source.model, file, batches, options, opt)
         made: dict[Format, Int8] = {}
         if shared:
-            shared.aside = Path(aside)
+            shared.aside = aside
             made = {row: shared.of(row) for row in rows if "int8" in row.options}
         short = f"{weights.stem}{in_8_bits.SUFFIX}"
         for row, int8 in made.items():
-            row.put(Path(aside), short, int8.content)
-        times = {
-            row: times_of(row, dense, Path(aside), weights.stem, options, opt) for row in timed
-        }
-        files = {row: row.put(folder, weights.stem, content) for row, content in contents.items()}
-        small = {row: row.put(folder, short, int8.content) for row, int8 in made.items()}
+            row.put(aside, short, int8.content)
+        times = {row: times_of(row, dense, aside, weights.stem, options, opt) for row in timed}
+        files = {row: row.file(folder, weights.stem) for row in contents}
+        small = {row: row.file(folder, short) for row in made}
         of_int8 = in_8_bits.report_of(made, small, shared) if shared else None
-    write_report(folder, weights, files, agreement, times, options, of_int8)
+        with together(folder) as new:
+            for row, content in contents.items():
+                row.put(new, weights.stem, content)
+            for row, int8 in made.items():
+                row.put(new, short, int8.content)
+            write_report(new, weights, files, contents, agreement, times, options, of_int8)
     for row, file in files.items():
         nms = ", NMS as YOLOv5's" if row.own(options).nms else ""
         say(f"{file} ({mega(size_of(file))}), compared with PyTorch: {agreement[row]}{nms}")
@@ -317,12 +322,24 @@ def write_report(
     folder: Path,
     weights: Path,
     files: Mapping[Format, Path],
+    contents: Mapping[Format, Content],
     agreement: Mapping[Format, Agreement],
     times: Mapping[Format, Mapping[str, Latency]],
     options: ExportOptions,
     int8: dict[str, Any] | None,
 ) -> None:
-    """Write report.json."""
+    """Write report.json.
+
+    Args:
+        folder: where it is put.
+        weights: that were exported.
+        files: where each lies in the end.
+        contents: of the files.
+        agreement: of each with PyTorch.
+        times: of each that was timed, and of the dense model.
+        options: of the export.
+        int8: what is said of the files in 8 bits.
+    """
     latency: dict[str, Any] = {}
     for row, of_row in times.items():
         latency[row.name] = {name: asdict(value) for name, value in of_row.items()}
@@ -332,7 +349,7 @@ def write_report(
         "weights": str(weights.absolute()),
         "options": asdict(options),
         "files": {row.name: str(file) for row, file in files.items()},
-        "bytes": {row.name: size_of(file) for row, file in files.items()},
+        "bytes": {row.name: length(content) for row, content in contents.items()},
         "agreement": {row.name: asdict(value) for row, value in agreement.items()},
         "latency": latency,
     }

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.deploy.formats import FORMATS, Content, Format
+from yolo_slim.deploy.formats import FORMATS, Content, Format, length
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.errors import InputError
 from yolo_slim.files import size_of
@@ -222,7 +222,7 @@ def report_of(
         costs = {name: shared.layer_costs[name] for name in int8.float_layers}
         rows[row.name] = {
             "file": str(files[row]),
-            "bytes": size_of(files[row]),
+            "bytes": length(int8.content),
             "method": int8.method,
             "methods": {name: asdict(m) | {"cost": m.cost} for name, m in int8.methods.items()},
             "float": asdict(int8.before),

@@ -12,8 +12,8 @@ from yolo_slim.deploy.options import Nms
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.packages import check_imports, check_installed
 from yolo_slim.parsing import OneLineParser, add_place
-from yolo_slim.runtimes import check_installed
 
 DEFAULT = ("onnx", "torchscript")
 CALIBRATION_IMAGES = 200
@@ -21,6 +21,7 @@ LEAST_IMAGES = 16
 MAX_DROP = 0.5  # points of mAP50-95
 INT8_OPSET = 13  # ONNX operator set that has weights in 8 bits by channel
 MOST_BOXES = 30000  # that YOLOv5 looks at, of an image
+INT8_NEEDS = ("nncf", "onnxruntime")  # of OpenVINO: layers are ranked in ONNX Runtime
 NMS_OPSET = 11  # ONNX operator set that has all that the suppression needs
 
 
@@ -109,7 +110,7 @@ def settle_int8_(opt: argparse.Namespace) -> None:
     if opt.opset < INT8_OPSET:
         raise InputError("--opset", f"{opt.opset} with --int8", f"{INT8_OPSET} or more")
     if "openvino" in opt.include:
-        check_installed("--int8 --include openvino", ("nncf",), "openvino")
+        check_installed("--int8 --include openvino", INT8_NEEDS)
 
 
 def nms_of(opt: argparse.Namespace) -> Nms | None:
@@ -172,7 +173,19 @@ def check(opt: argparse.Namespace) -> None:
     if opt.data:
         check_data_file(opt.data)
     for row in rows:
-        check_installed(f"--include {row.name}", row.needs, row.extra)
+        check_installed(f"--include {row.name}", row.needs)
+
+
+def check_importable(opt: argparse.Namespace) -> None:
+    """Import what the formats are written and run with, before anything is converted.
+
+    Raises:
+        InputError: a package cannot be imported.
+    """
+    for name in opt.include:
+        check_imports(f"--include {name}", FORMATS[name].needs)
+    if opt.int8 and "openvino" in opt.include:
+        check_imports("--int8 --include openvino", INT8_NEEDS)
 
 
 def check_has(option: str, given: bool, rows: Sequence[Format]) -> None:

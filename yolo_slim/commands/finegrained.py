@@ -21,6 +21,7 @@ from yolo_slim.errors import (
 )
 from yolo_slim.files import CHECKPOINT, check_file, read_mapping
 from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.packages import TIMED, check_imports
 from yolo_slim.parsing import OneLineParser, add_place, add_validation
 from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.runs import new_run, removed_if_empty
@@ -82,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     check_file(opt.weights, opt.weights, CHECKPOINT)
     if opt.data:
         check_data_file(opt.data)
+    if opt.repeats:
+        check_imports(named("finegrained"), TIMED)
 
     from yolo_slim.files import write_aside
     from yolo_slim.finegrained.weights import sparsify_

@@ -14,6 +14,7 @@ from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import InputError, check_count, check_imgsz
 from yolo_slim.files import CHECKPOINT, check_file, check_writable, write_aside
 from yolo_slim.host.data_yaml import check_data_file
+from yolo_slim.packages import MAKERS, check_imports
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.text import say
 
@@ -65,17 +66,23 @@ def check(opt: argparse.Namespace) -> None:
     if file.is_dir():
         raise InputError(option, f"{file}, a folder", "a file")
     check_writable(file.parent)
-    needed = RUNTIMES[opt.runtime][1:] if opt.prepare else RUNTIMES[opt.runtime]
+    needed = needs_of(opt)
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         got = f"{opt.runtime}, and {' and '.join(missing)} not installed"
         raise InputError("--runtime", got, f"pip install {' '.join(missing)}")
 
 
+def needs_of(opt: argparse.Namespace) -> list[str]:
+    """The packages that write the workload, and the one that runs it, if it is run here."""
+    return [*MAKERS, *RUNTIMES[opt.runtime][1 if opt.prepare else 0 :]]
+
+
 def main(argv: Sequence[str] | None = None) -> Path:
     """Write a table, or a workload; returns the file."""
     opt = parse(argv)
     check(opt)
+    check_imports(f"--runtime {opt.runtime}", needs_of(opt))
 
     from yolo_slim.device import profile_device
     from yolo_slim.device.table import read_table

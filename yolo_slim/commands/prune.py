@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.commands.prune_options import check, parse, read_shares, wanted
 from yolo_slim.errors import InputError
+from yolo_slim.packages import MAKERS, TIMED, check_imports
 from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, find
@@ -35,10 +36,18 @@ WHY = {  # of each that --criterion auto may take
 }
 
 
+def needs_of(opt: argparse.Namespace) -> tuple[str, ...]:
+    """The packages that a cut is made with: by time, it is exported, and timed without a table."""
+    if opt.latency is None:
+        return ("onnx",)
+    return MAKERS if opt.table else TIMED
+
+
 def main(argv: Sequence[str] | None = None) -> Path | None:
     """Prune; returns the run's folder, None with --dry-run."""
     opt = parse(argv)
     check(opt)
+    check_imports(named("prune"), needs_of(opt))
     weights = opt.weights or sparse_run(where="--weights")
     if not opt.weights:
         tell_taken("of the newest training with --st", Path(weights))

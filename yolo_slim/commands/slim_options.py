@@ -15,6 +15,7 @@ from yolo_slim.commands.prune_options import check_table, split_device_
 from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
+from yolo_slim.packages import TIMED, check_imports
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, check_depth, find, name_given
 from yolo_slim.rounds.plan import REPORT
@@ -25,10 +26,12 @@ USUAL, SPARSE = "thinet", "bn"  # the criterion, by default: without --st, with 
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, checked as far as that needs no model; nothing heavy is imported.
+    """The options, checked as far as that needs no model.
+
+    Nothing heavy is imported before a mistake is told, and then only what times the result.
 
     Raises:
-        InputError: see `check_first`.
+        InputError: see `check_first`; a package cannot be imported.
     """
     opt = parse_options(
         argv,
@@ -52,6 +55,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if opt.resume is not False:
         refuse_beside_resume(argv, add_options, lambda: resumed(opt.resume))
     check_first(opt)
+    check_imports(named("slim"), TIMED)  # at the end the result is timed
     return opt
 
 

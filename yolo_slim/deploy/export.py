@@ -19,6 +19,7 @@ from yolo_slim.deploy.unknown import refused_by_torch
 from yolo_slim.host.classes import class_names, yolo
 from yolo_slim.host.compat import replaced
 from yolo_slim.host.image import sides
+from yolo_slim.packages import MAKERS, imported
 from yolo_slim.runtimes.network import unheard
 from yolo_slim.weight_masks import baked
 
@@ -105,9 +106,7 @@ def to_onnx(
         Of a segmentation model output0 goes on with nm mask coefficients, and output1 has the
         prototypes (batch, nm, height / 4, width / 4): a mask is sigmoid(coefficients @ prototypes).
     """
-    import onnx
-    import onnxslim
-
+    onnx, onnxslim = (imported("ONNX", name) for name in MAKERS)
     copy = exportable(model, dynamic, half)
     decode_by_planes_(copy)
     image = torch.zeros(batch, 3, *sides(imgsz))

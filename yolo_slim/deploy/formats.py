@@ -15,8 +15,19 @@ from typing import Any
 from yolo_slim.deploy.options import ExportOptions
 from yolo_slim.files import write_aside, write_folder_aside
 from yolo_slim.late import function_at
+from yolo_slim.packages import MAKERS
 
 Content = bytes | dict[str, bytes]
+
+
+def length(content: Content) -> int:
+    """Bytes of a file, or of all files in a folder.
+
+    Example:
+        >>> length({".xml": b"123", ".bin": b"45"})
+        5
+    """
+    return len(content) if isinstance(content, bytes) else sum(map(len, content.values()))
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,7 @@ class Format:
             folder, to the content of each file by the end of its name.
         runner: the same: (path, threads, exact) to a function of images (n, 3, h, w), float32 in
             [0, 1], to outputs as numpy arrays; exact: in float32 whatever the runtime prefers.
-        needs: modules that are imported to write it or to run it.
-        extra: of pip, with which they are installed.
+        needs: packages that are imported to write it or to run it.
         options: of the export, that it has: those of `OPTIONS`.
         exact: its outputs are those of the model, to the last bit.
         use: how it is used, a sentence for who has just written it.
@@ -46,7 +56,6 @@ class Format:
     writer: str
     runner: str = "runners.run_file"
     needs: tuple[str, ...] = ()
-    extra: str = ""
     options: frozenset[str] = frozenset()
     exact: bool = False
     use: str = ""
@@ -100,6 +109,7 @@ _ROWS = (
         "ONNX",
         "ONNX Runtime",
         "export.write_onnx",
+        needs=(*MAKERS, "onnxruntime"),
         options=OPTIONS,
         use="A short Python program that runs it is in docs/use-onnx.md.",
     ),
@@ -126,8 +136,7 @@ _ROWS = (
         "a folder for OpenVINO",
         "OpenVINO",
         "openvino.write_openvino",
-        needs=("openvino",),
-        extra="openvino",
+        needs=(*MAKERS, "openvino"),
         use="A few lines that run it are in docs/runtimes.md.",
         options=frozenset({"batch", "dynamic", "half", "int8"}),
     ),
@@ -137,8 +146,7 @@ _ROWS = (
         "a folder for ncnn",
         "ncnn",
         "ncnn.write_ncnn",
-        needs=("ncnn", "pnnx"),
-        extra="ncnn",
+        needs=(*MAKERS, "ncnn", "pnnx"),
         use="A few lines that run it are in docs/runtimes.md.",
     ),
     Format(
@@ -147,8 +155,7 @@ _ROWS = (
         "a .tflite file for LiteRT",
         "LiteRT",
         "litert.write_litert",
-        needs=("ai_edge_litert",),
-        extra="litert",
+        needs=(*MAKERS, "ai_edge_litert"),
         options=frozenset({"batch"}),
         use="A few lines that run it are in docs/runtimes.md.",
     ),

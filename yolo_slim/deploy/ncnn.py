@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,15 @@ from torch import nn
 from yolo_slim.deploy.described import described
 from yolo_slim.deploy.export import metadata, write_onnx
 from yolo_slim.deploy.options import ExportOptions
+from yolo_slim.deploy.room import no_room, working_folder
 from yolo_slim.deploy.unknown import layer_with, unknown_operator
 from yolo_slim.errors import InputError
-from yolo_slim.runtimes import check_installed
+from yolo_slim.packages import check_imports
+from yolo_slim.runtimes.network import unheard
 
+NETWORK = "net.onnx"
+MADE = ("net.ncnn.param", "net.ncnn.bin", "net_ncnn.py")  # the last one is written last
+UNWRITTEN = re.compile(r"write .*failed|No space left|cannot write")
 AXES = "0={3} 1={2} 2={1}"  # width, height and channels of an input, as ncnn writes them
 
 
@@ -24,7 +30,7 @@ def write_ncnn(model: nn.Module, options: ExportOptions) -> dict[str, bytes]:
     """The files of a folder: network, weights in float32, stride and names.
 
     Raises:
-        InputError: pnnx or ncnn does not know an operator.
+        InputError: pnnx or ncnn does not know an operator, or the temporary folder is full.
     """
     options = replace(options, batch=1, simplify=True)  # ncnn has no batches
     files = converted(write_onnx(model, options))
@@ -35,25 +41,42 @@ def converted(content: bytes) -> dict[str, bytes]:
     """An ONNX file's content as ncnn's two files; the network knows the sizes of its images.
 
     Raises:
-        InputError: pnnx is not installed, or ncnn does not know an operator.
+        InputError: pnnx is not installed, ncnn does not know an operator, or the temporary folder
+            is full.
     """
-    check_installed("ncnn", ("ncnn", "pnnx"), "ncnn")
-    import pnnx
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "net.onnx"
-        file.write_bytes(content)
-        program = [pnnx.EXEC_PATH, file.name, "fp16=0"]
-        run = subprocess.run(program, cwd=folder, capture_output=True, text=True)
-        made = {end: file.with_name(f"net.ncnn{end}") for end in (".param", ".bin")}
-        if not all(part.is_file() for part in made.values()):
-            why = " ".join((run.stderr or run.stdout).split())[-160:]
-            raise InputError("--include ncnn", why, "a network that pnnx knows")
-        files = {end: part.read_bytes() for end, part in made.items()}
+    check_imports("--include ncnn", ("ncnn", "pnnx"))
     graph = onnx.load_from_string(content).graph
-    check_known(files[".param"].decode(), graph)
+    with working_folder("pnnx") as folder:
+        (folder / NETWORK).write_bytes(content)
+        run_pnnx(folder)
+        files = {end: (folder / f"net.ncnn{end}").read_bytes() for end in (".param", ".bin")}
+        check_known(files[".param"].decode(), graph)
+        check_whole(folder / "net.ncnn.param")
     files[".param"] = with_sizes(files[".param"].decode(), graph).encode()
     return files
+
+
+def run_pnnx(folder: Path) -> None:
+    """Convert the `NETWORK` of a folder; pnnx writes `MADE` into the folder, and more.
+
+    On a full disk pnnx may end with code 0 and leave files that are empty or cut off.
+
+    Raises:
+        InputError: the disk is full, or pnnx does not convert the network.
+    """
+    import pnnx
+
+    program = [pnnx.EXEC_PATH, NETWORK, "fp16=0"]
+    run = subprocess.run(program, cwd=folder, capture_output=True, text=True, errors="replace")
+    unwritten = UNWRITTEN.search(run.stderr)
+    there = all(file.is_file() and file.stat().st_size for file in map(folder.joinpath, MADE))
+    if run.returncode == 0 and there and not unwritten:
+        return
+    if unwritten or shutil.disk_usage(folder).free < (folder / NETWORK).stat().st_size:
+        raise no_room("pnnx", unwritten[0] if unwritten else "files are missing or empty")
+    text = " ".join((run.stderr or run.stdout).split())[-160:]
+    got = f"pnnx ended with code {run.returncode}: {text}"
+    raise InputError("--include ncnn", got, "a network that pnnx knows")
 
 
 def to_ncnn(content: bytes) -> bytes:
@@ -75,6 +98,21 @@ def check_known(param: str, graph: onnx.GraphProto) -> None:
         name = kind.rpartition(".")[2].lower()  # Tensor.slice was a Slice
         kinds = [node.op_type for node in graph.node if node.op_type.lower() == name]
         raise unknown_operator("ncnn", kind, layer_with(graph, kinds))
+
+
+def check_whole(param: Path) -> None:
+    """See that ncnn opens what pnnx wrote: it refuses weights that are cut off.
+
+    Raises:
+        InputError: it does not.
+    """
+    import ncnn
+
+    net, weights = ncnn.Net(), param.with_suffix(".bin")
+    with unheard():
+        opened = net.load_param(str(param)) == 0 and net.load_model(str(weights)) == 0
+    if not opened:
+        raise no_room("pnnx", "ncnn refuses what it wrote")
 
 
 def with_sizes(param: str, graph: onnx.GraphProto) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -14,6 +12,7 @@ from torch import nn
 from yolo_slim.deploy.described import described
 from yolo_slim.deploy.export import metadata, write_onnx
 from yolo_slim.deploy.options import ExportOptions
+from yolo_slim.deploy.room import no_room, working_folder
 from yolo_slim.deploy.unknown import layer_of, layer_with, unknown_operator
 from yolo_slim.errors import InputError
 from yolo_slim.runtimes.openvino import library
@@ -23,7 +22,7 @@ def write_openvino(model: nn.Module, options: ExportOptions) -> dict[str, bytes]
     """The files of a folder that YOLOv5's loader opens: graph, weights, stride and names.
 
     Raises:
-        InputError: OpenVINO does not know an operator.
+        InputError: OpenVINO does not know an operator, or the temporary folder is full.
     """
     content = write_onnx(model, replace(options, half=False))  # OpenVINO halves the weights itself
     return saved(converted(content), metadata(model), options)
@@ -61,9 +60,15 @@ def saved(model: Any, about: dict[str, Any], options: ExportOptions) -> dict[str
         model: of OpenVINO.
         about: stride and names.
         options: of the export.
+
+    Raises:
+        InputError: the temporary folder, through which OpenVINO hands them over, is full.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.xml"
-        library().save_model(model, file, compress_to_fp16=options.half)
+    with working_folder("OpenVINO") as folder:
+        file = folder / "model.xml"
+        try:
+            library().save_model(model, file, compress_to_fp16=options.half)
+        except RuntimeError as error:  # a full disk is "basic_ios::clear: iostream error"
+            raise no_room("OpenVINO", " ".join(str(error).split())[-160:]) from error
         files = {suffix: file.with_suffix(suffix).read_bytes() for suffix in (".xml", ".bin")}
     return files | {".yaml": described(about, options, files[".bin"])}

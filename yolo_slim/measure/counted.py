@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_slim.late import function_at
+from yolo_slim.packages import check_imports
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ COUNTERS = {  # by how the names of files end; the files of other formats are no
     ".torchscript": "torchscript_cost.torchscript_cost",
     "_openvino_model": "openvino_cost.openvino_cost",
 }
+NEEDS = {".onnx": ("onnx",)}  # besides what runs the file
 
 
 def counted_file(path: Path, suffix: str, shape: tuple[int, int, int, int]) -> Counted | None:
@@ -39,9 +41,11 @@ def counted_file(path: Path, suffix: str, shape: tuple[int, int, int, int]) -> C
         shape: (batch, channels, height, width) of the images.
 
     Raises:
-        InputError: the file is damaged, or does not take such images.
+        InputError: the file is damaged, or does not take such images; a package that reads it
+            cannot be imported.
     """
     if suffix not in COUNTERS:
         return None
+    check_imports(path, NEEDS.get(suffix, ()))
     counted: Counted = function_at(__package__, COUNTERS[suffix])(path, shape)
     return counted

@@ -7,12 +7,12 @@ its runtime's.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_slim.errors import InputError
 from yolo_slim.late import function_at
+from yolo_slim.packages import check_imports, check_installed
 from yolo_slim.runtimes.network import Network
 from yolo_slim.text import counted
 
@@ -26,7 +26,6 @@ class Runtime:
         suffix: how the names of its files, or folders, end.
         reader: module of this package and function: (path, threads, exact) to a `Network`.
         needs: modules that it imports.
-        extra: of pip, with which they are installed; "" for what is always there.
         inside: how the name of the file ends that stands for the folder; "" where it is one file.
     """
 
@@ -34,16 +33,15 @@ class Runtime:
     suffix: str
     reader: str
     needs: tuple[str, ...]
-    extra: str = ""
     inside: str = ""
 
 
 _ROWS = (
     Runtime("ONNX Runtime", ".onnx", "onnx.read", ("onnxruntime",)),
     Runtime("TorchScript", ".torchscript", "torchscript.read", ("torch",)),
-    Runtime("OpenVINO", "_openvino_model", "openvino.read", ("openvino",), "openvino", ".xml"),
-    Runtime("ncnn", "_ncnn_model", "ncnn.read", ("ncnn",), "ncnn", ".param"),
-    Runtime("LiteRT", ".tflite", "litert.read", ("ai_edge_litert",), "litert"),
+    Runtime("OpenVINO", "_openvino_model", "openvino.read", ("openvino",), ".xml"),
+    Runtime("ncnn", "_ncnn_model", "ncnn.read", ("ncnn",), ".param"),
+    Runtime("LiteRT", ".tflite", "litert.read", ("ai_edge_litert",)),
 )
 RUNTIMES: dict[str, Runtime] = {row.suffix: row for row in _ROWS}
 
@@ -62,19 +60,6 @@ def runtime_of(path: str | Path) -> Runtime | None:
     return None
 
 
-def check_installed(where: object, needs: tuple[str, ...], extra: str) -> None:
-    """See that modules can be imported; none is.
-
-    Raises:
-        InputError: one cannot.
-    """
-    for module in needs:
-        if not importlib.util.find_spec(module):
-            raise InputError(
-                where, f"{module} is not installed", f'pip install "yolo-slim[{extra}]"'
-            )
-
-
 def opened(path: str | Path, threads: int = 2, *, exact: bool = False) -> Network:
     """Open an exported file in its runtime.
 
@@ -84,7 +69,8 @@ def opened(path: str | Path, threads: int = 2, *, exact: bool = False) -> Networ
         exact: float32 arithmetic, also where the runtime takes less by itself (bfloat16).
 
     Raises:
-        InputError: no runtime of ours runs it, it is not installed, or it refuses the file.
+        InputError: no runtime of ours runs it, it is not installed or cannot be
+            imported, or it refuses the file.
 
     Example:
         opened("runs/export/exp/best.onnx")(images)[0]  # (n, anchors, 5 + nc)
@@ -94,9 +80,10 @@ def opened(path: str | Path, threads: int = 2, *, exact: bool = False) -> Networ
     if row is None:
         kinds = ", ".join(f"*{suffix}" for suffix in RUNTIMES)
         raise InputError(path, "no exported file", f"one of {kinds}")
-    check_installed(path, row.needs, row.extra)
+    check_installed(path, row.needs)
     if not path.exists():
         raise InputError(path, "no such file", "an exported file")
+    check_imports(path, row.needs)
     if row.inside:
         path = inner(path, row)
     network: Network = function_at(__package__, row.reader)(path, threads, exact)

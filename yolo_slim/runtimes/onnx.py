@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from yolo_slim.packages import imported
 from yolo_slim.runtimes.network import Network, Shape, refused
 
 TYPES = {"tensor(float16)": np.float16}
@@ -21,10 +21,11 @@ def session(model: bytes | str, threads: int = 2) -> Any:
     Args:
         model: an ONNX file's content, or its path.
         threads: of one operator.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the first import: it reports home
-    import onnxruntime
 
+    Raises:
+        InputError: ONNX Runtime is not there, or cannot be imported.
+    """
+    onnxruntime = imported("ONNX Runtime", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

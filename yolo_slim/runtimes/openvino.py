@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
+from yolo_slim.packages import imported
 from yolo_slim.runtimes.network import Network, Shape, beside, refused
 from yolo_slim.runtimes.signal_stack import signal_stack_kept
 
 
 def library() -> Any:
-    """OpenVINO, which does without its reporter where that cannot be imported."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
+    """OpenVINO, without its reporter.
 
-    return openvino
+    Raises:
+        InputError: it is not there, or cannot be imported.
+    """
+    return imported("OpenVINO", "openvino")
 
 
 def read(path: Path, threads: int, exact: bool) -> Network:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from yolo_slim.deploy.int8.scope import Scope, scope_of
 from yolo_slim.deploy.openvino import converted, saved
 from yolo_slim.deploy.options import ExportOptions
+from yolo_slim.packages import imported
 from yolo_slim.runtimes.openvino import library
 from yolo_slim.runtimes.signal_stack import signal_stack_kept
 
@@ -84,12 +85,9 @@ class _Shown:
 
 
 def _nncf() -> Any:
-    """NNCF, without OpenVINO's reporter; it imports torch's compiler, which warns without a GPU."""
+    """NNCF, without OpenVINO's reporter."""
     library()
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    import nncf
-
-    return nncf
+    return imported("NNCF", "nncf")
 
 
 @contextlib.contextmanager
