@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -57,6 +58,7 @@ def _as_it_was() -> Iterator[None]:
     left, common.Conv.default_act = common.Conv.default_act, usual
     assert left is usual
     assert (log.level, log.disabled) == (level, silent)
+    assert not any(handler.level for handler in logging.getLogger().handlers)  # pytest's
 
 
 @pytest.fixture

@@ -84,4 +84,5 @@ def interpreter() -> str:
 def on_path(program: Path) -> str:
     """The console command by its name, where the shell would start this very file by it."""
     known = shutil.which(program.name)
-    return program.name if known and Path(known).samefile(program) else str(program)
+    same = known and program.exists() and Path(known).samefile(program)
+    return program.name if same else str(program)

@@ -336,7 +336,7 @@ def test_export_writes_it(
     report = json.loads((tmp_path / "exp" / "report.json").read_text())
     agreement = report["agreement"]["stock"]
     assert agreement.pop("limits")["boxes"] == 0.05
-    assert agreement == {"boxes": 0.0, "scores": 0.0, "images": 2, "masks": None}
+    assert agreement == {"boxes": 0.0, "scores": 0.0, "images": 2, "masks": None, "seen": True}
     file = tmp_path / "exp" / "skip-stock.pt"
     assert names(file) == names(folder / "stock" / "skip.pt")
     state = load(file).model.state_dict()

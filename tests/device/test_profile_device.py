@@ -48,6 +48,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 PROJECT = {"torch", "torchvision", "yolov5", "yolo_slim", "onnx", "scipy", "tqdm", "cv2"}
 
 
+def hears_ctrl_c() -> None:
+    """A process that a shell started in the background does not, nor do those that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def alone(tiny_workload: Path, tmp_path: Path) -> Callable[..., Any]:
     """Run the script in a folder that has it and a small workload, and nothing of yolo-slim."""
@@ -58,7 +63,14 @@ def alone(tiny_workload: Path, tmp_path: Path) -> Callable[..., Any]:
         code = ALONE.format(refused=refused, site=site)
         command = [sys.executable, "-I", "-c", code, "profile_device.py", *argv]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            preexec_fn=hears_ctrl_c,
+        )
         if not wait:
             return process
         out, err = process.communicate(timeout=120)

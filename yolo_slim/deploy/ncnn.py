@@ -21,7 +21,8 @@ from yolo_slim.packages import check_imports
 from yolo_slim.runtimes.network import unheard
 
 NETWORK = "net.onnx"
-MADE = ("net.ncnn.param", "net.ncnn.bin", "net_ncnn.py")  # the last one is written last
+MADE = ("net.ncnn.param", "net_ncnn.py")  # the second is written last
+WEIGHTS = "net.ncnn.bin"
 UNWRITTEN = re.compile(r"write .*failed|No space left|cannot write")
 AXES = "0={3} 1={2} 2={1}"  # width, height and channels of an input, as ncnn writes them
 
@@ -57,7 +58,7 @@ def converted(content: bytes) -> dict[str, bytes]:
 
 
 def run_pnnx(folder: Path) -> None:
-    """Convert the `NETWORK` of a folder; pnnx writes `MADE` into the folder, and more.
+    """Convert the `NETWORK` of a folder; pnnx writes `MADE`, `WEIGHTS` and more into the folder.
 
     On a full disk pnnx may end with code 0 and leave files that are empty or cut off.
 
@@ -69,7 +70,8 @@ def run_pnnx(folder: Path) -> None:
     program = [pnnx.EXEC_PATH, NETWORK, "fp16=0"]
     run = subprocess.run(program, cwd=folder, capture_output=True, text=True, errors="replace")
     unwritten = UNWRITTEN.search(run.stderr)
-    there = all(file.is_file() and file.stat().st_size for file in map(folder.joinpath, MADE))
+    sizes = [file.stat().st_size if file.is_file() else 0 for file in map(folder.joinpath, MADE)]
+    there = all(sizes) and (folder / WEIGHTS).is_file()  # of a network without weights it is empty
     if run.returncode == 0 and there and not unwritten:
         return
     if unwritten or shutil.disk_usage(folder).free < (folder / NETWORK).stat().st_size:

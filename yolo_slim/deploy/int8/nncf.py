@@ -92,7 +92,15 @@ def _nncf() -> Any:
 
 @contextlib.contextmanager
 def _quiet(nncf: Any) -> Iterator[None]:
-    """NNCF logs and draws bars on stdout."""
-    nncf.set_log_level(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    """NNCF logs and draws bars on stdout.
+
+    Its own set_log_level changes all handlers of its log, also those that others have hung there.
+    """
+    log = nncf.common.logging.nncf_logger
+    level = log.level
+    try:
+        log.setLevel(logging.ERROR)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        log.setLevel(level)
