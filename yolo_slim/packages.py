@@ -71,12 +71,16 @@ def check_imports(where: object, needs: Iterable[str]) -> None:
         imported(where, name)
 
 
+def report_nothing_home() -> None:
+    """What must hold before the runtimes are first imported; a value that the user set stays."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reports from 1.29 on
+    # OpenVINO has no variable: it does without its reporter where that cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
 def _prepare(name: str) -> None:
     """What must hold before a package is first imported: nothing is reported home, none warns."""
-    if name == "onnxruntime":
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    if name in ("openvino", "nncf"):  # OpenVINO does without its reporter if that is not there
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    report_nothing_home()
     if name == "nncf":  # it imports torch's compiler, which warns without a GPU
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import zipfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -122,27 +120,6 @@ def test_profile_refuses(
 def test_files_that_are_no_checkpoints(refused: Callable[..., str], tiny_table: Path) -> None:
     assert "no such file, expected a YOLOv5 checkpoint" in refused("profile", "nope.pt")
     assert "expected a YOLOv5 checkpoint" in refused("profile", tiny_table)
-
-
-@pytest.mark.parametrize("runtime", ["openvino", "ncnn"])
-def test_a_runtime_that_is_not_here(
-    runtime: str, refused: Callable[..., str], tiny_checkpoint: Path
-) -> None:
-    if find_spec(runtime):
-        pytest.skip(f"{runtime} is installed")
-    line = refused("profile", tiny_checkpoint, "--runtime", runtime)
-    assert line.startswith(f"error: --runtime: {runtime}, and {runtime}")
-    assert re.search(rf"not installed, expected pip install {runtime}", line)
-
-
-def test_a_workload_for_ncnn_needs_its_converter(
-    refused: Callable[..., str], tiny_checkpoint: Path
-) -> None:
-    """OpenVINO's is made without OpenVINO; ncnn's only with pnnx."""
-    if find_spec("pnnx"):
-        pytest.skip("pnnx is installed")
-    argv = [tiny_checkpoint, "--runtime", "ncnn", "--prepare", "w.zip"]
-    assert "pnnx not installed, expected pip install pnnx" in refused("profile", *argv)
 
 
 def test_a_place_where_nothing_can_be_written(

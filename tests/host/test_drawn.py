@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -77,19 +78,36 @@ def test_what_is_no_fault_of_the_disk_is_forgiven(capsys: pytest.CaptureFixture)
     assert capsys.readouterr().out == "a plot failed: no data\n"
 
 
+def test_a_thread_that_fails_for_another_reason(caplog: pytest.LogCaptureFixture) -> None:
+    @threaded
+    def fail() -> None:
+        raise ValueError("no data")
+
+    with pictures_written([]):
+        fail()
+    assert "a picture failed: no data" in caplog.text
+
+
+def test_threads_of_others_are_not_waited_for() -> None:
+    """A loader's, which copies to a GPU, does not end before its process."""
+    stop = threading.Event()
+    with pictures_written([]):
+        threading.Thread(target=stop.wait, daemon=True).start()
+    assert not stop.is_set()
+    stop.set()
+
+
 def test_threads_are_waited_for(tmp_path: Path) -> None:
     @threaded
     def draw() -> None:
-        threading_event.wait(0.2)
+        never.wait(0.2)
         cv2.imwrite(str(tmp_path / "late.png"), np.zeros((8, 8, 3), np.uint8))
 
     @threaded
     def fail() -> None:
         raise OSError(28, "No space left on device")
 
-    import threading
-
-    threading_event = threading.Event()
+    never = threading.Event()
     with pictures_written([tmp_path]):
         draw()
         assert not (tmp_path / "late.png").exists()

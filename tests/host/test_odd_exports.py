@@ -64,7 +64,7 @@ def network(
         ({"stride": "9" * 5000}, "stride"),
         ({"rows": 2}, "it returns 2 x 4 x 9"),
         ({"number": np.nan}, "it returns NaN or infinity"),
-        ({"cells": 84, "width": 84, "named": False}, "it returns 1 x 84 x 84"),  # YOLOv8's
+        ({"cells": 80, "width": 84, "named": False}, "it returns 1 x 80 x 84"),  # YOLOv8's
     ],
 )
 def test_a_network_that_takes_or_returns_something_else(
@@ -119,6 +119,12 @@ def test_odd_folders(folders: Callable[[str], Path]) -> None:
     with pytest.raises(InputError, match="no network of OpenVINO"):
         read_exported(openvino)
     shutil.rmtree(openvino)
+
+
+def test_as_many_columns_as_cells(tmp_path: Path) -> None:
+    """A model of 79 classes, at 64 px: it has 252 rows, three for each of 84 cells."""
+    file = network(tmp_path / "79.onnx", cells=252, width=84, named=False)
+    assert read_exported(file).classes == 79
 
 
 def test_a_tflite_file_that_was_cut_off(tiny_model: nn.Module, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from yolo_slim.as_called import named
 from yolo_slim.commands.export_elsewhere import add_refused, format_name
 from yolo_slim.deploy.formats import FORMATS, Format
-from yolo_slim.deploy.options import Nms
+from yolo_slim.deploy.options import LEAST_IMAGES, Nms
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
@@ -17,7 +17,6 @@ from yolo_slim.parsing import OneLineParser, add_place
 
 DEFAULT = ("onnx", "torchscript")
 CALIBRATION_IMAGES = 200
-LEAST_IMAGES = 16
 MAX_DROP = 0.5  # points of mAP50-95
 INT8_OPSET = 13  # ONNX operator set that has weights in 8 bits by channel
 MOST_BOXES = 30000  # that YOLOv5 looks at, of an image

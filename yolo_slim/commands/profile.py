@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import sys
 import zipfile
@@ -14,7 +13,7 @@ from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import InputError, check_count, check_imgsz
 from yolo_slim.files import CHECKPOINT, check_file, check_writable, write_aside
 from yolo_slim.host.data_yaml import check_data_file
-from yolo_slim.packages import MAKERS, check_imports
+from yolo_slim.packages import MAKERS, check_imports, check_installed
 from yolo_slim.parsing import OneLineParser
 from yolo_slim.text import say
 
@@ -66,11 +65,7 @@ def check(opt: argparse.Namespace) -> None:
     if file.is_dir():
         raise InputError(option, f"{file}, a folder", "a file")
     check_writable(file.parent)
-    needed = needs_of(opt)
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        got = f"{opt.runtime}, and {' and '.join(missing)} not installed"
-        raise InputError("--runtime", got, f"pip install {' '.join(missing)}")
+    check_installed(f"--runtime {opt.runtime}", needs_of(opt))
 
 
 def needs_of(opt: argparse.Namespace) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LEAST_IMAGES = 16  # to calibrate 8 bits on
+
 
 @dataclass(frozen=True)
 class Nms:

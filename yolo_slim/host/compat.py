@@ -22,6 +22,7 @@ from typing import Any
 
 from yolo_slim.errors import InputError
 from yolo_slim.host.metadata import literal
+from yolo_slim.packages import report_nothing_home
 
 TESTED_HOST = "7.0.14"
 
@@ -74,17 +75,15 @@ def _go_offline() -> None:
     """`import ultralytics` (a dependency of the host) opens a socket to see whether it is online.
 
     Its requirement check may also run pip; others report home. All obey variables, which must be
-    set before the first import; a value that the user set stays. OpenVINO has none: it does without
-    its reporter where that cannot be imported.
+    set before the first import; a value that the user set stays.
     """
+    report_nothing_home()
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")  # it tells of its own settings when it begins
     os.environ.setdefault("YOLOv5_AUTOINSTALL", "false")
     os.environ.setdefault("WANDB_MODE", "offline")  # wandb.login() at import waits 30 s for a key
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.29 and newer report home
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks for its version
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from yolo_slim.errors import InputError
 from yolo_slim.host.metadata import check_metadata, literal
 from yolo_slim.runtimes import opened, runtime_of
-from yolo_slim.runtimes.network import Network, Shape
+from yolo_slim.runtimes.network import Network, Shape, unheard
 
 LARGEST = 16384  # px
 ENDINGS = (
@@ -68,7 +68,7 @@ def read_exported(file: str | Path) -> Exported | None:
         len(rows) != 3
         or (rows[2] is not None and rows[2] <= BOX)
         or (other and rows[0] != network.shape[0])
-        or rows[2] in _cells(network)
+        or (rows[2] in _cells(network) and (rows[1] or 0) < rows[2])
     ):
         sizes = " x ".join(str(size or "?") for size in rows) or "a number"
         raise InputError(file, f"it returns {sizes}", ROWS)
@@ -121,7 +121,7 @@ def _tried(network: Network) -> tuple[Shape, ...]:
     """The shapes of what a file returns for a grey image; () where that cannot be tried.
 
     Raises:
-        InputError: numbers that are none are among it.
+        InputError: numbers that are none are among it, or the runtime says what is wrong.
     """
     import numpy as np
 
@@ -130,7 +130,10 @@ def _tried(network: Network) -> tuple[Shape, ...]:
     if len(sizes) != 3:
         return ()
     try:
-        outputs = network(np.full([batch or 1, *sizes], 0.5, np.float32))
+        with unheard():
+            outputs = network(np.full([batch or 1, *sizes], 0.5, np.float32))
+    except InputError:
+        raise
     except Exception:  # a runtime raises anything; YOLOv5 says so, too
         return ()
     if not all(np.isfinite(out).all() for out in outputs):
@@ -139,7 +142,9 @@ def _tried(network: Network) -> tuple[Shape, ...]:
 
 
 def _cells(network: Network) -> set[int]:
-    """How many rows a model without anchors has: YOLOv8's columns, which are YOLOv5's rows."""
+    """How many columns a model without anchors returns, as YOLOv8's does; of YOLOv5's, which has
+    anchors, there are more rows than that.
+    """
     height, width = network.shape[2:] if network.shape else (None, None)
     if not height or not width:
         return set()

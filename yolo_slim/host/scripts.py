@@ -169,8 +169,7 @@ def settle_data_(
     if given is None and not (known and Path(str(known)).is_file()):
         why = f", and {known}, which it was trained on, is not here" if known else ""
         raise InputError("--data", f"not given{why}", "a data yaml")
-    opt.data = str(given or known)
-    opt.data = str(shipped(opt.data) if shipped(opt.data).is_file() else opt.data)
+    opt.data = ours_or(str(given or known))
     if source and all_as_one(source.train, source.model):
         opt.single_cls = True
     classes = classes_of(source) if source else exported.classes if exported else None
@@ -184,7 +183,12 @@ def names_of(default: str, given: str | None, exported: Exported | None) -> str 
     """
     if exported and not exported.named and given is None:
         return None
-    return str(shipped(default) if shipped(default).is_file() else default)
+    return ours_or(default)
+
+
+def ours_or(file: str) -> str:
+    """A data yaml of yolo-slim's own by its path, any other as it was given."""
+    return str(shipped(file) if shipped(file).is_file() else file)
 
 
 def place(file: str, exported: Exported | None) -> Path:

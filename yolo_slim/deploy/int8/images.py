@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from yolo_slim.deploy.options import LEAST_IMAGES
 from yolo_slim.errors import InputError
 from yolo_slim.host.data import images as image_files
 from yolo_slim.host.image import read_images, readable
 from yolo_slim.text import counted
 
-LEAST = 16  # images to calibrate on
 HELD = 32  # images that a file is judged on, at most; they are held in memory
 
 
@@ -65,8 +65,9 @@ def training_images(
     files = image_files(data, "train")
     order = np.random.default_rng(0).permutation(len(files))
     chosen = readable([files[i] for i in order], count + HELD, where)
-    if len(chosen) < LEAST:
-        raise InputError(where, counted(len(chosen), "image"), f"{LEAST} or more, to calibrate on")
+    if len(chosen) < LEAST_IMAGES:
+        expected = f"{LEAST_IMAGES} or more, to calibrate on"
+        raise InputError(where, counted(len(chosen), "image"), expected)
     held = min(HELD, len(chosen) // 5)
     parts = chosen[held:][:count], chosen[:held]
     calibrated, judged = (Images(tuple(part), imgsz, batch) for part in parts)
