@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.as_called import named
+from yolo_slim.as_called import as_called
 from yolo_slim.errors import InputError
 from yolo_slim.files import read_mapping
 from yolo_slim.models import load
@@ -82,7 +82,7 @@ def read_slim(folder: Path) -> Finished:
     """A run of slim: it is finished when its report is there."""
     options = dict(read_json(folder / STATE).get("options") or {})
     if not (folder / REPORT).is_file() or not (folder / "best.pt").is_file():
-        raise not_finished(folder, f"{named('slim')} --resume {folder}")
+        raise not_finished(folder, as_called("slim", "--resume", folder))
     given, trained = folder / "dense.pt", folder / "train1" / "weights" / "last.pt"
     dense = given if given.is_file() else trained if trained.is_file() else None
     return made(folder, "slim", folder / "best.pt", dense, options, read_json(folder / REPORT))
@@ -95,9 +95,9 @@ def read_training(folder: Path) -> Finished:
     kind = "finetune" if (folder / FINETUNED).is_file() else "training"
     if kind == "training" and (folder / "sparsity.csv").is_file() and options.get("st"):
         kind = "sparse"
-    command = named("finetune" if kind == "finetune" else "sparse")
+    command = "finetune" if kind == "finetune" else "sparse"
     if not last.is_file() or load(last).epoch >= 0:
-        raise not_finished(folder, f"{command} --resume {folder}")
+        raise not_finished(folder, as_called(command, "--resume", folder))
     result = checkpoint_to_cut(folder) if kind == "sparse" else trained_file(folder)
     weights = options.get("weights")
     dense = None
@@ -124,7 +124,7 @@ def read_report(folder: Path) -> Finished:
 def read_curve(folder: Path) -> Finished:
     """A run of curve."""
     if not (folder / CURVE).is_file():
-        raise not_finished(folder, f"{named('curve')} --resume {folder}")
+        raise not_finished(folder, as_called("curve", "--resume", folder))
     report = read_json(folder / CURVE)
     settings = dict(report.get("settings") or {})
     weights = Path(str(settings.get("weights", "")))
