@@ -134,7 +134,7 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     from yolo_slim.pruning.criteria.score import score
     from yolo_slim.sensitivity.job import Job
     from yolo_slim.sensitivity.run import Plan
-    
+
     check_device(opt.device)
     how = find(opt.criterion)
     source = load(opt.weights)

@@ -32,6 +32,7 @@ SETTINGS = (
     "data",
     "imgsz",
     "images",
+    "calibration",
     "by",
     "shares",
     "sizes",
@@ -215,10 +216,10 @@ def parsed(text: str) -> Point | None:
         family, label, share, *counts, predicted, latency, spread, map50, map_ = next(
             csv.reader([text])
         )
-        imgsz, params, macs, size = map(int, counts)
         times = [float(value) if value else None for value in (predicted, latency, spread)]
         accuracy = float(map50), float(map_)
-        point = Point(family, label, float(share), imgsz, params, macs, size, *times, *accuracy)
+        figures = (*map(int, counts), *times, *accuracy)
+        point = Point(family, label, float(share), *figures)  # type: ignore[arg-type]
         known = family in FAMILIES and (family != CUT or 0 < float(label) <= 1)
     except (StopIteration, TypeError, ValueError):
         return None
