@@ -18,13 +18,13 @@ from multiprocessing import Pipe, active_children
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pandas
 import psutil
 import pytest
 import torch
 import yaml
 from conftest import build_tiny
+from own_labels import IMGSZ, self_labelled
 from torch import nn
 
 from yolo_slim import channel_graph, load, save
@@ -32,56 +32,23 @@ from yolo_slim.cli import run
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host.data import check_data, images
 from yolo_slim.host.evaluate import Accuracy, evaluate
-from yolo_slim.host.validation import Validation, general, spread
+from yolo_slim.host.validation import Validation, spread
 from yolo_slim.numerics import digest
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.sensitivity.cuts import Cut, Layer, cut_model, cuts, layers
 from yolo_slim.sensitivity.job import Job
 from yolo_slim.sensitivity.run import SETTINGS, read_scan, write_scan
 from yolo_slim.sensitivity.scan import Row, rising
-from yolo_slim.shapes import NAMES, make_shapes
 from yolo_slim.workers import serve, workers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-IMGSZ, BORDER, SHARES = 64, 16, ("0.3", "0.8")
-
-
-def to_batch(files: list[Path]) -> torch.Tensor:
-    """(n, 3, 96, 96) in [0, 1]: with the grey border that the host's validation adds."""
-    read = [cv2.imread(str(file))[..., ::-1].transpose(2, 0, 1).copy() for file in files]
-    images = torch.from_numpy(np.stack(read)).float()
-    return nn.functional.pad(images, (BORDER,) * 4, value=114) / 255
+SHARES = ("0.3", "0.8")
 
 
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A checkpoint and the data yaml of 6 images with what it finds on them as labels."""
-    base, model = tmp_path_factory.mktemp("scanned"), build_tiny()
-    folder = make_shapes(base / "shapes", train=2, val=6, size=IMGSZ)
-    data = {"path": str(folder), "train": "images/train", "val": "images/val"}
-    (base / "data.yaml").write_text(yaml.safe_dump({**data, "names": dict(enumerate(NAMES))}))
-    files = sorted((folder / "images" / "val").glob("*.png"))
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        for conv in model.model[-1].m:  # an eager head, that is seldom sure of an object
-            nn.init.normal_(conv.weight, std=1.5 / conv.in_channels**0.5)
-            nn.init.zeros_(conv.bias).view(3, -1)[:, 4] = -6
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-        model.train()(to_batch(files))
-        for norm in norms:
-            norm.momentum = 0.03
-        found = model.eval()(to_batch(files))[0]
-    found = general.non_max_suppression(found, 0.001, 0.6, multi_label=True)
-    sure = torch.cat(found)[:, 4].sort(descending=True).values[40]
-    for file, boxes in zip(files, (boxes[boxes[:, 4] > sure] for boxes in found), strict=True):
-        xywh = general.xyxy2xywh((boxes[:, :4] - BORDER).clamp(0, IMGSZ)) / IMGSZ
-        rows = torch.cat([boxes[:, 5:], xywh], 1).tolist()
-        text = "".join(f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in rows)
-        (folder / "labels" / "val" / f"{file.stem}.txt").write_text(text)
-    return save(model, base / "model.pt"), base / "data.yaml"
+    return self_labelled(tmp_path_factory.mktemp("scanned"))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,7 +176,7 @@ def make_plan(opt: argparse.Namespace, start: Start) -> Plan:
     assert table is None or isinstance(table, DeviceTable)
     sizes, runs = sizes_of(opt, start), trained_tasks(opt, start)
     tasks = [Task(DENSE, DENSE, imgsz)]
-    tasks += [Task(CUT, f"{share:g}", imgsz, options) for share, options in start.cuts.items()]
+    tasks += [Task(CUT, f"{s:g}", imgsz, start.cuts[s]) for s in from_both_ends(start.cuts)]
     tasks += [Task(SIZE, f"{size} px", size) for size in sizes]
     tasks += runs
     device = f"{table.runtime} {table.version}, {table.processor}" if table else NONE
@@ -207,6 +207,15 @@ def make_plan(opt: argparse.Namespace, start: Start) -> Plan:
     )
     plain = {key: " ".join(str(value).split()) for key, value in settings.items()}
     return Plan(tasks, plain, job, int(plain["threads"]))
+
+
+def from_both_ends(shares: Iterable[float]) -> list[float]:
+    """The first, the last, the second, the last but one ...
+
+    Small cuts go by another criterion than large ones, so that two workers score by one each.
+    """
+    rest = list(shares)
+    return [rest.pop(-(index % 2)) for index in range(len(rest))]
 
 
 def sizes_of(opt: argparse.Namespace, start: Start) -> list[int]:

@@ -1,18 +1,20 @@
 """What a worker does for a curve: it cuts, recovers, validates and exports a point at a time.
 
-What is the same for several points is made once a worker, where the first of them asks for it: the
-images, and what the channels are worth by a criterion.
+What is the same for several points is made once, where the first of them asks for it: the images in
+each worker, what the channels are worth by a criterion in one of them, which writes it to a file.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partialmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -34,7 +36,7 @@ from yolo_slim.pruning.masks import Scores
 from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.prune import Chooser, Worth, prune_by
 
-NETWORKS = "networks"  # folder of the ONNX files that wait to be timed
+WORK = "work"  # folder of what is needed until all is timed: the ONNX files, and the scores
 EFFORT = {DENSE: 0.15, CUT: 1.0, TRAINED: 0.2}  # what a point takes, as a share of what a cut does
 
 
@@ -156,13 +158,23 @@ class Worker:
         """A cut with its recovery; its accuracy was measured on the way."""
         row = options.row
         images = self._calibration(row.batch, row.labels)
-        if options.criterion not in self._worth:
-            self._worth[options.criterion] = Chooser(options, self.model).scored(images)
-        worth = self._worth[options.criterion]
+        worth = self._scored(options, images)
         pruned = prune_by(options, self.model, images, self._judge(self.job.imgsz), worth)
         accuracy, times = pruned.recovery.accuracy, pruned.report.times
         assert accuracy is not None
         return pruned.model, accuracy, times.predicted[1] if times else None
+
+    def _scored(self, options: CutOptions, images: Calibration) -> tuple[Scores, Worth]:
+        """What the channels are worth by a criterion: from another worker where it has that."""
+        name, file = options.criterion, self.job.folder / WORK / f"{options.criterion}.pt"
+        if name not in self._worth and file.is_file():
+            self._worth[name] = torch.load(file, weights_only=True)
+        if name not in self._worth:
+            self._worth[name] = Chooser(options, self.model).scored(images)
+            content = io.BytesIO()
+            torch.save(self._worth[name], content)
+            write_aside(file, content.getvalue())
+        return self._worth[name]
 
     def _calibration(self, batch: int, labels: bool) -> Calibration:
         """The images that a cut looks at, as `prune` takes them."""
@@ -221,11 +233,16 @@ def network_of(folder: Path, key: tuple[str, str]) -> Path:
     """The ONNX file of a point, in the folder of a run."""
     family, label = key
     name = "".join(c if c.isalnum() or c in ".-" else "_" for c in f"{family}-{label}")
-    return folder / NETWORKS / f"{name}.onnx"
+    return folder / WORK / f"{name}.onnx"
 
 
 @contextmanager
 def no_bars() -> Iterator[None]:
     """In the block no new bar is shown: there is one for the whole work."""
-    with replaced(tqdm, __init__=partialmethod(tqdm.__init__, disable=True)):
+    begin = tqdm.__init__
+
+    def hidden(bar: tqdm, *args: Any, **kwargs: Any) -> None:
+        begin(bar, *args, **{**kwargs, "disable": True})
+
+    with replaced(tqdm, __init__=hidden):
         yield

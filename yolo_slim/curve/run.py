@@ -1,8 +1,8 @@
 """A run of `curve`: all points of a plan, then their times, through interruptions.
 
 Each point is a line of curve.csv as soon as it is measured, and an ONNX file in the folder
-`networks`, where it waits to be timed. An interruption loses what is being measured at that moment.
-When all is timed, the file is written anew, and the ONNX files go.
+`work`, where it waits to be timed. An interruption loses what is being measured at that moment.
+When all is timed, the file is written anew, and that folder goes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from yolo_slim.curve.job import NETWORKS, Job, Task, network_of
+from yolo_slim.curve.job import WORK, Job, Task, network_of
 from yolo_slim.curve.points import (
     DENSE,
     FILE,
@@ -84,7 +84,7 @@ def run_curve(plan: Plan, folder: Path, processes: int = 1) -> tuple[Curve, str]
             points = list(measured)
             bar.update(TIMING)
         write_curve(path, settings, points)
-    shutil.rmtree(folder / NETWORKS, ignore_errors=True)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
     return Curve(path, settings, tuple(points)), rough
 
 
