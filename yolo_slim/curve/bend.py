@@ -42,7 +42,7 @@ def knee(points: Sequence[tuple[float, float]], sensitivity: float = SENSITIVITY
     peaks = [i for i in range(1, len(x) - 1) if above[i - 1] < above[i] >= above[i + 1]]
     threshold = sensitivity / (len(x) - 1)
     knees = []
-    for peak, end in zip(peaks, [*peaks[1:], len(x)], strict=True):
+    for peak, end in zip(peaks, [*peaks, len(x)][1:], strict=True):
         if above[peak + 1 : end].min(initial=np.inf) < above[peak] - threshold:
             knees.append(peak)
     return order[max(knees, key=lambda index: above[index])] if knees else None

@@ -48,8 +48,13 @@ UNTRAINED, RECOVERED, AFTER = 0.590, 0.454, 0.575
 
 
 def bend_of(curve: Curve) -> Point | None:
-    """The cut at which the curve bends: a smaller share costs more than it did before."""
+    """The cut at which the curve bends: a smaller share costs more than it did before.
+
+    Where all that the cuts cost may be chance, there is none.
+    """
     points = [*curve.of(CUT), curve.dense]
+    if curve.dense.map - min(point.map for point in points) <= EVEN:
+        return None
     index = knee([(point.share, point.map) for point in points])
     return None if index is None else points[index]
 
