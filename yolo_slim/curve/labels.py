@@ -7,8 +7,9 @@ from collections.abc import Sequence
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 # Where a label may lie from its point, what is preferred first; then the same, farther off.
-SIDES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
+SIDES = ((-1, 1), (1, -1), (0, 1), (0, -1), (1, 1), (-1, -1), (1, 0), (-1, 0))
 FARTHER = (1.0, 2.2, 3.6)
+STEP = 4.0  # px between the boxes that stand for a line
 
 
 def placed(
@@ -31,7 +32,7 @@ def placed(
 
     Example:
         >>> placed([(50, 50), (50, 50)], [(20, 8)] * 2, (0, 0, 99, 99))
-        [(55.0, 55.0, 75.0, 63.0), (55.0, 37.0, 75.0, 45.0)]
+        [(25.0, 55.0, 45.0, 63.0), (55.0, 37.0, 75.0, 45.0)]
     """
     half = gap / 2
     taken = [(x - half, y - half, x + half, y + half) for x, y in points] + list(others)
@@ -63,3 +64,14 @@ def common(one: Box, other: Box) -> float:
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(width, 0.0) * max(height, 0.0)
+
+
+def along(points: Sequence[tuple[float, float]]) -> list[Box]:
+    """Boxes of two px that stand for a line through some points."""
+    boxes = []
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        count = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) / STEP))
+        for part in (index / count for index in range(count + 1)):
+            x, y = x0 + part * (x1 - x0), y0 + part * (y1 - y0)
+            boxes.append((x - 1, y - 1, x + 1, y + 1))
+    return boxes

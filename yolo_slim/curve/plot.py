@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.curve.front import front
-from yolo_slim.curve.labels import placed
+from yolo_slim.curve.labels import along, placed
 from yolo_slim.curve.points import CUT, DENSE, SIZE, TRAINED, Curve, Point
 from yolo_slim.pictures import ACCENT, GONE, GREY, INK, LEAF, new_figure, own_style, write_picture
 from yolo_slim.text import shortened
@@ -37,8 +37,8 @@ def plot_curve(curve: Curve, file: Path, bend: Point | None = None) -> Path:
         points = curve.of(family)
         if not points:
             continue
-        line = sorted([*points, curve.dense], key=lambda point: -point.time)
         if family in (CUT, SIZE):
+            line = line_of(curve, family)
             places = [[p.time for p in line], [p.map for p in line]]
             axes.plot(*places, color=look["color"], lw=1, alpha=0.5, zorder=2)
         places = [[p.time for p in points], [p.map for p in points]]
@@ -50,23 +50,30 @@ def plot_curve(curve: Curve, file: Path, bend: Point | None = None) -> Path:
     where = curve.settings["device"] if by_table else "ONNX Runtime on this machine"
     text = f"ms for an image, {where}, {curve.settings['threads']} threads"
     axes.set(xlabel=text.replace(" 1 threads", " 1 thread"), ylabel="mAP50-95")
-    axes.set_xlim(0, 1.08 * max(point.time for point in curve.points))
+    times = [point.time for point in curve.points]
+    room = 0.15 * (max(times) - min(times)) or 0.1 * max(times)
+    axes.set_xlim(max(0.0, min(times) - room), max(times) + room)
     axes.set_ylim(0, 1.1 * max(point.map for point in curve.points))
     axes.set_title("How much could be cut, and would a smaller image do better?")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="best")
     write_labels(figure, axes, curve)
     return write_picture(figure, file)
+
+
+def line_of(curve: Curve, family: str) -> list[Point]:
+    """A family from the dense model on, by falling time."""
+    return sorted([*curve.of(family), curve.dense], key=lambda point: -point.time)
 
 
 def draw_front(axes: Any, curve: Curve) -> None:
     """The best that can be had in a time, as a step: between two points it is the quicker one."""
     best = front(curve.points)
-    ends = [point.time for point in best] + [max(point.time for point in curve.points) * 1.08]
+    ends = [point.time for point in best] + [2 * max(point.time for point in curve.points)]
     heights = [point.map for point in best] + [best[-1].map]
     look = {"color": GONE, "lw": 7, "solid_joinstyle": "round", "zorder": 1}
-    axes.step(ends, heights, where="post", label="the best of all in a time", **look)
+    axes.step(ends, heights, where="post", label="best of all in that time", **look)
 
 
 def write_labels(figure: Any, axes: Any, curve: Curve) -> None:
@@ -83,7 +90,11 @@ def write_labels(figure: Any, axes: Any, curve: Curve) -> None:
     ]
     extents = [text.get_window_extent() for text in drawn]
     sizes = [(box.width, box.height) for box in extents]
-    boxes = placed(at.tolist(), sizes, frame.extents, [tuple(legend.extents)], gap=7.0)
+    others = [tuple(legend.extents)]
+    for family in (CUT, SIZE):
+        line = line_of(curve, family)
+        others += along(axes.transData.transform([(p.time, p.map) for p in line]).tolist())
+    boxes = placed(at.tolist(), sizes, frame.extents, others, gap=7.0)
     for text, (x, y), box in zip(drawn, at, boxes, strict=True):
         left, low, right, high = box
         text.set_position(axes.transData.inverted().transform((left, low)))

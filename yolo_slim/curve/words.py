@@ -92,12 +92,12 @@ def about_trainings(curve: Curve) -> str:
     """What a training brought back where this project measured it."""
     if not curve.of(CUT):
         return ""
-    ends = [f"{row.trained:.3f} and {row.dense:.3f} on {row.data}" for row in SLIM]
-    text = "The cuts are not trained yet, and a training usually brings most of it back: as "
-    text += f"measured by this project ({SOURCE}), a cut to half that left {RECOVERED:.3f} of "
-    text += f"{UNTRAINED:.3f} was at {AFTER:.3f} after 30 epochs, and yolov5n ended at, with "
-    text += f"{SLIM[0].macs:.0%} of its MACs and uncut, {', '.join(ends)}. Your data may do "
-    return f"{text}otherwise."
+    ends = [f"{row.trained:.3f} on {row.data} (uncut {row.dense:.3f})" for row in SLIM]
+    text = "The cuts are not trained yet; a training usually brings most of it back. Measured by "
+    text += f"this project ({SOURCE}): of {UNTRAINED:.3f} uncut, cuts to about half had "
+    text += f"{RECOVERED:.3f} before a training and {AFTER:.3f} after 30 epochs of one; after as "
+    text += f"many epochs as uncut, yolov5n with {SLIM[0].macs:.0%} of its MACs had "
+    return f"{text}{', '.join(ends)}. Your data may do otherwise."
 
 
 def about_sizes(curve: Curve) -> str:
@@ -117,8 +117,9 @@ def about_sizes(curve: Curve) -> str:
         text += "a smaller image is about as good as a cut"
     else:
         parts = [f"a smaller image keeps more than {labels(better)}"] if better else []
-        parts += [f"{labels(worse)} more than a smaller image"] if worse else []
-        text += "; ".join(parts)
+        keep = "keeps" if len(worse) == 1 else "keep"
+        parts += [f"{labels(worse)} {keep} more than a smaller image"] if worse else []
+        text += ", and ".join(parts)
     point, other = widest(pairs)
     text += f": at {point.time:.1f} ms mAP50-95 is {other:.3f} by a smaller image and "
     return f"{text}{point.map:.3f} by the cut to {point.label}."
