@@ -125,7 +125,7 @@ def test_by_a_table_with_a_finished_run(
     tiny_table: Path,
     empty_folder: Path,
     refused: Callable[..., str],
-    capsys: pytest.CaptureFixture,
+    capfd: pytest.CaptureFixture,
 ) -> None:
     """Shares and times are the table's; a run of the table's size has its time too."""
     weights, data = labelled
@@ -144,7 +144,7 @@ def test_by_a_table_with_a_finished_run(
     assert size.predicted == pytest.approx(dense.predicted * size.latency / dense.latency)
     assert size.share == size.predicted / dense.predicted
     assert made.share == made.macs / dense.macs and made.predicted < dense.predicted
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert "of the time" in out and f"--device {tiny_table}" in out
     assert "Of 1 finished run: runs/prune/exp has" in out
     assert f"Times by the table of {curve.settings['device']}" in " ".join(out.split())

@@ -82,10 +82,12 @@ def prepare(opt: argparse.Namespace) -> Start:
         InputError: they do not.
     """
     from yolo_slim.host.data import check_data, check_labels, labelled
+    from yolo_slim.host.evaluate import check_device
     from yolo_slim.host.tasks import SEGMENTATION, task_of_model
     from yolo_slim.host.trained_with import classes_of
     from yolo_slim.models import load
 
+    check_device(opt.device)
     source, splits = load(opt.weights), ("train", "val")
     data = check_data(opt.data, classes_of(source), splits)
     single, outlines = classes_of(source) is None, task_of_model(source.model) is SEGMENTATION

@@ -80,8 +80,8 @@ def check(opt: argparse.Namespace) -> None:
             raise InputError("--sizes", size, "multiples of the stride, 32")
     if opt.imgsz is not None:
         check_imgsz(opt.imgsz)
-    opt.latency = 1.0 if opt.table else None
-    check_table(opt)
+    latency = 1.0 if opt.table else None
+    check_table(argparse.Namespace(**{**vars(opt), "latency": latency, "round_to": None}))
     check_file(opt.weights, opt.weights, CHECKPOINT)
     check_data_file(opt.data)
     if opt.resume:
