@@ -133,7 +133,7 @@ def test_by_a_table_with_a_finished_run(
     cut = ["--weights", weights, *common, "--macs", 0.7, "--criterion", "l2"]
     assert run("prune", [str(word) for word in cut]) == 0
     trained = ["--trained", "runs/prune/exp", "runs/prune/exp/pruned.pt"]
-    table = ["--device", tiny_table, "--shares", 0.9, 0.8, *trained]
+    table = ["--device", tiny_table, "--shares", 0.9, 0.8, "--sizes", 32, *trained]
     assert run("curve", [str(word) for word in (weights, *common, *table)]) == 0
     curve = read_curve("runs/curve/exp")
     assert [p.label for p in curve.points] == ["dense", "0.9", "0.8", "32 px", "runs/prune/exp"]
@@ -144,10 +144,10 @@ def test_by_a_table_with_a_finished_run(
     assert size.predicted == pytest.approx(dense.predicted * size.latency / dense.latency)
     assert size.share == size.predicted / dense.predicted
     assert made.share == made.macs / dense.macs and made.predicted < dense.predicted
-    out = capfd.readouterr().out
+    out = " ".join(capfd.readouterr().out.split())
     assert "of the time" in out and f"--device {tiny_table}" in out
     assert "Of 1 finished run: runs/prune/exp has" in out
-    assert f"Times by the table of {curve.settings['device']}" in " ".join(out.split())
+    assert f"Times by the table of {curve.settings['device']}" in out
     line = refused("curve", weights, *common, *table, "--threads", 2)
     assert "--threads: 2, with --device" in line
 

@@ -9,7 +9,7 @@ from yolo_slim.curve.front import front
 from yolo_slim.curve.labels import along, placed
 from yolo_slim.curve.points import CUT, DENSE, SIZE, TRAINED, Curve, Point
 from yolo_slim.pictures import ACCENT, GONE, GREY, INK, LEAF, new_figure, own_style, write_picture
-from yolo_slim.text import shortened
+from yolo_slim.text import counted, shortened
 
 PICTURE = "curve.png"
 LOOKS: dict[str, dict[str, Any]] = {  # colour and marker both tell the families apart
@@ -48,8 +48,8 @@ def plot_curve(curve: Curve, file: Path, bend: Point | None = None) -> Path:
         axes.plot(bend.time, bend.map, label="the curve bends", zorder=3, **ring)
     by_table = curve.by == "latency"
     where = curve.settings["device"] if by_table else "ONNX Runtime on this machine"
-    text = f"ms for an image, {where}, {curve.settings['threads']} threads"
-    axes.set(xlabel=text.replace(" 1 threads", " 1 thread"), ylabel="mAP50-95")
+    threads = counted(int(curve.settings["threads"]), "thread")
+    axes.set(xlabel=f"ms for an image, {where}, {threads}", ylabel="mAP50-95")
     times = [point.time for point in curve.points]
     room = 0.15 * (max(times) - min(times)) or 0.1 * max(times)
     axes.set_xlim(max(0.0, min(times) - room), max(times) + room)
