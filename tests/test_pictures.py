@@ -9,11 +9,14 @@ from pathlib import Path
 import matplotlib
 import pytest
 import seaborn
+from curves import BENT, SIZES, made_up
 from matplotlib.image import imread
 from torch import nn
 
 import yolo_slim
 from yolo_slim.channels.rules import channel_graph
+from yolo_slim.curve.plot import plot_curve
+from yolo_slim.curve.words import bend_of
 from yolo_slim.pruning.report import LayerCut
 from yolo_slim.pruning.times import LayerTime, Times
 from yolo_slim.report.channels_plot import plot_channels
@@ -50,6 +53,11 @@ def graph(model: nn.Module, file: Path) -> Path:
     return plot_graph(inspection(model, channel_graph(model)), file)
 
 
+def curve(model: nn.Module, file: Path) -> Path:
+    measured = made_up(BENT, SIZES, {"runs/slim/exp": (6.0, 0.48)})
+    return plot_curve(measured, file, bend_of(measured))
+
+
 def sensitivity(model: nn.Module, file: Path) -> Path:
     return plot_scan(scan(), file)
 
@@ -64,7 +72,7 @@ def sparsity(model: nn.Module, file: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "draw", [channels, by_time, graph, sensitivity, sparsity], ids=lambda f: f.__name__
+    "draw", [channels, by_time, graph, curve, sensitivity, sparsity], ids=lambda f: f.__name__
 )
 def test_a_picture_is_the_same_after_seaborns_style(
     draw: Callable[[nn.Module, Path], Path], tiny_model: nn.Module, tmp_path: Path
