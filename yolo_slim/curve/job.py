@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from yolo_slim.calibration import Calibration
 from yolo_slim.channels.rules import channel_graph
-from yolo_slim.curve.points import CUT, DENSE, TRAINED, Point
+from yolo_slim.curve.points import CUT, DENSE, SIZE, TRAINED, Point
 from yolo_slim.deploy.export import to_onnx
 from yolo_slim.device.table import DeviceTable
 from yolo_slim.errors import InputError
@@ -37,7 +37,7 @@ from yolo_slim.pruning.options import CutOptions
 from yolo_slim.pruning.prune import Chooser, Worth, prune_by
 
 WORK = "work"  # folder of what is needed until all is timed: the ONNX files, and the scores
-EFFORT = {DENSE: 0.15, CUT: 1.0, TRAINED: 0.2}  # what a point takes, as a share of what a cut does
+EFFORT = {DENSE: 0.4, CUT: 1.0, SIZE: 0.15, TRAINED: 0.2}  # shares of what a cut takes
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Task:
 
     @property
     def effort(self) -> float:
-        """How long it takes, as a share of a cut; smaller images take less than the whole ones."""
-        return EFFORT.get(self.family, EFFORT[DENSE])
+        """How long it takes, as a share of a cut; the start of a worker counts with the first."""
+        return EFFORT[self.family]
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,7 @@ def run_curve(plan: Plan, folder: Path, processes: int = 1) -> tuple[Curve, str]
         todo = [task for task in plan.tasks if task.key not in done]
         whole = sum(task.effort for task in plan.tasks) + TIMING
         begun = whole - sum(task.effort for task in todo) - TIMING
-        look = {
-            "desc": "curve",
-            "bar_format": BAR,
-            "smoothing": 0,
-            "delay": 0.01,
-        }  # of what is done
+        look = {"desc": "curve", "bar_format": BAR, "smoothing": 0, "delay": 0.01}
         with tqdm(total=whole, initial=begun, **look) as bar:
             points += measure_missing(plan, path, points, todo, processes, bar)
             bar.set_postfix_str("timing all of them in turns")
