@@ -49,6 +49,7 @@ COMMANDS = {
     "export": ["--weights", CUT, *DATA, *QUICK, "--repeats", "3", "--include", "onnx", "stock"],
     "bench": ["yolov5n.pt", CUT, *QUICK, "--repeats", "3", "--layers"],
     "inspect": ["yolov5n.pt", "--residual", "group"],
+    "curve": ["yolov5n.pt", *DATA, "--imgsz", "160", "--sizes", "96", "--calib-images", "8"],
     "sensitivity": ["yolov5n.pt", *DATA, "--imgsz", "160", "--kind", "channels", "--images", "8"],
     "finegrained": ["yolov5n.pt", *DATA, *QUICK, "--repeats", "3", "--workers", "0", "--layers"],
 }
@@ -61,7 +62,7 @@ def test_every_line_fits(
     monkeypatch.chdir(place)
     name, *flags = command.split()
     argv = [*COMMANDS[command], *flags]
-    argv += ["--shares", "0.5"] if name == "sensitivity" else []
+    argv += ["--shares", "0.5"] if name in ("curve", "sensitivity") else []
     capfd.readouterr()
     assert run(name, argv) == 0
     lines = capfd.readouterr().out.splitlines()

@@ -90,10 +90,10 @@ def test_a_name_that_no_run_can_have(value: str) -> None:
 
 @pytest.mark.parametrize("command", [n for n in COMMANDS if n not in ("bench", "profile")])
 def test_a_name_of_two_lines(command: str, refused, tiny_checkpoint: Path) -> None:
-    first = {"inspect", "sensitivity", "finegrained"}  # take the weights without an option
+    first = {"inspect", "curve", "sensitivity", "finegrained"}  # take the weights without an option
     words = [] if command == "demo" else [tiny_checkpoint]
     words = ["--weights"] * (command not in first | {"demo"}) + words
-    words += ["--data", "d.yaml"] * (command == "sensitivity")
+    words += ["--data", "d.yaml"] * (command in ("curve", "sensitivity"))
     line = refused(command, *words, "--name", "a\nb")
     assert r"--name: 'a\nb', expected a name without line ends" in line
 

@@ -166,5 +166,5 @@ def test_one_bar(labelled: tuple[Path, Path], tmp_path: Path, capfd: pytest.Capt
         line.split(":")[0].strip() for line in err.replace("\r", "\n").split("\n") if "|" in line
     }
     assert bars == {"curve"} and "left" in err
-    assert "cut to 0.5" in out and "Cut and train: yolo-slim slim --weights" in out
+    assert "cut to 0.5" in out and "Next: yolo-slim slim --weights" in out
     assert read_curve(tmp_path / "exp").settings["images"] == "3"

@@ -274,8 +274,8 @@ def tell(opt: argparse.Namespace, curve: Curve, rough: str, start: Start) -> Non
     print(curve)
     print(fold(text))
     say(f"{folder / PICTURE}, {FILE}, {RESULT}")
-    print(f"The cut to {chosen.label}: {commands['prune']}")
-    print(f"Cut and train: {commands['slim']}")
+    print(f"Next: {commands['prune']}  # the cut to {chosen.label}")
+    print(f"Next: {commands['slim']}  # cut and trained")
 
 
 def prune_command(opt: argparse.Namespace, share: str, start: Start) -> str:
