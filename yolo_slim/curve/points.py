@@ -21,8 +21,9 @@ from pathlib import Path
 from yolo_slim.as_called import named
 from yolo_slim.errors import InputError
 from yolo_slim.files import write_aside
-from yolo_slim.text import giga, mega, table
+from yolo_slim.text import giga, shortened, table
 
+WIDEST = 24  # characters of a name in the table
 FILE, RESULT = "curve.csv", "curve.json"  # in the folder of a run; the second marks its end
 TITLE = "# yolo-slim curve"
 MAY_DIFFER = ("weights",)  # when a run goes on: the digest tells the model
@@ -130,15 +131,14 @@ class Curve:
 
     def __str__(self) -> str:
         by_table = self.by == "latency"
-        head = ["", "px", "MACs", "parameters", "ONNX file", "ms", "of the time"]
+        head = ["", "px", "MACs", "parameters", "ms", "of the time"]
         rows = []
         for point in self.points:
             row = [named_point(point), str(point.imgsz), giga(point.macs), f"{point.params:,}"]
-            row += [mega(point.bytes)]
             if self.timed:
                 row += [f"{point.time:.2f}", f"{point.time / self.dense.time:.0%}"]
             rows.append([*row, f"{point.map50:.3f}", f"{point.map:.3f}"])
-        head = [*(head if self.timed else head[:5]), "mAP50", "mAP50-95"]
+        head = [*(head if self.timed else head[:4]), "mAP50", "mAP50-95"]
         title = f"Times by the table of {self.settings['device']}" if by_table else None
         return table(head, rows, title)
 
@@ -147,7 +147,7 @@ def named_point(point: Point) -> str:
     """A point in a word or two."""
     if point.family == CUT:
         return f"cut to {point.label}"
-    return point.label
+    return shortened(point.label, WIDEST)
 
 
 def ordered(points: Sequence[Point], runs: Sequence[str] = ()) -> tuple[Point, ...]:
