@@ -51,7 +51,7 @@ from yolo_slim.rounds.cut import RoundReport, cut_round
 from yolo_slim.rounds.picture import PICTURE
 from yolo_slim.rounds.plan import REPORT, Leg, cut_file, plan
 from yolo_slim.rounds.report import write_report
-from yolo_slim.runs import STATE, checkpoint_to_cut, new_run
+from yolo_slim.runs import CALLED, STATE, checkpoint_to_cut, new_run, record_call
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.ended import untold_verdict
 from yolo_slim.sparsify.session import SparseSession
@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if opt.at_once:
         save_model(with_classes(model, class_names(opt), seed=opt.seed), folder / GIVEN)
     write_state(folder, opt, [])
+    record_call(folder)
     return run(opt, folder)
 
 
@@ -191,7 +192,7 @@ def run(opt: argparse.Namespace, folder: Path) -> Path:
 
 def clear(folder: Path) -> None:
     """Remove a run in which nothing was trained or cut yet: what was asked for cannot be done."""
-    begun = {STATE, GIVEN, TABLE, f"{TABLE}.part"}
+    begun = {STATE, CALLED, GIVEN, TABLE, f"{TABLE}.part"}
     if {path.name for path in folder.iterdir()} <= begun:
         for name in begun:
             (folder / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The cuts of a run: what each was asked for, its layers, and what each part of recovery brought."""
+"""The cuts of a run: what each was asked for, its layers, and what its recovery brought."""
 
 from __future__ import annotations
 
@@ -63,14 +63,7 @@ def _of_slim(run: Finished, imgsz: int) -> tuple[Cut, ...]:
     for number, each in enumerate(rounds, 1):
         report, accuracy = each.get("cut") or {}, dict(each.get("accuracy") or {})
         before = accuracy.pop("before", None)
-        steps = tuple(
-            Step(
-                "as cut" if name == "cut" else name.removeprefix("+ ").removesuffix(", undone"),
-                *value,
-                kept=not name.endswith(", undone"),
-            )
-            for name, value in accuracy.items()
-        )
+        steps = tuple(_step(name, *value) for name, value in accuracy.items())
         source = run.dense if number == 1 else None
         file = run.folder / f"cut{number}.pt"
         result = file if file.is_file() else None
@@ -78,6 +71,12 @@ def _of_slim(run: Finished, imgsz: int) -> tuple[Cut, ...]:
         rows = layers(report, source, result, imgsz)
         cuts.append(Cut(title, lines(report), rows, tuple(before) if before else None, steps))
     return tuple(cuts)
+
+
+def _step(name: str, map50: float, whole: float) -> Step:
+    """A step by its name in `Recovery.steps`."""
+    text = "as cut" if name == "cut" else name.removeprefix("+ ").removesuffix(", undone")
+    return Step(text, map50, whole, not name.endswith(", undone"))
 
 
 def lines(report: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,8 +26,12 @@ ACCURACY = (  # column of results.csv, of a detection or a segmentation training
     ("metrics/mAP_0.5(M)", "masks mAP50"),
     ("metrics/mAP_0.5:0.95(M)", "masks mAP50-95"),
 )
-LOSSES = (("box_loss", "box"), ("obj_loss", "objectness"), ("cls_loss", "class"))
-LOSSES += (("seg_loss", "masks"),)
+LOSSES = (
+    ("box_loss", "box"),
+    ("obj_loss", "objectness"),
+    ("cls_loss", "class"),
+    ("seg_loss", "masks"),
+)
 SPARSITY = "sparsity.csv"
 BANDS = (0.1, 0.5, 0.9)  # quantiles of |gamma| that are drawn
 
