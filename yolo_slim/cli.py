@@ -40,6 +40,7 @@ GROUPS = {  # in the order of use
         "bench": "size, MACs, latency and memory of files, side by side",
         "val": "YOLOv5's val.py, for pruned models too",
         "detect": "YOLOv5's detect.py, for pruned models too",
+        "report": "one page from finished runs: before and after, in pictures",
     },
     "besides": {"finegrained": "set single weights to zero, and keep them there"},
 }

@@ -25,8 +25,8 @@ def verdict(models: Sequence[Shown], curve: Curve | None = None) -> str:
 cut; mAP50-95 falls by 1.5 points, from 0.539 to 0.524.'
     """
     if len(models) < 2:
-        first = curve.words.split(". ")[0].rstrip(".") if curve else ""
-        return f"{first}." if first else "One model, with nothing to compare it with."
+        words = curve.words.split(". ")[0].rstrip(".") if curve else ""
+        return f"{words}." if words else "One model, with nothing to compare it with."
     first, last = models[0], models[-1]
     what = f"{ratio(last.macs, first.macs)} of the MACs, {ratio(last.params, first.params)} of the"
     what += f" parameters and {ratio(last.bytes, first.bytes)} of the file of {first.label}"
