@@ -38,7 +38,7 @@ from yolo_slim.measure.cost import cost
 from yolo_slim.models import load
 from yolo_slim.models.model import build_model
 from yolo_slim.moved import check_there, options_here, standing_in
-from yolo_slim.page.write import leave_page
+from yolo_slim.page import write as page
 from yolo_slim.pruning.automatic import criterion_for
 from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.criteria.table import find
@@ -229,7 +229,7 @@ def go_on(opt: argparse.Namespace, folder: Path) -> Path:
     print(write_report(folder, opt, rounds, dense_file(folder), trainings))
     print(f"{folder / 'best.pt'}, {REPORT}, {PICTURE}")
     if not getattr(opt, "no_page", False):  # an older run has no such option
-        leave_page(folder, device=str(opt.device))
+        page.leave_page(folder, device=str(opt.device))
     print(f"Next: {as_called('export', '--weights', folder / 'best.pt', opt=opt)}")
     return folder
 

@@ -18,8 +18,8 @@ from yolo_slim.host.trained_with import USUAL, all_as_one, stride_of
 from yolo_slim.models import load
 from yolo_slim.text import counted
 
-BEFORE, AFTER = "before the cut", "after the cut"
-TRAINED = {"finetune": "finetuned", "sparse": "trained sparsely", "training": "trained"}
+BEFORE, AFTER, UNTRAINED = "dense", "cut", "before"  # what models are called, before "model"
+TRAINED = {"finetune": "finetuned", "sparse": "sparse", "training": "trained"}
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def _files(run: Finished) -> Iterator[tuple[str, Path, bool]]:
     elif run.kind == "finetune":
         yield from _of_finetune(run)
     elif run.result is not None:
-        after = AFTER if run.kind == "finegrained" else TRAINED[run.kind]
+        after = "with zeros" if run.kind == "finegrained" else TRAINED[run.kind]
         if run.dense:
-            yield "before" if run.kind == "finegrained" else "before the training", run.dense, True
+            yield UNTRAINED, run.dense, True
         yield after, run.result, True
     elif run.dense:
         yield BEFORE, run.dense, True
@@ -92,7 +92,7 @@ def _of_slim(run: Finished) -> Iterator[tuple[str, Path, bool]]:
     for number, each in enumerate(cuts, 1):
         file = run.folder / f"cut{number}.pt"
         if file.is_file():
-            label = AFTER if len(cuts) == 1 else f"after cut {number}"
+            label = AFTER if len(cuts) == 1 else f"cut {number}"
             yield label, file, each.get("recovered") is not None
     assert run.result is not None
     yield "slim", run.result, True
@@ -109,7 +109,7 @@ def _of_finetune(run: Finished) -> Iterator[tuple[str, Path, bool]]:
         yield BEFORE, before, True
         known = load(before).model.model[-1].nc == result.model[-1].nc
     if run.dense:
-        yield AFTER if cuts else "before the training", run.dense, known
+        yield AFTER if cuts else UNTRAINED, run.dense, known
     yield TRAINED["finetune"], run.result, True
 
 
