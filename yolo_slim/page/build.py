@@ -54,9 +54,10 @@ def page_of(
         InputError: a folder that is none of ours, a run that is not finished, runs of different
             data, data without validation images.
     """
-    runs = with_cuts([finished_run(place) for place in places])
+    given = [finished_run(place) for place in places]
+    runs = with_cuts(given)
     sets = data_of(runs, data)
-    sources = sources_of(runs, sets)
+    sources = sources_of(runs, sets, named=len(given) > 1)
     if not sources:
         raise InputError(places[0], "a run whose model is gone", "a run with its checkpoints")
     check_same_road(sources)
@@ -73,7 +74,7 @@ def page_of(
     curve = curve_of(runs)
     notes = [rough, *notes_of(sources, sets, seen is not None)]
     return model.Page(
-        title=", ".join(f"{run.kind} {run.folder}" for run in runs),
+        title=", ".join(f"{run.kind} {run.folder}" for run in given),
         verdict=verdict(models, curve),
         models=models,
         classes=seen.classes if seen else tuple(sources[-1].checkpoint.names.values()),

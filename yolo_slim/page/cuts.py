@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from yolo_slim.errors import InputError
-from yolo_slim.finished import Finished, finished_run
+from yolo_slim.finished import Finished
 from yolo_slim.measure.cost import layer_costs
 from yolo_slim.models import load
 from yolo_slim.page.model import Cut, Layer, Step
@@ -20,7 +19,7 @@ Costs = Mapping[str, tuple[int, int, int]]  # conv name to channels, params, mac
 
 
 def cuts_of(run: Finished, imgsz: int) -> tuple[Cut, ...]:
-    """The cuts of a run; of a finetuning that of the model which it trains, if it is at hand.
+    """The cuts of a run.
 
     Args:
         run: a finished one.
@@ -30,12 +29,6 @@ def cuts_of(run: Finished, imgsz: int) -> tuple[Cut, ...]:
         return _of_slim(run, imgsz)
     if run.kind == "prune":
         return (_of_prune(run, imgsz),)
-    if run.kind == "finetune" and run.dense:
-        try:
-            before = finished_run(run.dense)
-        except InputError:
-            return ()
-        return (_of_prune(before, imgsz),) if before.kind == "prune" else ()
     return ()
 
 

@@ -42,12 +42,15 @@ class Source:
         return self.checkpoint.model
 
 
-def sources_of(runs: Sequence[Finished], data: dict[str, Any] | None) -> tuple[Source, ...]:
+def sources_of(
+    runs: Sequence[Finished], data: dict[str, Any] | None, *, named: bool = False
+) -> tuple[Source, ...]:
     """The models of runs, in the order of the road; each file once.
 
     Args:
         runs: of one model and one data set.
         data: from `check_data`; None: nothing is validated.
+        named: their labels name the folder of the run.
     """
     sources, files = list[Source](), set[Path]()
     for run in runs:
@@ -55,7 +58,7 @@ def sources_of(runs: Sequence[Finished], data: dict[str, Any] | None) -> tuple[S
             if file.resolve() in files:
                 continue
             files.add(file.resolve())
-            label = label if len(runs) == 1 or label == BEFORE else f"{label}, {run.folder.name}"
+            label = label if not named or label == BEFORE else f"{label}, {run.folder.name}"
             checkpoint = load(file)
             fits = data is None or _fits(checkpoint, data)
             sources.append(Source(label, checkpoint, known and fits))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from yolo_slim.page.model import Curve, Shown
-from yolo_slim.text import apart, counted
+from yolo_slim.text import apart
 
 EQUAL = 0.0005  # of mAP: what three decimals do not show
 
@@ -18,11 +18,11 @@ def verdict(models: Sequence[Shown], curve: Curve | None = None) -> str:
         curve: of a run of curve, whose words are the verdict where there is no second model.
 
     Example:
-        >>> dense = Shown("dense", "a.pt", 1760518, 2100000000, 3_800_000, 10.0, 0.1, 0.7, 0.539)
-        >>> slim = Shown("slim", "b.pt", 264078, 945000000, 790_000, 6.0, 0.1, 0.7, 0.524)
+        >>> dense = Shown("dense", "a.pt", 1760518, 2100000000, 3_800_000, map=0.539)
+        >>> slim = Shown("slim", "b.pt", 264078, 945000000, 790_000, map=0.524)
         >>> print(verdict([dense, slim]))
-        The slim model takes 0.60 of the time and 21% of the file of the dense model, with 45% of \
-the MACs and 15% of the parameters; mAP50-95 falls by 1.5 points, from 0.539 to 0.524.
+        The slim model takes 21% of the file of the dense model; mAP50-95 falls by 1.5 points, \
+from 0.539 to 0.524.
     """
     if len(models) < 2:
         words = curve.words.split(". ")[0].rstrip(".") if curve else ""
@@ -32,9 +32,7 @@ the MACs and 15% of the parameters; mAP50-95 falls by 1.5 points, from 0.539 to 
     if first.ms and last.ms:
         share = f"{last.ms / first.ms:.2f} of the time and {share}"
     text = f"{_name(last)} takes {share} of {_name(first).replace('The', 'the')}"
-    text += f", with {last.macs / first.macs:.0%} of the MACs and "
-    text += f"{last.params / first.params:.0%} of the parameters"
-    return f"{text}{_accuracy(first, last)}{_objects(last)}."
+    return f"{text}{_accuracy(first, last)}."
 
 
 def _name(shown: Shown) -> str:
@@ -53,11 +51,3 @@ def _accuracy(first: Shown, last: Shown) -> str:
     before, after = apart(first.map, last.map)
     points = 100 * abs(last.map - first.map)
     return f"; mAP50-95 {verb} by {points:.1f} points, from {before} to {after}"
-
-
-def _objects(last: Shown) -> str:
-    tally = last.tally
-    if tally is None or not (tally.lost or tally.gained):
-        return ""
-    text = f"; of {counted(tally.truths, 'true object')} it misses {tally.lost:,} that were found"
-    return f"{text} before, and finds {tally.gained:,} that were missed"
