@@ -33,6 +33,7 @@ GROUPS = {  # in the order of use
     },
     "look before you cut": {
         "inspect": "what may be cut, what is tied or pinned, and why",
+        "curve": "how much could be cut, beside smaller images: one picture",
         "sensitivity": "mAP with each layer cut alone",
         "profile": "the time of each layer on a device, for cuts by time",
     },
