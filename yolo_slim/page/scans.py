@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from yolo_slim.curve import points
+from yolo_slim.curve.front import front
+from yolo_slim.curve.points import named_point, read_curve
 from yolo_slim.finished import Finished
-from yolo_slim.page.model import Curve, Scan
+from yolo_slim.page.model import Curve, CurvePoint, Scan
 from yolo_slim.sensitivity.run import read_scan
 from yolo_slim.text import counted
 
@@ -44,5 +47,25 @@ def _scans(file: Path) -> list[Scan]:
 
 
 def curve_of(runs: Sequence[Finished]) -> Curve | None:
-    """The first curve among runs."""
+    """The first curve among runs.
+
+    Raises:
+        InputError: its csv is damaged.
+    """
+    for run in runs:
+        if run.kind == "curve":
+            return _curve(read_curve(run.folder), str(run.report.get("text", "")))
     return None
+
+
+def _curve(found: points.Curve, words: str) -> Curve:
+    best = {point.key for point in front(found.points)}
+    shown = tuple(
+        CurvePoint(p.family, named_point(p), p.time, p.map, p.map50, p.key in best)
+        for p in found.points
+    )
+    threads = counted(int(found.settings["threads"]), "thread")
+    axis = f"ms, ONNX Runtime, {threads}"
+    if found.by == "latency":
+        axis = f"ms, by the table of {found.settings['device']}, {threads}"
+    return Curve(shown, words, axis)
