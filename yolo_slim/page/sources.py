@@ -16,6 +16,7 @@ from yolo_slim.host.data import check_data, check_labels
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
 from yolo_slim.host.trained_with import USUAL, all_as_one, stride_of
 from yolo_slim.models import load
+from yolo_slim.numerics import digest
 from yolo_slim.text import counted
 
 BEFORE, AFTER, UNTRAINED = "dense", "cut", "before"  # what models are called, before "model"
@@ -45,24 +46,33 @@ class Source:
 def sources_of(
     runs: Sequence[Finished], data: dict[str, Any] | None, *, named: bool = False
 ) -> tuple[Source, ...]:
-    """The models of runs, in the order of the road; each file once.
+    """The models of runs, in the order of the road; each model once.
 
     Args:
         runs: of one model and one data set.
         data: from `check_data`; None: nothing is validated.
         named: their labels name the folder of the run.
     """
-    sources, files = list[Source](), set[Path]()
+    models = dict[str, Source]()  # by what a model is: one file may be another's copy
     for run in runs:
         for label, file, known in _files(run):
-            if file.resolve() in files:
-                continue
-            files.add(file.resolve())
             label = label if not named or label == BEFORE else f"{label}, {run.folder.name}"
-            checkpoint = load(file)
-            fits = data is None or _fits(checkpoint, data)
-            sources.append(Source(label, checkpoint, known and fits))
-    return tuple(sources)
+            _add(models, label, file, known, data)
+    for run in runs if not models else []:  # of what makes no model
+        if run.dense:
+            _add(models, BEFORE, run.dense, True, data)
+    return tuple(models.values())
+
+
+def _add(
+    models: dict[str, Source], label: str, file: Path, known: bool, data: dict[str, Any] | None
+) -> None:
+    """Add a model; one that is there gets the later name, which is that of a result."""
+    checkpoint = load(file)
+    fits = data is None or _fits(checkpoint, data)
+    key = digest(checkpoint.model)
+    if key not in models or label != BEFORE:
+        models[key] = Source(label, checkpoint, known and fits)
 
 
 def _files(run: Finished) -> Iterator[tuple[str, Path, bool]]:
@@ -82,8 +92,6 @@ def _files(run: Finished) -> Iterator[tuple[str, Path, bool]]:
         if run.dense:
             yield UNTRAINED, run.dense, True
         yield after, run.result, True
-    elif run.dense:
-        yield BEFORE, run.dense, True
 
 
 def _of_slim(run: Finished) -> Iterator[tuple[str, Path, bool]]:
