@@ -87,12 +87,12 @@ MEASURES = (
     Measure("mAP50", lambda m: m.map50, three, accuracy=True),
     Measure("mAP50-95 of masks", lambda m: m.mask_map, three, accuracy=True),
     Measure("mAP50 of masks", lambda m: m.mask_map50, three, accuracy=True),
-    Measure("latency", lambda m: m.ms, milliseconds),
+    Measure("Latency", lambda m: m.ms, milliseconds),
     Measure("MACs", lambda m: m.macs, giga),
-    Measure("parameters", lambda m: m.params, lambda value: f"{value:,.0f}"),
-    Measure("file", lambda m: m.bytes, mega),
+    Measure("Parameters", lambda m: m.params, lambda value: f"{value:,.0f}"),
+    Measure("File", lambda m: m.bytes, mega),
 )
-KEY = ("mAP50-95", "latency", "MACs", "parameters", "file")
+KEY = ("mAP50-95", "Latency", "MACs", "Parameters", "File")
 
 
 def points(before: float | None, after: float | None) -> Change | None:
@@ -118,7 +118,7 @@ def factor(before: float | None, after: float | None) -> Change | None:
 
     Example:
         >>> factor(10, 4).text
-        '▼ 40.0%'
+        '▼ to 40.0%'
     """
     before, after = finite(before), finite(after)
     if not before or after is None:
@@ -127,7 +127,7 @@ def factor(before: float | None, after: float | None) -> Change | None:
     text = f"{100 * share:.1f}%"
     if text == "100.0%":
         return Change(text, "even")
-    return Change(f"{DOWN if share < 1 else UP} {text}", "good" if share < 1 else "bad", share - 1)
+    return Change(f"{DOWN if share < 1 else UP} to {text}", "good" if share < 1 else "bad", share - 1)
 
 
 def finite(value: float | None) -> float | None:
@@ -144,7 +144,7 @@ def cell(measure: Measure, model: Shown, first: Shown) -> Cell:
     if model is not first:
         change = (points if measure.accuracy else factor)(measure.value(first), value)
     text = measure.text(value)
-    if measure.name == "latency" and model.spread is not None:
+    if measure.name == "Latency" and model.spread is not None:
         text += f" \u00b1{model.spread:.2g}"
     return Cell(text, value, change)
 
@@ -169,22 +169,29 @@ def tiles(page: Page) -> list[Tile]:
         if measure.name not in KEY or after is None:
             continue
         change = points(before, after) if measure.accuracy else factor(before, after)
+        texts = ["" if value is None else short(measure, value) for value in (before, after)]
         made.append(
             Tile(
                 measure.name,
-                "" if before is None or first is last else short(measure, before),
-                short(measure, after),
+                "" if before is None or first is last else _unlike(*texts),
+                texts[1],
                 None if first is last else change,
                 min(1.0, after / before) if before and first is not last else None,
-                "points" if measure.accuracy else "is left" if change else "",
+                "points" if measure.accuracy and change else "",
             )
         )
     return made
 
 
+def _unlike(before: str, after: str) -> str:
+    """A text without the unit that it shares with the next one: "10.4" of "10.4 ms", "6.18 ms"."""
+    number, _, unit = before.partition(" ")
+    return number if unit == after.partition(" ")[2] else before
+
+
 def short(measure: Measure, value: float) -> str:
     """A value as a tile has room for: 1.77 M in place of 1,765,270."""
-    if measure.name != "parameters":
+    if measure.name != "Parameters":
         return measure.text(value)
     return f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from yolo_slim.page import figures, pairs, plots
 from yolo_slim.page.model import Page
@@ -83,8 +84,15 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     environment.filters["counted"] = counted
+    environment.filters["whole"] = _whole
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     return environment
+
+
+def _whole(text: str) -> Markup:
+    """A text in which the name of the measure does not break between lines."""
+    name = "mAP50-95"
+    return Markup(escape(text).replace(name, Markup('<span class="whole">%s</span>') % name))
 
 
 def _template(name: str) -> str:

@@ -11,9 +11,9 @@ from yolo_slim.page.model import Curve, Cut, Histogram, Page, Scan, Series, Trai
 Plot = dict[str, Any]
 FAMILIES = {
     "dense": "not cut",
-    "size": "not cut, smaller images",
-    "cut": "cut",
     "trained": "cut and trained on",
+    "cut": "cut",
+    "size": "not cut, smaller images",
 }
 
 
@@ -32,7 +32,7 @@ def layers_plot(cut: Cut) -> Plot:
     """Channels of each layer, dense and kept."""
     return {
         "kind": "bars",
-        "title": "channels of each layer",
+        "title": "Channels of each layer",
         "over": True,
         "x": "layer",
         "y": "channels",
@@ -51,7 +51,7 @@ def steps_plot(cut: Cut) -> Plot:
     return {
         "kind": "bars",
         "title": "mAP after each step",
-        "x": "step",
+        "x": "",
         "y": "mAP",
         "names": [name for name, *_ in rows],
         "notes": ["" if stays else "undone" for *_, stays in rows],
@@ -75,7 +75,7 @@ def training_plot(training: Training, title: str, panel: tuple[Series, ...]) -> 
         "kind": "lines",
         "title": title,
         "x": "epoch",
-        "y": title + (f", {unit}" if unit else ""),
+        "y": title,
         "unit": unit,
         "at": list(training.epochs),
         "marks": [[rounded(at), text] for at, text in training.marks],
@@ -118,7 +118,7 @@ def curve_plot(curve: Curve) -> Plot:
     families = [name for name in known if any(p.family == name for p in curve.points)]
     return {
         "kind": "scatter",
-        "title": "accuracy against time",
+        "title": "Accuracy against time",
         "x": curve.axis,
         "y": "mAP50-95",
         "series": [

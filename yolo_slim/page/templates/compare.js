@@ -230,7 +230,7 @@ class Compare {
   /** A label above a box, or below it where there is no room; it stays in the picture. */
   label(text, look, { x, y, height }, picture) {
     const [wide, high] = picture.size;
-    const [tall, letter] = [17 * this.zoom, 6.6 * this.zoom];
+    const [tall, letter] = [17 * this.zoom, 7.4 * this.zoom];
     const width = Math.min(wide, Array.from(text).length * letter + 10 * this.zoom);
     const left = Math.max(0, Math.min(x, wide - width));
     const top = y >= tall ? y - tall : Math.min(y + height, high - tall);

@@ -13,7 +13,8 @@ const plain = {
     });
   },
   margin(plot, limits) {
-    const labels = ticks(limits.y, 4).map((value) => written(value));
+    const percent = plot.spec.unit === "%" ? "%" : "";
+    const labels = ticks(limits.y, 4).map((value) => written(value) + percent);
     const left = 14 + LETTER * Math.max(...labels.map((label) => label.length));
     return { left, right: 10, top: 24, bottom: 38 };
   },
@@ -88,10 +89,15 @@ const BARS = {
   draw(plot) {
     const { names, notes, over } = plot.spec;
     const wide = Math.abs(plot.x(1) - plot.x(0));
-    const letters = Math.max(8, Math.min(18, Math.floor(wide / LETTER)));
-    const every = Math.ceil((LETTER * Math.min(letters, Math.max(1, ...names.map((name) => name.length))) + 12) / wide);
+    const letters = Math.max(8, Math.min(18, Math.floor((wide - 4) / LETTER)));
+    const lines = names.map((name) => (over ? [tail(name, letters)] : folded(name, letters)));
+    const longest = Math.max(1, ...lines.flat().map((line) => line.length));
+    const every = Math.ceil((LETTER * longest + (over ? 12 : 0)) / wide);
     const shown = names.map((_, n) => n).filter((n) => n % every === 0 && inside(plot, plot.x(n)));
-    plot.grid(shown, ticks(plot.limits.y, 4), (n) => tail(names[n], letters), (v) => written(v));
+    plot.grid(shown, ticks(plot.limits.y, 4), (n) => lines[n][0], (v) => written(v));
+    for (const n of shown.filter((n) => lines[n][1])) {
+      plot.axes.append(shape("text", { x: plot.x(n), y: plot.box.bottom + 30, class: "middle" }, lines[n][1]));
+    }
     const series = plot.series();
     const gap = Math.min(wide * 0.2, 24);
     series.forEach(({ values, number, faint }, order) => {
@@ -100,7 +106,7 @@ const BARS = {
         if (value === null) return;
         const x = plot.x(n) - (wide - gap) / 2 + (over ? 0 : order * width);
         const y = plot.y(value);
-        const look = `bar c${number % 6}${faint ? " faint" : ""}${!over && notes[n] ? " undone" : ""}`;
+        const look = `column c${number % 6}${faint ? " faint" : ""}${!over && notes[n] ? " undone" : ""}`;
         const height = Math.max(0, plot.box.bottom - y);
         plot.marks.append(shape("rect", { class: look, x, y, width: Math.max(0.5, width - (over ? 0 : 2)), height }));
         if (!over && width > 34) plot.marks.append(shape("text", { class: "value middle", x: x + width / 2 - 1, y: y - 5 }, written(value, 3)));
@@ -282,7 +288,7 @@ const HEAT = {
     this.each(plot, (value, cell) => {
       const lost = value === null ? 0 : plot.spec.dense - value;
       const rect = shape("rect", { class: value === null ? "cell none" : lost < 0 ? "cell gain" : "cell", ...cell });
-      rect.style.fillOpacity = value === null ? 1 : 0.06 + 0.94 * Math.min(1, Math.abs(lost) / most);
+      rect.style.fillOpacity = value === null ? 1 : (lost < 0 ? 0.3 : 0.05) + 0.95 * Math.min(1, Math.abs(lost) / most);
       plot.marks.append(rect);
     });
   },

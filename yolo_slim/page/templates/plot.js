@@ -103,7 +103,7 @@ class Plot {
     );
     if (this.kind.names) {
       this.axes.append(shape("text", { x: right, y: this.height - 4, class: "end name" }, this.spec.x));
-      this.axes.append(shape("text", { x: 2, y: top - 9, class: "name" }, this.spec.y));
+      if (this.spec.y !== this.spec.title) this.axes.append(shape("text", { x: 2, y: top - 9, class: "name" }, this.spec.y));
     }
   }
 

@@ -48,3 +48,15 @@ function tail(text, letters) {
   const all = Array.from(text);
   return all.length <= letters ? text : `\u2026${all.slice(1 - letters).join("")}`;
 }
+
+/** A text in at most two lines of so many letters. */
+function folded(text, letters) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const last = lines[lines.length - 1];
+    if (last && last.length + 1 + word.length > letters) lines.push(word);
+    else lines[lines.length - 1] = last ? `${last} ${word}` : word;
+  }
+  const two = lines.length > 2 ? [lines[0], lines.slice(1).join(" ")] : lines;
+  return two.map((line) => (line.length > letters ? `${line.slice(0, letters - 1)}\u2026` : line));
+}
