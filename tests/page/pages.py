@@ -99,7 +99,9 @@ def sample_models(classes: int, models: int = 3, masks: bool = False) -> tuple[S
             None
             if classes > 3 and label == 3
             else ClassAccuracy(
-                min(0.99, map_ + 0.3 - 0.07 * (label % 4)), map_ - 0.05 * (label % 4), 700 >> label % 8
+                min(0.99, map_ + 0.3 - 0.07 * (label % 4)),
+                map_ - 0.05 * (label % 4) + 0.009 * (label % 5 - 1) * (index == 2),
+                700 >> label % 8,
             )
             for label in range(classes)
         )

@@ -48,6 +48,7 @@ def render(page: Page) -> str:
         classes=figures.class_rows(page),
         most_change=figures.most_change(page),
         validated=[model for model in page.models if model.classes],
+        timed=any(model.ms is not None for model in page.models),
         tallies=[model for model in page.models if model.tally],
         pairs=sum(any(p.found[i : i + 1] for p in page.pictures) for i in range(len(page.models))) > 1,
         figures=figures,

@@ -162,7 +162,8 @@ class Compare {
     const strip = this.find(".strip");
     const item = this.items[n];
     strip.scrollTo({ left: item.offsetLeft - strip.clientWidth / 2 + item.offsetWidth / 2 });
-    this.find("#picture-name").textContent = picture.name;
+    this.find("#picture-name").textContent = tail(picture.name, 26);
+    this.find("#picture-name").title = picture.name;
     this.find("#picture-place").textContent = `${this.order.indexOf(n) + 1} of ${this.pictures.length}`;
     this.find(".tag.a").textContent = this.models[this.left] ?? "";
     this.find(".tag.b").textContent = this.models[this.right] ?? "";

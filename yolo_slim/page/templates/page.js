@@ -17,21 +17,20 @@ if (pictures) new Compare(pictures, data.compare);
 
 const weights = { hidden: new Set(), heights: "share", drawn: [] };
 
-/** Plots are drawn when they come near, so that a page of many opens at once. */
+document.querySelectorAll(".plot:not(.small)").forEach((figure) => new Plot(figure, data.plots[Number(figure.dataset.plot)]));
+
+/** Small plots, of which there may be hundreds, are drawn when they come near. */
 const near = new IntersectionObserver(
   (entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       near.unobserve(target);
-      const spec = data.plots[Number(target.dataset.plot)];
-      const shared = target.classList.contains("small") ? weights : null;
-      const plot = new Plot(target, spec, shared);
-      if (shared) weights.drawn.push(plot);
+      weights.drawn.push(new Plot(target, data.plots[Number(target.dataset.plot)], weights));
     }
   },
   { rootMargin: "400px" },
 );
-document.querySelectorAll("[data-plot]").forEach((figure) => near.observe(figure));
+document.querySelectorAll(".plot.small").forEach((figure) => near.observe(figure));
 
 const section = document.getElementById("weights");
 if (section) {
