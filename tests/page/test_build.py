@@ -161,6 +161,9 @@ def test_a_scan(tmp_path: Path, runs: Runs) -> None:
     settings = dict.fromkeys(SETTINGS, "") | {"weights": "tiny.pt", "images": "4", "imgsz": "64"}
     settings |= {"kinds": "channels", "shares": "0.25 0.5"}
     write_scan(tmp_path / "sensitivity.csv", settings, rows)
+    with pytest.raises(InputError, match="not finished"):
+        page_of([runs.prune, tmp_path], repeats=0)
+    (tmp_path / "sensitivity.png").touch()
     (scan,) = page_of([runs.prune, tmp_path], repeats=0).scans
     assert (scan.title, scan.dense) == ("channels, on 4 images, 64 px", 0.5)
     assert scan.shares == (0.25, 0.5)
