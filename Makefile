@@ -35,7 +35,7 @@ demo: $(USER)
 # The pages as a site, in site/. A link that leads nowhere is an error.
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
-	@echo "Open site/index.html. The search works through a server: $(BIN)/python -m mkdocs serve"
+	@echo "Open site/index.html"
 
 test: $(DEV)
 	$(BIN)/ruff check .

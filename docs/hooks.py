@@ -1,7 +1,10 @@
-"""The site also has the files outside of docs/ that its pages link to, and the links fit there.
+"""What mkdocs does besides, when it makes the pages a site.
 
-`../examples/my_modules.py` is right where a page is read in the clone. In the site that file is
-`examples/my_modules.py`.
+Files outside of docs/ that the pages link to become part of the site, and the links fit there:
+`../examples/my_modules.py` is right where a page is read in the clone, and in the site that file is
+`examples/my_modules.py`. An option such as `--round-to` is not broken at its hyphens. The index of
+the search is there as a script, too, so that the search works where a page is opened as a file
+(js/worker-from-file.js).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from pathlib import Path
 from posixpath import dirname, join, normpath, relpath
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -43,3 +47,20 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
         return f"]({relpath(name, dirname(here) or '.')}"
 
     return re.sub(r"\]\(([^)\s#:]+)", moved, markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    parts = re.split(r"(<pre.*?</pre>)", html, flags=re.DOTALL)
+    parts[::2] = [re.sub(r"<code>.*?</code>", whole_options, part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def whole_options(code: re.Match[str]) -> str:
+    return re.sub(r"(?<![\w-])--?[a-z][\w-]*", r'<span class="option">\g<0></span>', code[0])
+
+
+@event_priority(-100)  # after the search has written its index
+def on_post_build(*, config: MkDocsConfig) -> None:
+    folder = Path(config.site_dir, "search")
+    index = (folder / "search_index.json").read_text(encoding="utf-8")
+    (folder / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")

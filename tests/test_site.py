@@ -87,6 +87,8 @@ def test_no_other_host_is_asked(site: Path) -> None:
 def test_the_search_knows_every_page(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     places = {entry["location"].partition("#")[0] for entry in index["docs"]}
+    script = (site / "search" / "search_index.js").read_text(encoding="utf-8")  # for file://
+    assert json.loads(script.removeprefix("var __index = ")) == index
     assert {page.removesuffix(".md") + ".html" for page in PAGES if page != "index.md"} <= places
 
 
