@@ -56,7 +56,9 @@ def on_page_content(html: str, **_: object) -> str:
 
 
 def whole_options(code: re.Match[str]) -> str:
-    return re.sub(r"(?<![\w-])--?[a-z][\w-]*", r'<span class="option">\g<0></span>', code[0])
+    """The same code, with each option and a short value after it as one word."""
+    option = r"(?<![\w-])--?[a-z][\w-]*(?: [\w.]{1,8}\b)?"
+    return re.sub(option, r'<span class="option">\g<0></span>', code[0])
 
 
 @event_priority(-100)  # after the search has written its index
