@@ -57,7 +57,7 @@ def on_page_content(html: str, **_: object) -> str:
 
 def whole_options(code: re.Match[str]) -> str:
     """The same code, with each option and a short value after it as one word."""
-    option = r"(?<![\w-])--?[a-z][\w-]*(?: [\w.]{1,8}\b)?"
+    option = r"(?<![\w-])--?[a-z][\w-]*(?: [\w.]{1,8}(?=[ <]))?"
     return re.sub(option, r'<span class="option">\g<0></span>', code[0])
 
 
