@@ -1,4 +1,4 @@
-"""Small numerical helpers: precision, threads and copies."""
+"""Small numerical helpers: precision, threads, copies, and what tells weights apart."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -55,3 +56,14 @@ def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
     """Squared error of a map as a share of the energy of the wanted one; both (n, C, h, w)."""
     wanted = theirs.float()
     return (ours.float() - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12)
+
+
+def digest(model: nn.Module) -> str:
+    """What tells a model's weights from others: 12 hex digits of SHA-256 over its state dict."""
+    sha = sha256()
+    for name, tensor in model.state_dict().items():
+        value = tensor.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+        sha.update(f"{name} {tuple(value.shape)}".encode())
+        sha.update(value.contiguous().numpy().tobytes())
+    return sha.hexdigest()[:12]

@@ -33,12 +33,14 @@ from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.host.data import check_data, images
 from yolo_slim.host.evaluate import Accuracy, evaluate
 from yolo_slim.host.validation import Validation, general, spread
+from yolo_slim.numerics import digest
 from yolo_slim.pruning.criteria.score import score
 from yolo_slim.sensitivity.cuts import Cut, Layer, cut_model, cuts, layers
+from yolo_slim.sensitivity.job import Job
 from yolo_slim.sensitivity.run import SETTINGS, read_scan, write_scan
-from yolo_slim.sensitivity.scan import Row, digest, rising
-from yolo_slim.sensitivity.workers import Job, serve, workers
+from yolo_slim.sensitivity.scan import Row, rising
 from yolo_slim.shapes import NAMES, make_shapes
+from yolo_slim.workers import serve, workers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMGSZ, BORDER, SHARES = 64, 16, ("0.3", "0.8")

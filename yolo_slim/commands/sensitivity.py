@@ -130,10 +130,10 @@ def make_plan(opt: argparse.Namespace) -> Plan:
     from yolo_slim.host.tasks import SEGMENTATION, task_of_model
     from yolo_slim.host.trained_with import classes_of, imgsz_of
     from yolo_slim.models import load
+    from yolo_slim.numerics import digest
     from yolo_slim.pruning.criteria.score import score
+    from yolo_slim.sensitivity.job import Job
     from yolo_slim.sensitivity.run import Plan
-    from yolo_slim.sensitivity.scan import digest
-    from yolo_slim.sensitivity.workers import Job
 
     check_device(opt.device)
     how = find(opt.criterion)

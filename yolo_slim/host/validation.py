@@ -33,6 +33,7 @@ class Validation:
 
     Attributes:
         images: how many there are.
+        batches: as the host's loader yields them: images uint8 (n, 3, h, w), targets, files, sizes.
     """
 
     def __init__(
@@ -71,13 +72,13 @@ class Validation:
                     split, f"{counted(len(files), 'image')} without labels", "labelled images"
                 )
             bar = {"desc": "loading images", "unit": "batch", "leave": False, "delay": 1}
-            self._batches = list(tqdm(loader, disable=not progress, **bar))
+            self.batches = list(tqdm(loader, disable=not progress, **bar))
         self.data, self.imgsz, self.device = data, imgsz, device
-        self.images = sum(len(batch[0]) for batch in self._batches)
+        self.images = sum(len(batch[0]) for batch in self.batches)
 
     def __call__(self, model: nn.Module) -> Accuracy:
         """mAP of a model, which is left untouched."""
-        batches = [(im, targets.clone(), *rest) for im, targets, *rest in self._batches]
+        batches = [(im, targets.clone(), *rest) for im, targets, *rest in self.batches]
         with quiet(task_of_model(model).script("val")):
             return validate(model, self.data, batches, imgsz=self.imgsz, device=self.device)
 

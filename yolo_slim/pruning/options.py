@@ -38,6 +38,8 @@ class CutOptions:
         steps: the cut comes in so many.
         recover: what is done after it; None: what belongs to the criterion.
         device: the table of a device, or its file, for a latency; None: of this machine.
+        measure: a cut by the table of this machine is measured, and made again where the table is
+            off; False: the table alone counts.
         table_file: where a table of this machine is kept; None: nowhere.
         imgsz: side of the image that MACs and latency are for, px.
         threads: of ONNX Runtime, for a latency.
@@ -63,6 +65,7 @@ class CutOptions:
     steps: int = 1
     recover: Sequence[str] | None = None
     device: DeviceTable | str | Path | None = None
+    measure: bool = True
     table_file: Path | None = None
     imgsz: int = 640
     threads: int = 2

@@ -192,15 +192,22 @@ def prune_by(
     model: nn.Module,
     calibration: Calibration | None = None,
     judge: Judge | None = None,
+    worth: tuple[Scores, Worth] | None = None,
 ) -> Pruned:
-    """`prune`, with its options as one value."""
+    """`prune`, with its options as one value.
+
+    Args:
+        options: how much is cut, and how.
+        model, calibration, judge: see `prune`.
+        worth: what `Chooser.scored` gave for this model, criterion and images: it is the same for
+            every target; None: the model is scored now.
+    """
     model = baked(model) if is_pruned(model) else model
     chooser = Chooser(options, model)
     graph = chooser.graph
-    scores = score(model, graph, options.criterion, calibration, options.seed)
-    worth = chooser.worth_of(model, graph, scores, calibration)
-    scores, worth = step_by_step(options, model, chooser, scores, worth, calibration)
-    masks, times = chooser.choose(scores, worth)
+    scores, blocks = worth or chooser.scored(calibration)
+    scores, blocks = step_by_step(options, model, chooser, scores, blocks, calibration)
+    masks, times = chooser.choose(scores, blocks)
     if not chooser.excluded and not chooser.ratios:
         check_some_cut(graph, options.target, masks, options.min_channels)
     pruned, parity = cut_and_prove(model, graph, masks, try_own_rules(model, graph))
@@ -271,6 +278,12 @@ class Chooser:
         self.counted = MaskCost(model, self.graph, self.imgsz)
         self.spent = spending(self.graph, self.counted) if self.spread == "per-mac" else {}
 
+    def scored(self, calibration: Calibration | None) -> tuple[Scores, Worth]:
+        """What the channels of the model are worth, and the Bottlenecks that may go."""
+        options, model, graph = self.options, self.model, self.graph
+        scores = score(model, graph, options.criterion, calibration, options.seed)
+        return scores, self.worth_of(model, graph, scores, calibration)
+
     def worth_of(
         self, model: nn.Module, graph: ChannelGraph, scores: Scores, calibration: Any
     ) -> Worth:
@@ -339,6 +352,9 @@ class Chooser:
         worth = dict.fromkeys(self.removable, 0.0) if worth is None else worth
         if target.name != "latency":
             return self.masks(scores, worth, self.goal(target)), None
+        if not self.options.measure:
+            masks = self.masks_by_time(scores, worth, target.value)
+            return masks, self.latency.times(masks)
         return self.latency.cut(partial(self.masks_by_time, scores, worth), target.value)
 
     def goal(self, target: Target) -> Goal:

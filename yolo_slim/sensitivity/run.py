@@ -28,8 +28,9 @@ from yolo_slim.errors import InputError
 from yolo_slim.files import write_aside
 from yolo_slim.pruning.masks import Scores
 from yolo_slim.sensitivity.cuts import DENSE, KINDS, cuts, layers
+from yolo_slim.sensitivity.job import Job
 from yolo_slim.sensitivity.scan import Row, Scan
-from yolo_slim.sensitivity.workers import Job, workers
+from yolo_slim.workers import workers
 
 TITLE = "# yolo-slim sensitivity scan"
 COLUMNS = [field.name for field in fields(Row)]

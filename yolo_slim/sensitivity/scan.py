@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ from torch import nn
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError
 from yolo_slim.host.evaluate import Accuracy
+from yolo_slim.numerics import digest
 from yolo_slim.pruning.budget.spread import Curve
 from yolo_slim.sensitivity.cuts import layers
 from yolo_slim.text import table
@@ -163,14 +163,3 @@ def rising(points: Sequence[tuple[float, float]]) -> Curve:
         if share > curve[-1][0]:  # of few channels, two shares may be the same cut
             curve.append((share, max(loss, curve[-1][1])))
     return curve
-
-
-def digest(model: nn.Module) -> str:
-    """What tells a model's weights from others: 12 hex digits of SHA-256 over its state dict."""
-    sha = sha256()
-    for name, tensor in model.state_dict().items():
-        value = tensor.detach().cpu()
-        value = value.float() if value.is_floating_point() else value
-        sha.update(f"{name} {tuple(value.shape)}".encode())
-        sha.update(value.contiguous().numpy().tobytes())
-    return sha.hexdigest()[:12]

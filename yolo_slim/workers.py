@@ -1,4 +1,4 @@
-"""Processes that measure cuts. Each loads the model and the images once.
+"""Processes that share a work. Each gets ready once, such as by loading a model and images.
 
 They are started with `spawn`, have one thread each, and end with the process that started them,
 however it ends: a pipe that closes tells them.
@@ -12,76 +12,44 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from yolo_slim.errors import CheckFailed, InputError
 from yolo_slim.extensions import admit
-from yolo_slim.host.validation import Validation
-from yolo_slim.models import load
-from yolo_slim.sensitivity.cuts import Cut, cut_model
-from yolo_slim.sensitivity.scan import Row
 
-Measure = Callable[[Iterable[Cut]], Iterator[Row]]
+Task = TypeVar("Task", contravariant=True)
+Result = TypeVar("Result", covariant=True)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs to measure cuts.
+class Job(Protocol[Task, Result]):
+    """What a worker needs to do its tasks; it is sent to each."""
 
-    Attributes:
-        weights: the checkpoint.
-        data: from `check_data`.
-        imgsz, images, device, split: as for `Validation`.
-        modules: the files of --modules.
-        cfg: of --cfg, for weights without a model.
-    """
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The files of --modules, which a new process has to import again."""
 
-    weights: Path
-    data: dict[str, Any]
-    imgsz: int
-    images: int
-    device: str = ""
-    split: str = "val"
-    modules: tuple[str, ...] = ()
-    cfg: str | None = None
+    def start(self, progress: bool = True) -> Callable[[Task], Result]:
+        """Get ready; returns what does a task.
 
-    def start(self, progress: bool = True) -> Callable[[Cut], Row]:
-        """Load the model and the images; returns what measures a cut."""
-        model = load(self.weights, self.cfg).model
-        validation = Validation(
-            model,
-            self.data,
-            imgsz=self.imgsz,
-            images=self.images,
-            device=self.device,
-            split=self.split,
-            progress=progress,
-        )
-
-        def measure(cut: Cut) -> Row:
-            layer, (copy, gone) = cut.layer, cut_model(model, cut)
-            accuracy = validation(copy)
-            return Row(
-                layer.kind, layer.name, layer.size, cut.share, gone, accuracy.map50, accuracy.map
-            )
-
-        return measure
+        Args:
+            progress: bars may be shown.
+        """
 
 
 @contextmanager
-def workers(job: Job, processes: int = 1) -> Iterator[Measure]:
-    """Measure cuts in this process, or in several of their own, which end with the block.
+def workers(
+    job: Job[Task, Result], processes: int = 1
+) -> Iterator[Callable[[Iterable[Task]], Iterator[Result]]]:
+    """Do tasks in this process, or in several of their own, which end with the block.
 
     Yields:
-        A function from cuts to rows, which come as they are measured.
+        A function from tasks to results, which come as they are ready.
 
     Raises:
         InputError: what a worker could not use.
@@ -90,7 +58,7 @@ def workers(job: Job, processes: int = 1) -> Iterator[Measure]:
     """
     if processes == 1:
         measure = job.start()
-        yield lambda cuts: map(measure, cuts)
+        yield lambda tasks: map(measure, tasks)
         return
     spawn, started = get_context("spawn"), dict[Connection, SpawnProcess]()
     with tempfile.TemporaryDirectory() as folder:  # theirs too: a killed one leaves nothing behind
@@ -102,7 +70,7 @@ def workers(job: Job, processes: int = 1) -> Iterator[Measure]:
                     process.start()
                     theirs.close()
                     started[ours] = process
-            yield lambda cuts: share_out(cuts, started)
+            yield lambda tasks: share_out(tasks, started)
         finally:
             for process in started.values():
                 process.kill()
@@ -111,12 +79,12 @@ def workers(job: Job, processes: int = 1) -> Iterator[Measure]:
                 connection.close()
 
 
-def share_out(cuts: Iterable[Cut], started: dict[Connection, SpawnProcess]) -> Iterator[Row]:
-    """Give each worker a cut, and the next one when its row is there."""
-    todo, idle, busy = iter(cuts), list(started), list[Connection]()
+def share_out(tasks: Iterable[Any], started: dict[Connection, SpawnProcess]) -> Iterator[Any]:
+    """Give each worker a task, and the next one when its result is there."""
+    todo, idle, busy = iter(tasks), list(started), list[Connection]()
     while True:
-        while idle and (cut := next(todo, None)):
-            send(idle[-1], cut)
+        while idle and (task := next(todo, None)):
+            send(idle[-1], task)
             busy.append(idle.pop())
         if not busy:
             return
@@ -135,8 +103,8 @@ def share_out(cuts: Iterable[Cut], started: dict[Connection, SpawnProcess]) -> I
             yield answer
 
 
-def serve(connection: Connection, job: Job, folder: str) -> None:
-    """Of a worker: measure what comes until the other end closes."""
+def serve(connection: Connection, job: Job[Any, Any], folder: str) -> None:
+    """Of a worker: do what comes until the other end closes."""
     tempfile.tempdir = folder
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own would be a semaphore, left over when we are killed
@@ -144,8 +112,8 @@ def serve(connection: Connection, job: Job, folder: str) -> None:
         for file in job.modules:
             admit(file)
         measure = job.start(progress=False)
-        while (cut := received(connection)) is not None:
-            send(connection, measure(cut))
+        while (task := received(connection)) is not None:
+            send(connection, measure(task))
     except InputError as error:
         send(connection, error)
     except Exception:

@@ -1,0 +1,135 @@
+"""A run of `curve`: all points of a plan, then their times, through interruptions.
+
+Each point is a line of curve.csv as soon as it is measured, and an ONNX file in the folder
+`networks`, where it waits to be timed. An interruption loses what is being measured at that moment.
+When all is timed, the file is written anew, and the ONNX files go.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from yolo_slim.curve.job import NETWORKS, Job, Task, network_of
+from yolo_slim.curve.points import (
+    DENSE,
+    FILE,
+    MAY_DIFFER,
+    SETTINGS,
+    TRAINED,
+    Curve,
+    Point,
+    line,
+    ordered,
+    read_curve,
+    write_curve,
+)
+from yolo_slim.curve.timing import timed
+from yolo_slim.errors import InputError
+from yolo_slim.workers import workers
+
+TIMING = 0.5  # what the timing takes, as a share of a cut
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        tasks: the points; the first is the dense model.
+        settings: what goes into the head of the file; all of SETTINGS.
+        job: what a worker needs.
+        threads: of ONNX Runtime.
+    """
+
+    tasks: Sequence[Task]
+    settings: Mapping[str, str]
+    job: Job
+    threads: int
+
+
+def run_curve(plan: Plan, folder: Path, processes: int = 1) -> tuple[Curve, str]:
+    """Measure all points of a plan, but for those that its folder has already.
+
+    Args:
+        plan: what to measure.
+        folder: of the run.
+        processes: see `workers`.
+
+    Returns:
+        The curve, and a sentence if its times say little, else "".
+
+    Raises:
+        InputError: the folder is of another plan; the dense model finds nothing; what `workers`
+            raises.
+    """
+    plan, settings = replace(plan, job=replace(plan.job, folder=folder)), plan.settings
+    path, rough = folder / FILE, ""
+    points = resumed(path, settings) if path.exists() else []
+    done = {point.key for point in points}
+    if len(done) < len(plan.tasks) or not all(point.latency is not None for point in points):
+        todo = [task for task in plan.tasks if task.key not in done]
+        whole = sum(task.effort for task in plan.tasks) + TIMING
+        begun = whole - sum(task.effort for task in todo) - TIMING
+        bar = tqdm(total=whole, initial=begun, desc="curve", smoothing=0, bar_format=BAR)
+        with bar:
+            points += measure_missing(plan, path, points, todo, processes, bar)
+            bar.set_postfix_str("timing all of them in turns")
+            measured, rough = timed(in_order(plan, points), folder, plan.threads)
+            points = list(measured)
+            bar.update(TIMING)
+        write_curve(path, settings, points)
+    shutil.rmtree(folder / NETWORKS, ignore_errors=True)
+    return Curve(path, settings, tuple(points)), rough
+
+
+def measure_missing(
+    plan: Plan, path: Path, points: Sequence[Point], todo: Sequence[Task], processes: int, bar: tqdm
+) -> list[Point]:
+    """The points that are missing, written as they come; the dense model is the first of all."""
+    new = list[Point]()
+    if not todo:
+        return new
+    effort = {task.key: task.effort for task in todo}
+    with workers(plan.job, min(processes, len(todo))) as measure:
+        if todo[0].family == DENSE:
+            new += measure(todo[:1])
+            bar.update(effort[new[0].key])
+        rest = todo[len(new) :]
+        write_curve(path, plan.settings, in_order(plan, [*points, *new]))
+        with path.open("a", encoding="utf-8") as file:
+            for point in measure(rest):
+                file.write(line(point))
+                file.flush()
+                new.append(point)
+                bar.update(effort[point.key])
+    return new
+
+
+def in_order(plan: Plan, points: Sequence[Point]) -> tuple[Point, ...]:
+    """See `ordered`."""
+    return ordered(points, [task.label for task in plan.tasks if task.family == TRAINED])
+
+
+def resumed(path: Path, settings: Mapping[str, str]) -> list[Point]:
+    """The points of a file that stand, if it has the settings that are wanted.
+
+    A point stands if it was timed, or its ONNX file is there to be.
+
+    Raises:
+        InputError: it has others.
+    """
+    curve = read_curve(path)
+    for key in (key for key in SETTINGS if key not in MAY_DIFFER):
+        theirs, ours = curve.settings[key], settings[key]
+        if theirs != ours and key == "digest":
+            raise InputError(path, f"of another model (weights {theirs})", f"weights {ours}")
+        if theirs != ours:
+            raise InputError(path, f"made with {key} {theirs}", f"the same options (now {ours})")
+    folder = path.parent
+    return [p for p in curve.points if p.latency is not None or network_of(folder, p.key).is_file()]
