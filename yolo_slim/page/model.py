@@ -49,8 +49,8 @@ class Tally:
 
     Attributes:
         hits: true objects that it found.
-        lost, gained: of the true objects, those that the first model found and this one did not, and
-            the other way round; both 0 for the first model.
+        lost, gained: of the true objects, those that the first model found and this one did not,
+            and the other way round; both 0 for the first model.
         false: boxes that meet no true object.
         truths: true objects in all.
     """

@@ -210,7 +210,7 @@ class Compare {
   }
 
   drawn({ box, look, dashed }, picture) {
-    const kind = `box ${look}${dashed ? " missed" : ""}`;
+    const kind = `box ${look}${dashed && look !== "missed" ? " missed" : ""}`;
     const size = corners(box);
     const parts = [shape("rect", { class: "halo", ...size }), shape("rect", { class: kind, ...size })];
     const text = this.caption(box, look, dashed);

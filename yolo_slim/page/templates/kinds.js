@@ -96,7 +96,7 @@ const BARS = {
     const shown = names.map((_, n) => n).filter((n) => n % every === 0 && inside(plot, plot.x(n)));
     plot.grid(shown, ticks(plot.limits.y, 4), (n) => lines[n][0], (v) => written(v));
     for (const n of shown.filter((n) => lines[n][1])) {
-      plot.axes.append(shape("text", { x: plot.x(n), y: plot.box.bottom + 30, class: "middle" }, lines[n][1]));
+      plot.axes.append(plot.below(plot.x(n), 30, lines[n][1]));
     }
     const series = plot.series();
     const gap = Math.min(wide * 0.2, 24);
@@ -219,7 +219,10 @@ const SCATTER = {
       const text = tail(label, 18);
       const half = (text.length * LETTER) / 2;
       const places = [[half + 10, 0], [-half - 10, 0], [0, -14], [0, 15]];
-      const free = places.find(([dx, dy]) => !taken.some((other) => overlap(other, around(px + dx, py + dy, half, 6))));
+      const free = places.find(([dx, dy]) => {
+        const place = around(px + dx, py + dy, half, 6);
+        return within(place, plot.box) && !taken.some((other) => overlap(other, place));
+      });
       if (!free) continue;
       taken.push(around(px + free[0], py + free[1], half, 6));
       plot.marks.append(shape("text", { class: "label middle", x: px + free[0], y: py + free[1] + 4 }, text));
@@ -244,6 +247,10 @@ const SCATTER = {
 
 function around(x, y, halfWidth, halfHeight) {
   return [x - halfWidth, y - halfHeight, x + halfWidth, y + halfHeight];
+}
+
+function within([left, top, right, bottom], box) {
+  return left >= box.left && right <= box.right && top >= box.top && bottom <= box.bottom;
 }
 
 function overlap(a, b) {
@@ -281,9 +288,9 @@ const HEAT = {
     const wide = plot.x(1) - plot.x(0);
     const step = Math.ceil(34 / wide);
     columns.forEach((text, n) => {
-      if (n % step === 0) plot.axes.append(shape("text", { x: plot.x(n), y: bottom + 16, class: "middle" }, text));
+      if (n % step === 0) plot.axes.append(plot.below(plot.x(n), 16, text));
     });
-    plot.axes.append(shape("text", { x: right, y: plot.height - 4, class: "end name" }, plot.spec.x));
+    plot.axes.append(plot.name());
     const most = this.most(plot);
     this.each(plot, (value, cell) => {
       const lost = value === null ? 0 : plot.spec.dense - value;

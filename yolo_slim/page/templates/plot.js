@@ -1,6 +1,6 @@
 // A plot: axes, values under the pointer, zoom and a legend. What is drawn in it is in kinds.js.
 
-const LETTER = 6.3; // px, of an axis label
+const LETTER = 6.9; // px, of an axis label
 let clips = 0;
 
 class Plot {
@@ -96,15 +96,28 @@ class Plot {
       this.axes.append(shape("text", { x: left - 8, y: y + 3.5, class: "end" }, yText(value)));
     }
     for (const value of xs) {
-      this.axes.append(shape("text", { x: this.x(value), y: bottom + 17, class: "middle" }, xText(value)));
+      this.axes.append(this.below(this.x(value), 17, xText(value)));
     }
     this.axes.append(
       shape("line", { class: "base", x1: left, x2: right, y1: bottom + 0.5, y2: bottom + 0.5 }),
     );
     if (this.kind.names) {
-      this.axes.append(shape("text", { x: right, y: this.height - 4, class: "end name" }, this.spec.x));
-      if (this.spec.y !== this.spec.title) this.axes.append(shape("text", { x: 2, y: top - 9, class: "name" }, this.spec.y));
+      this.axes.append(this.name());
+      if (this.spec.y !== this.spec.title) this.axes.append(shape("text", { x: 2, y: top - 9 }, this.spec.y));
     }
+  }
+
+  /** A text below the plot, so many px down, that stays within its width. */
+  below(x, down, text) {
+    const half = (text.length * LETTER) / 2;
+    const middle = Math.max(half, Math.min(x, this.width - half));
+    return shape("text", { x: middle, y: this.box.bottom + down, class: "middle" }, text);
+  }
+
+  /** What the horizontal axis is. */
+  name() {
+    const text = tail(this.spec.x, Math.floor(this.width / LETTER) - 2);
+    return shape("text", { x: this.box.right, y: this.height - 4, class: "end" }, text);
   }
 
   /** Zoom about the middle, or a share of the way through what is seen. */
