@@ -43,6 +43,7 @@ class Browser:
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]
         self.command("Emulation.setEmulatedMedia", features=features)
+        self.command("Emulation.setTouchEmulationEnabled", enabled=touch)
 
     def open(self, page: Page | str) -> Path:
         """Show a page, drawn to its end; logs of what was before are gone."""
@@ -97,6 +98,13 @@ class Browser:
         self.mouse("mousePressed", start, **pressed)
         self.mouse("mouseMoved", end, button="left", buttons=1)
         self.mouse("mouseReleased", end, button="left", clickCount=1)
+
+    def swipe(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Put a finger down, move it and lift it."""
+        for kind, points in (("touchStart", [start]), ("touchMove", [end]), ("touchEnd", [])):
+            places = [{"x": x, "y": y} for x, y in points]
+            self.command("Input.dispatchTouchEvent", type=kind, touchPoints=places)
+            self.wait()
 
     def requests(self) -> list[str]:
         """What the page asked for since it was opened, but for what is in it."""

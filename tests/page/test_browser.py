@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from chromium import Browser
-from pages import HOSTILE, bare_page, hostile_page, sample_page
+from pages import HOSTILE, bare_page, hostile_page, sample_page, sample_training
 
 from yolo_slim.page.html import render
-from yolo_slim.page.model import Page
+from yolo_slim.page.model import Curve, CurvePoint, Histogram, Page, Series
 
 pytest_plugins = ("chromium",)
 CONTROL = "<!doctype html><title>control</title><img src='http://images.invalid/a.png'>"
@@ -34,6 +36,41 @@ def test_nothing_is_asked_of_anyone(browser: Browser, page: Callable[[], Page]) 
         )
         == 0
     )
+
+
+def odd_pages() -> dict[str, Page]:
+    """Pages of which a part is missing, or there once."""
+    page, model = sample_page(pictures=2, layers=5), sample_page(pictures=0).models[0]
+    cut, training, scan = page.cuts[0], page.trainings[0], page.scans[0]
+    unseen = tuple(replace(p, found=(None, None, None)) for p in page.pictures)
+    single = tuple(replace(p, found=p.found[:1]) for p in page.pictures)
+    nothing = Series("nothing", (None,) * 24)
+    curve = Curve((CurvePoint("cut", "0.5", 5.0, 0.5, 0.7),), "One point.", "ms")
+    return {
+        "not run": replace(page, pictures=unseen),
+        "one model": replace(page, models=(model,), pictures=single),
+        "no names": replace(page, classes=()),
+        "one class": sample_page(classes=("cell",), pictures=1, layers=1),
+        "no layers": replace(page, cuts=(replace(cut, layers=()),)),
+        "no steps": replace(page, cuts=(replace(cut, before=None, steps=(), text=()),)),
+        "one epoch": replace(page, trainings=(sample_training("short", 1),)),
+        "no values": replace(page, trainings=(replace(training, panels={"mAP": (nothing,)}),)),
+        "no epochs": replace(page, trainings=(replace(training, epochs=()),)),
+        "gone": replace(page, histograms=(Histogram("a", 0.0, 0.0, (None, None, None)),)),
+        "no scan": replace(page, scans=(replace(scan, layers=(("a", (None,) * 9),)),)),
+        "one point": replace(page, curve=curve),
+        "no point": replace(page, curve=replace(curve, points=())),
+    }
+
+
+def test_what_is_missing_is_no_error(browser: Browser) -> None:
+    for name, page in odd_pages().items():
+        browser.open(page)
+        browser.run("scrollTo(0, document.body.scrollHeight)")
+        browser.wait()
+        text = browser.run("return document.querySelector('main').innerHTML")
+        assert (name, browser.errors()) == (name, [])
+        assert not re.search(r"NaN|undefined|Infinity", text), name
 
 
 def test_the_policy_refuses_what_is_put_in(browser: Browser) -> None:

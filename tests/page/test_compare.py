@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from chromium import Browser
+from chromium import NARROW, Browser
 from pages import drawn_picture, sample_page
 
 from yolo_slim.page.model import Box, Page, Picture
@@ -91,6 +91,13 @@ def test_the_slider_moves_by_mouse_and_by_keys(browser: Browser) -> None:
     left = browser.run("return document.querySelector('.handle').getBoundingClientRect().left")
     frame = browser.run("return document.querySelector('.stage').getBoundingClientRect().toJSON()")
     assert left == pytest.approx(frame["left"] + 0.26 * frame["width"], abs=2)
+
+
+def test_the_slider_follows_a_finger(browser: Browser) -> None:
+    browser.look(NARROW, touch=True)
+    browser.open(two_models())
+    browser.swipe(browser.point(".stage", 0.5), browser.point(".stage", 0.75))
+    assert clips(browser) == ["inset(0px 25% 0px 0px)", "inset(0px 0px 0px 75%)"]
 
 
 @pytest.mark.parametrize(

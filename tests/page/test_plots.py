@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chromium import Browser
+from chromium import NARROW, Browser
 from pages import sample_page
 
 pytest_plugins = ("chromium",)
@@ -28,6 +28,18 @@ def test_values_are_read_under_the_pointer_and_by_keys(browser: Browser) -> None
     canvas = browser.one(f"{figure} .canvas")
     canvas.send_keys("\ue014\ue014\ue014\ue014\ue014\ue014")
     assert browser.tip().split("\n")[0] == "epoch 6" and "not measured" in browser.tip()
+
+
+def test_values_are_read_by_touch(browser: Browser) -> None:
+    browser.look(NARROW, touch=True)
+    browser.open(sample_page())
+    canvas = f"{plot(browser, 'lines')} .canvas"
+    x, y = browser.point(canvas, 0.6)
+    browser.command("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+    browser.wait()
+    tip = browser.tip()
+    browser.command("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    assert tip.startswith("epoch 1") and "mAP50-95" in tip
 
 
 def test_a_plot_is_zoomed_and_shown_whole_again(browser: Browser) -> None:
@@ -64,8 +76,8 @@ def test_a_legend_switches_series_off(browser: Browser) -> None:
 def test_each_kind_of_plot_tells_its_values(browser: Browser) -> None:
     page = sample_page()
     browser.open(page)
-    browser.mouse("mouseMoved", browser.point(f"{plot(browser, 'heat')} .canvas", 0.99, 0.012))
-    name, values = page.scans[0].layers[0]
+    browser.mouse("mouseMoved", browser.point(f"{plot(browser, 'heat')} .canvas", 0.99, 0.5))
+    name, values = page.scans[0].layers[29]
     assert name in browser.tip() and "90%" in browser.tip()
     assert f"{values[8]:.3g}" in browser.tip()
     browser.mouse("mouseMoved", (1, 1))

@@ -196,7 +196,9 @@ class Compare {
     this.panels.forEach((panel, side) => {
       panel.classList.toggle("absent", !picture.found[side ? this.right : this.left]);
       this.boxes[side] = this.boxes[side].filter(({ look }) => this.visible(look));
-      panel.querySelector("svg").replaceChildren(...this.truths(picture), ...this.boxes[side].flatMap((b) => this.drawn(b, picture)));
+      const boxes = this.boxes[side].flatMap((found) => this.drawn(found));
+      const labels = this.boxes[side].flatMap((found) => this.label(found, picture));
+      panel.querySelector("svg").replaceChildren(...this.truths(picture), ...boxes, ...labels);
     });
   }
 
@@ -209,12 +211,10 @@ class Compare {
     return picture.truth.map((box) => shape("rect", { class: "box truth", ...corners(box) }));
   }
 
-  drawn({ box, look, dashed }, picture) {
+  drawn({ box, look, dashed }) {
     const kind = `box ${look}${dashed && look !== "missed" ? " missed" : ""}`;
     const size = corners(box);
-    const parts = [shape("rect", { class: "halo", ...size }), shape("rect", { class: kind, ...size })];
-    const text = this.caption(box, look, dashed);
-    return text ? [...parts, this.label(text, look, size, picture)] : parts;
+    return [shape("rect", { class: "halo", ...size }), shape("rect", { class: kind, ...size })];
   }
 
   caption(box, look, dashed) {
@@ -229,15 +229,20 @@ class Compare {
   }
 
   /** A label above a box, or below it where there is no room; it stays in the picture. */
-  label(text, look, { x, y, height }, picture) {
+  label({ box, look, dashed }, picture) {
+    const text = this.caption(box, look, dashed);
+    if (!text) return [];
+    const { x, y, height } = corners(box);
     const [wide, high] = picture.size;
-    const [tall, letter] = [17 * this.zoom, 7.4 * this.zoom];
+    const small = look !== "lost" && look !== "gained";
+    const [tall, letter] = (small ? [14, 6.4] : [17, 7.4]).map((size) => size * this.zoom);
     const width = Math.min(wide, Array.from(text).length * letter + 10 * this.zoom);
     const left = Math.max(0, Math.min(x, wide - width));
     const top = y >= tall ? y - tall : Math.min(y + height, high - tall);
     const words = shape("text", { x: left + 5 * this.zoom, y: top + tall * 0.74 }, text);
-    words.style.fontSize = `${12 * this.zoom}px`;
-    return shape("g", { class: `label ${look}` }, shape("rect", { x: left, y: top, width, height: tall }), words);
+    words.style.fontSize = `${(small ? 10.5 : 12) * this.zoom}px`;
+    const ground = shape("rect", { x: left, y: top, width, height: tall });
+    return [shape("g", { class: `label ${look}` }, ground, words)];
   }
 
   /** The smallest box under the pointer, told in the tooltip. */

@@ -261,7 +261,7 @@ const HEAT = {
   ...plain,
   zooms: "y",
   names: false,
-  height: (plot) => Math.min(640, Math.max(120, plot.spec.names.length * 16)) + 50,
+  height: (plot) => Math.min(700, Math.max(120, plot.spec.names.length * 16)) + 46,
   letters: (plot) => Math.min(plot.width < 480 ? 15 : 28, Math.max(4, ...plot.spec.names.map((name) => name.length))),
   margin(plot) {
     return { left: 12 + LETTER * this.letters(plot), right: 4, top: 6, bottom: 40 };
@@ -278,7 +278,7 @@ const HEAT = {
   draw(plot) {
     const { names, columns } = plot.spec;
     const high = Math.abs(plot.y(1) - plot.y(0));
-    const every = Math.ceil(13 / high);
+    const every = Math.ceil(12 / high);
     const { left, bottom, right, top } = plot.box;
     names.forEach((name, n) => {
       const y = plot.y(-n);

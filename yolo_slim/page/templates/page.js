@@ -65,7 +65,12 @@ const reading = new IntersectionObserver(
   (entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
-      links.forEach((link) => link.toggleAttribute("aria-current", link.hash === `#${target.id}`));
+      for (const link of links) {
+        const here = link.hash === `#${target.id}`;
+        if (here) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
+        if (here) link.parentElement.scrollTo({ left: link.offsetLeft - link.parentElement.offsetLeft - 48 });
+      }
     }
   },
   { rootMargin: "-20% 0px -75% 0px" },
