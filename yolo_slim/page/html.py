@@ -22,7 +22,13 @@ from yolo_slim.text import counted
 
 TEMPLATES = Path(__file__).with_name("templates")
 STYLES = ("style.css", "plots.css", "compare.css")
-SCRIPTS = ("base.js", "scale.js", "plot.js", "kinds.js", "compare.js", "tables.js", "page.js")
+SCRIPTS = tuple(
+    f"{name}.js"
+    for name in (
+        *("base", "scale", "legend", "plot", "kinds", "lines", "bars", "histogram", "scatter"),
+        *("heat", "judge", "compare", "tables", "page", "weights"),
+    )
+)
 
 
 def render(page: Page) -> str:

@@ -26,9 +26,17 @@ class Plot {
     this.tools = element(
       "div",
       { class: "tools" },
-      button("\u2212", { "aria-label": "Zoom out", title: "Zoom out (\u2212)" }, () => this.zoom(2)),
-      button("+", { "aria-label": "Zoom in", title: "Zoom in (+); or drag over the plot" }, () => this.zoom(0.5)),
-      button("All", { class: "reset", "aria-label": "Show all", title: "Show all (0)", disabled: "" }, () => this.reset()),
+      button("\u2212", { "aria-label": "Zoom out", title: "Zoom out (\u2212)" }, () =>
+        this.zoom(2),
+      ),
+      button("+", { "aria-label": "Zoom in", title: "Zoom in (+); or drag over the plot" }, () =>
+        this.zoom(0.5),
+      ),
+      button(
+        "All",
+        { class: "reset", "aria-label": "Show all", title: "Show all (0)", disabled: "" },
+        () => this.reset(),
+      ),
     );
     figure.append(this.tools, this.canvas);
     if (!shared) {
@@ -67,22 +75,35 @@ class Plot {
     this.x = linear(limits.x, [this.box.left, this.box.right]);
     this.y = linear(limits.y, [this.box.bottom, this.box.top]);
     const { left, right, top, bottom } = this.box;
-    const size = { x: left, y: top, width: Math.max(0, right - left), height: Math.max(0, bottom - top) };
+    const size = {
+      x: left,
+      y: top,
+      width: Math.max(0, right - left),
+      height: Math.max(0, bottom - top),
+    };
     this.axes = shape("g", { class: "axes" });
     this.marks = shape("g", { "clip-path": `url(#${this.clip})` });
     this.above = shape("g", { class: "above" });
     this.svg = shape(
       "svg",
-      { width: this.width, height: this.height, "aria-hidden": "true" },
+      {
+        width: this.width,
+        height: this.height,
+        viewBox: `0 0 ${this.width} ${this.height}`,
+        "aria-hidden": "true",
+      },
       shape("clipPath", { id: this.clip }, shape("rect", size)),
       this.axes,
       this.marks,
       this.above,
     );
     this.kind.draw(this);
-    this.stops = this.kind.stops(this).filter(
-      ({ x, y }) => x >= left - 1 && x <= right + 1 && (y === null || (y >= top - 6 && y <= bottom + 6)),
-    );
+    this.stops = this.kind
+      .stops(this)
+      .filter(
+        ({ x, y }) =>
+          x >= left - 1 && x <= right + 1 && (y === null || (y >= top - 6 && y <= bottom + 6)),
+      );
     this.canvas.replaceChildren(this.svg);
     this.tools.querySelector(".reset").disabled = !this.view;
   }
@@ -103,7 +124,8 @@ class Plot {
     );
     if (this.kind.names) {
       this.axes.append(this.name());
-      if (this.spec.y !== this.spec.title) this.axes.append(shape("text", { x: 2, y: top - 9 }, this.spec.y));
+      if (this.spec.y !== this.spec.title)
+        this.axes.append(shape("text", { x: 2, y: top - 9 }, this.spec.y));
     }
   }
 
@@ -139,7 +161,9 @@ class Plot {
   look(view) {
     const all = this.kind.extent(this);
     const whole = ["x", "y"].every(
-      (axis) => !this.kind.zooms.includes(axis) || (view[axis][0] <= all[axis][0] && view[axis][1] >= all[axis][1]),
+      (axis) =>
+        !this.kind.zooms.includes(axis) ||
+        (view[axis][0] <= all[axis][0] && view[axis][1] >= all[axis][1]),
     );
     this.view = whole ? null : view;
     if (this.view && this.kind.fit) this.view.y = this.kind.fit(this, view.x);
@@ -161,7 +185,9 @@ class Plot {
         : stop.y === null
           ? shape("line", { class: "guide", x1: stop.x, x2: stop.x, y1: top, y2: bottom })
           : shape("circle", { class: "ring", cx: stop.x, cy: stop.y, r: 8 }),
-      ...(stop.dots ?? []).map(([look, x, y]) => shape("circle", { class: `dot ${look}`, cx: x, cy: y, r: 3.5 })),
+      ...(stop.dots ?? []).map(([look, x, y]) =>
+        shape("circle", { class: `dot ${look}`, cx: x, cy: y, r: 3.5 }),
+      ),
     );
     const frame = this.svg.getBoundingClientRect();
     const y = clientY ?? frame.top + (stop.y ?? top + 12);
@@ -213,7 +239,9 @@ class Plot {
     this.canvas.addEventListener("pointerleave", () => this.leave());
     this.canvas.addEventListener("blur", () => this.leave());
     this.canvas.addEventListener("dblclick", () => this.reset());
-    this.canvas.addEventListener("wheel", (event) => this.wheel(event, at(event)), { passive: false });
+    this.canvas.addEventListener("wheel", (event) => this.wheel(event, at(event)), {
+      passive: false,
+    });
     this.canvas.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -229,7 +257,8 @@ class Plot {
   /** The part that a drag from one point to another covers. */
   dragged([x0, y0], [x1, y1]) {
     const { left, right, top, bottom } = this.box;
-    const between = (a, b, low, high) => [a, b].sort((m, n) => m - n).map((v) => Math.min(high, Math.max(low, v)));
+    const between = (a, b, low, high) =>
+      [a, b].sort((m, n) => m - n).map((v) => Math.min(high, Math.max(low, v)));
     const zooms = this.kind.zooms;
     return {
       x: zooms.includes("x") ? between(x0, x1, left, right) : [left, right],
@@ -258,7 +287,12 @@ class Plot {
   }
 
   key(event) {
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.kind.row?.(this) ?? 1, ArrowUp: -(this.kind.row?.(this) ?? 1) };
+    const steps = {
+      ArrowRight: 1,
+      ArrowLeft: -1,
+      ArrowDown: this.kind.row?.(this) ?? 1,
+      ArrowUp: -(this.kind.row?.(this) ?? 1),
+    };
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in steps && this.stops.length) {
       const last = this.stops.length - 1;
@@ -271,23 +305,4 @@ class Plot {
     else return;
     event.preventDefault();
   }
-}
-
-/** Buttons of a legend, each of which switches a series off and on. */
-function switches(list, names, hidden, changed, mark = "") {
-  list.replaceChildren(
-    ...names.map((name, number) => {
-      const node = button(
-        "",
-        { "aria-pressed": String(!hidden.has(number)), title: "Show or hide" },
-        () => {
-          if (!hidden.delete(number)) hidden.add(number);
-          node.setAttribute("aria-pressed", String(!hidden.has(number)));
-          changed();
-        },
-      );
-      node.append(element("i", { class: `swatch ${mark} c${number % 6}` }), element("span", {}, name));
-      return element("li", {}, node);
-    }),
-  );
 }
