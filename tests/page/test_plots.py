@@ -110,3 +110,11 @@ def test_weights_are_found_and_counted(browser: Browser) -> None:
         "return document.querySelectorAll('.plot.small')[arguments[0]].textContent", gone
     )
     assert "gone after the cut" in text
+
+
+def test_labels_of_layers_leave_out_what_all_have(browser: Browser) -> None:
+    browser.look(NARROW, touch=True)
+    browser.open(sample_page())
+    for kind in ("bars", "heat"):
+        labels = [label.text for label in browser.all(f"{plot(browser, kind)} .axes text")]
+        assert "0.conv" in labels and "model.0.conv.bn" not in labels

@@ -59,10 +59,7 @@ def render(page: Page) -> str:
             validated=[model for model in page.models if model.classes],
             timed=any(model.ms is not None for model in page.models),
             tallies=[model for model in page.models if model.tally],
-            pairs=sum(
-                any(p.found[i : i + 1] for p in page.pictures) for i in range(len(page.models))
-            )
-            > 1,
+            pair=len(pairs.models_run(page)) > 1,
             figures=figures,
             steps_of=lambda cut: figures.step_rows(plots.all_steps(cut)),
             changed=pairs.changed,

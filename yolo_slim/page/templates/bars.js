@@ -14,8 +14,10 @@ const BARS = {
   draw(plot) {
     const { names, notes, over } = plot.spec;
     const wide = Math.abs(plot.x(1) - plot.x(0));
-    const letters = Math.max(8, Math.min(18, Math.floor((wide - 4) / LETTER)));
-    const lines = names.map((name) => (over ? [tail(name, letters)] : folded(name, letters)));
+    const letters = Math.max(over ? 10 : 8, Math.min(18, Math.floor((wide - 4) / LETTER)));
+    const lines = over
+      ? bare(names).map((name) => [tail(name, letters)])
+      : names.map((name) => folded(name, letters));
     const longest = Math.max(1, ...lines.flat().map((line) => line.length));
     const every = Math.ceil((LETTER * longest + (over ? 12 : 0)) / wide);
     const shown = names.map((_, n) => n).filter((n) => n % every === 0 && inside(plot, plot.x(n)));

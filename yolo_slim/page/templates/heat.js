@@ -5,11 +5,11 @@ const HEAT = {
   zooms: "y",
   names: false,
   height: (plot) => Math.min(700, Math.max(120, plot.spec.names.length * 16)) + 46,
-  letters: (plot) =>
-    Math.min(
-      plot.width < 480 ? 15 : 28,
-      Math.max(4, ...plot.spec.names.map((name) => name.length)),
-    ),
+  labels: (plot) => (plot.width < 480 ? bare(plot.spec.names) : plot.spec.names),
+  letters(plot) {
+    const longest = Math.max(4, ...this.labels(plot).map((name) => name.length));
+    return Math.min(plot.width < 480 ? 15 : 28, longest);
+  },
   margin(plot) {
     return { left: 12 + LETTER * this.letters(plot), right: 4, top: 6, bottom: 40 };
   },
@@ -36,11 +36,11 @@ const HEAT = {
     y: [0.5 - plot.spec.names.length, 0.5],
   }),
   draw(plot) {
-    const { names, columns } = plot.spec;
+    const { columns } = plot.spec;
     const high = Math.abs(plot.y(1) - plot.y(0));
     const every = Math.ceil(12 / high);
     const { left, bottom, right, top } = plot.box;
-    names.forEach((name, n) => {
+    this.labels(plot).forEach((name, n) => {
       const y = plot.y(-n);
       if (n % every || y < top || y > bottom) return;
       const look = high < 14 ? "end tight" : "end";

@@ -18,20 +18,16 @@ for (const figure of document.querySelectorAll(".plot:not(.small)")) {
   new Plot(figure, data.plots[Number(figure.dataset.plot)]);
 }
 
-const links = [...document.querySelectorAll(".bar nav a")];
+const nav = document.querySelector(".bar nav");
+const links = [...nav.querySelectorAll("a")];
 const reading = new IntersectionObserver(
   (entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
-      for (const link of links) {
-        const here = link.hash === `#${target.id}`;
-        if (here) link.setAttribute("aria-current", "true");
-        else link.removeAttribute("aria-current");
-        if (here)
-          link.parentElement.scrollTo({
-            left: link.offsetLeft - link.parentElement.offsetLeft - 48,
-          });
-      }
+      const here = links.find((link) => link.hash === `#${target.id}`);
+      links.forEach((link) => link.removeAttribute("aria-current"));
+      here?.setAttribute("aria-current", "true");
+      nav.scrollTo({ left: here ? here.offsetLeft - nav.offsetLeft - 48 : 0 });
     }
   },
   { rootMargin: "-20% 0px -75% 0px" },
