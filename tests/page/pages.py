@@ -37,7 +37,9 @@ LABELS = ("before the cut", "after the cut", "finetuned")
 HOLDERS = ("", "", "", "the floor of a layer", "tied by an add")
 
 
-def drawn_picture(seed: int, classes: int, models: int, size: tuple[int, int] = (320, 240)) -> Picture:
+def drawn_picture(
+    seed: int, classes: int, models: int, size: tuple[int, int] = (320, 240)
+) -> Picture:
     """Round cells on a light ground, with boxes that each model finds more or less of.
 
     Args:
@@ -67,7 +69,9 @@ def drawn_picture(seed: int, classes: int, models: int, size: tuple[int, int] = 
             boxes.append(Box(int(rng.integers(classes)), (8.0, 9.0, 52.0, 44.0), 0.31))
         found.append(tuple(boxes))
     jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-    return Picture(f"images/val/cells_{seed:04}.jpg", width, height, jpeg, tuple(truth), tuple(found))
+    return Picture(
+        f"images/val/cells_{seed:04}.jpg", width, height, jpeg, tuple(truth), tuple(found)
+    )
 
 
 def shifted(
@@ -177,7 +181,9 @@ def sample_training(title: str, epochs: int = 24) -> Training:
     )
 
 
-def sample_histograms(layers: tuple[Layer, ...], models: int, bins: int = 41) -> tuple[Histogram, ...]:
+def sample_histograms(
+    layers: tuple[Layer, ...], models: int, bins: int = 41
+) -> tuple[Histogram, ...]:
     """Bell curves, the later models with fewer weights; a layer that is gone has none."""
     x = np.linspace(-3, 3, bins)
     rows = []
@@ -198,7 +204,9 @@ def sample_scan(layers: tuple[Layer, ...]) -> Scan:
     for index, layer in enumerate(layers):
         steep = rng.uniform(0, 0.6) / (1 + index / 6)
         values = [max(0.0, 0.6 - steep * share**2 + 0.004 * (index == 4)) for share in shares]
-        rows.append((layer.name, tuple(None if index == 7 and k > 6 else v for k, v in enumerate(values))))
+        rows.append(
+            (layer.name, tuple(None if index == 7 and k > 6 else v for k, v in enumerate(values)))
+        )
     return Scan("channels, mAP50-95 on 64 images", 0.6, shares, tuple(rows))
 
 
@@ -207,10 +215,14 @@ def sample_curve() -> Curve:
     dense = [(10.4, 0.600, "320 px"), (7.1, 0.561, "256 px"), (4.6, 0.47, "192 px")]
     cut = [(8.4, 0.598, "0.8"), (7.0, 0.592, "0.6"), (6.2, 0.581, "0.45"), (4.4, 0.51, "0.3")]
     points = [CurvePoint("size", name, ms, m, m + 0.28) for ms, m, name in dense[1:]]
-    points += [CurvePoint("cut", name, ms, m, m + 0.28, front=ms in (4.4, 8.4)) for ms, m, name in cut]
+    points += [
+        CurvePoint("cut", name, ms, m, m + 0.28, front=ms in (4.4, 8.4)) for ms, m, name in cut
+    ]
     points.append(CurvePoint("dense", "320 px", 10.4, 0.6, 0.88, front=True))
     points.append(CurvePoint("trained", "0.45", 6.18, 0.595, 0.885, front=True))
-    words = "A cut model is better than a smaller image down to 4.4 ms; below it nothing was measured."
+    words = (
+        "A cut model is better than a smaller image down to 4.4 ms; below it nothing was measured."
+    )
     return Curve(tuple(points), words, "ms, ONNX Runtime, 2 threads")
 
 
@@ -246,7 +258,10 @@ def sample_page(
         Step("weights", 0.58, 0.35, kept=False),
         Step("statistics", 0.67, 0.381),
     )
-    text = ("45.0% of the MACs are left, of 45% asked for.", "Taylor over 205 images, multiples of 8.")
+    text = (
+        "45.0% of the MACs are left, of 45% asked for.",
+        "Taylor over 205 images, multiples of 8.",
+    )
     return Page(
         title="slim, runs/slim/exp",
         verdict=(

@@ -127,7 +127,9 @@ def factor(before: float | None, after: float | None) -> Change | None:
     text = f"{100 * share:.1f}%"
     if text == "100.0%":
         return Change(text, "even")
-    return Change(f"{DOWN if share < 1 else UP} to {text}", "good" if share < 1 else "bad", share - 1)
+    return Change(
+        f"{DOWN if share < 1 else UP} to {text}", "good" if share < 1 else "bad", share - 1
+    )
 
 
 def finite(value: float | None) -> float | None:
@@ -241,7 +243,9 @@ def kept(layer: Layer) -> float:
     return layer.kept / layer.channels if layer.channels else 0.0
 
 
-def step_rows(steps: Sequence[tuple[str, float, float, bool]]) -> list[tuple[str, Cell, Cell, bool]]:
+def step_rows(
+    steps: Sequence[tuple[str, float, float, bool]],
+) -> list[tuple[str, Cell, Cell, bool]]:
     """Each part of a recovery: mAP50-95 and mAP50 after it, and what it changed.
 
     Args:

@@ -22,7 +22,13 @@ from yolo_slim.text import counted
 
 TEMPLATES = Path(__file__).with_name("templates")
 STYLES = ("style.css", "plots.css", "compare.css")
-SCRIPTS = ("base.js", "scale.js", "plot.js", "kinds.js", "compare.js", "tables.js", "page.js")
+SCRIPTS = tuple(
+    f"{name}.js"
+    for name in (
+        *("base", "scale", "legend", "plot", "kinds", "lines", "bars", "histogram", "scatter"),
+        *("heat", "judge", "compare", "tables", "page", "weights"),
+    )
+)
 
 
 def render(page: Page) -> str:
@@ -35,25 +41,29 @@ def render(page: Page) -> str:
     style = "\n".join(_template(name) for name in STYLES)
     script = "\n".join(_template(name) for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\n{script}}})();\n'
-    html = _environment().get_template("page.html").render(
-        page=page,
-        style=style,
-        script=script,
-        policy=_policy(style, script),
-        data={"compare": pairs.compared(page), "plots": plotted.pop("all")},
-        plots=plotted,
-        sections=_sections(page),
-        tiles=figures.tiles(page),
-        rows=figures.model_rows(page),
-        classes=figures.class_rows(page),
-        most_change=figures.most_change(page),
-        validated=[model for model in page.models if model.classes],
-        timed=any(model.ms is not None for model in page.models),
-        tallies=[model for model in page.models if model.tally],
-        pairs=sum(any(p.found[i : i + 1] for p in page.pictures) for i in range(len(page.models))) > 1,
-        figures=figures,
-        steps_of=lambda cut: figures.step_rows(plots.all_steps(cut)),
-        changed=pairs.changed,
+    html = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            page=page,
+            style=style,
+            script=script,
+            policy=_policy(style, script),
+            data={"compare": pairs.compared(page), "plots": plotted.pop("all")},
+            plots=plotted,
+            sections=_sections(page),
+            tiles=figures.tiles(page),
+            rows=figures.model_rows(page),
+            classes=figures.class_rows(page),
+            most_change=figures.most_change(page),
+            validated=[model for model in page.models if model.classes],
+            timed=any(model.ms is not None for model in page.models),
+            tallies=[model for model in page.models if model.tally],
+            pair=len(pairs.models_run(page)) > 1,
+            figures=figures,
+            steps_of=lambda cut: figures.step_rows(plots.all_steps(cut)),
+            changed=pairs.changed,
+        )
     )
     return html.encode("utf-8", "replace").decode("utf-8")  # names of files may hold half letters
 

@@ -31,6 +31,11 @@ def compared(page: Page) -> dict[str, Any]:
     }
 
 
+def models_run(page: Page) -> set[int]:
+    """Indices of the models that were run on a picture."""
+    return {n for p in page.pictures for n, boxes in enumerate(p.found) if boxes is not None}
+
+
 def changed(picture: Picture) -> tuple[int, int]:
     """How many true objects of a picture the last model lost and gained, against the first."""
     run = [boxes for boxes in picture.found if boxes is not None]

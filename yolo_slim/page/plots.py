@@ -79,7 +79,7 @@ def training_plot(training: Training, title: str, panel: tuple[Series, ...]) -> 
         "unit": unit,
         "at": list(training.epochs),
         "marks": [[rounded(at), text] for at, text in training.marks],
-        "series": [curves(series.name, series.values) for series in panel],
+        "series": [curves(s.name, s.values[: len(training.epochs)]) for s in panel],
     }
 
 

@@ -1,43 +1,5 @@
 // Before and after: the boxes of two models on the same picture, and what was lost and gained.
 
-const LOOKS = ["missed", "found", "false", "gained", "lost"]; // drawn in this order
-
-/** What one of two models finds, seen beside the other. */
-function judged(picture, mine, other, isLeft) {
-  const matched = (boxes) => new Set((boxes ?? []).map((box) => box[6]).filter((match) => match >= 0));
-  const [ours, theirs] = [matched(mine), matched(other)];
-  const pair = other !== null;
-  const boxes = (mine ?? []).map((box) => {
-    const found = box[6] >= 0;
-    const alone = found && pair && !theirs.has(box[6]);
-    const look = !found ? "false" : !alone ? "found" : isLeft ? "lost" : "gained";
-    return { box, look, dashed: false };
-  });
-  picture.truth.forEach((box, n) => {
-    if (ours.has(n)) return;
-    const look = pair && theirs.has(n) ? (isLeft ? "gained" : "lost") : "missed";
-    boxes.push({ box, look, dashed: true });
-  });
-  return boxes.sort((a, b) => LOOKS.indexOf(a.look) - LOOKS.indexOf(b.look));
-}
-
-/** Numbers of lost and gained objects, of found ones and of false alarms, of two models. */
-function counts(picture, left, right) {
-  const sets = [left, right].map((n) => {
-    const boxes = picture.found[n] ?? [];
-    return { hits: new Set(boxes.map((b) => b[6]).filter((m) => m >= 0)), false: boxes.filter((b) => b[6] < 0).length };
-  });
-  const [a, b] = sets;
-  const pair = left !== right && picture.found[left] && picture.found[right];
-  return {
-    truths: picture.truth.length,
-    left: a,
-    right: b,
-    lost: pair ? [...a.hits].filter((n) => !b.hits.has(n)).length : 0,
-    gained: pair ? [...b.hits].filter((n) => !a.hits.has(n)).length : 0,
-  };
-}
-
 class Compare {
   constructor(section, { models, classes, pictures }) {
     Object.assign(this, { section, models, classes, pictures });
@@ -59,7 +21,10 @@ class Compare {
   }
 
   choices() {
-    for (const [side, id] of [["left", "#left-model"], ["right", "#right-model"]]) {
+    for (const [side, id] of [
+      ["left", "#left-model"],
+      ["right", "#right-model"],
+    ]) {
       const list = this.find(id);
       list.append(...this.run.map((n) => element("option", { value: n }, this.models[n])));
       list.value = String(this[side]);
@@ -82,12 +47,15 @@ class Compare {
     this.range.addEventListener("input", () => this.slide(Number(this.range.value)));
     this.find("#previous").addEventListener("click", () => this.step(-1));
     this.find("#next").addEventListener("click", () => this.step(1));
-    this.items.forEach((item, n) => item.querySelector("button").addEventListener("click", () => this.show(n)));
+    this.items.forEach((item, n) =>
+      item.querySelector("button").addEventListener("click", () => this.show(n)),
+    );
     for (const id of ["#show-truth", "#show-false", "#show-names"]) {
       this.find(id).addEventListener("change", () => this.draw());
     }
     document.addEventListener("keydown", (event) => {
-      const typing = event.target.closest?.("input, select, textarea") && event.target !== this.range;
+      const typing =
+        event.target.closest?.("input, select, textarea") && event.target !== this.range;
       if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "n") this.step(1);
       if (event.key === "p") this.step(-1);
@@ -106,8 +74,11 @@ class Compare {
       tip.hide();
       drag(event);
     });
-    this.stage.addEventListener("pointermove", (event) => (dragging ? drag(event) : this.point(event)));
-    for (const end of ["pointerup", "pointercancel"]) this.stage.addEventListener(end, () => (dragging = false));
+    this.stage.addEventListener("pointermove", (event) =>
+      dragging ? drag(event) : this.point(event),
+    );
+    for (const end of ["pointerup", "pointercancel"])
+      this.stage.addEventListener(end, () => (dragging = false));
     this.stage.addEventListener("pointerleave", () => tip.hide());
   }
 
@@ -164,7 +135,8 @@ class Compare {
     strip.scrollTo({ left: item.offsetLeft - strip.clientWidth / 2 + item.offsetWidth / 2 });
     this.find("#picture-name").textContent = tail(picture.name, 26);
     this.find("#picture-name").title = picture.name;
-    this.find("#picture-place").textContent = `${this.order.indexOf(n) + 1} of ${this.pictures.length}`;
+    this.find("#picture-place").textContent =
+      `${this.order.indexOf(n) + 1} of ${this.pictures.length}`;
     this.find(".tag.a").textContent = this.models[this.left] ?? "";
     this.find(".tag.b").textContent = this.models[this.right] ?? "";
     this.tell(counts(picture, this.left, this.right));
@@ -182,7 +154,9 @@ class Compare {
 
   /** Draw for the size that the picture has on the screen: labels and lines stay as they are. */
   fit() {
-    const wide = this.panels.map((panel) => panel.querySelector("svg").clientWidth).find((w) => w > 0);
+    const wide = this.panels
+      .map((panel) => panel.querySelector("svg").clientWidth)
+      .find((w) => w > 0);
     if (this.current === undefined || !wide) return;
     this.zoom = this.pictures[this.current].size[0] / wide; // px of the picture in a px of the screen
     this.draw();
@@ -192,11 +166,16 @@ class Compare {
     const picture = this.pictures[this.current];
     const [left, right] = [picture.found[this.left], picture.found[this.right]];
     const pair = this.pair && left && right && this.left !== this.right;
-    this.boxes = [judged(picture, left, pair ? right : null, true), judged(picture, right, pair ? left : null, false)];
+    this.boxes = [
+      judged(picture, left, pair ? right : null, true),
+      judged(picture, right, pair ? left : null, false),
+    ];
     this.panels.forEach((panel, side) => {
       panel.classList.toggle("absent", !picture.found[side ? this.right : this.left]);
       this.boxes[side] = this.boxes[side].filter(({ look }) => this.visible(look));
-      panel.querySelector("svg").replaceChildren(...this.truths(picture), ...this.boxes[side].flatMap((b) => this.drawn(b, picture)));
+      const boxes = this.boxes[side].flatMap((found) => this.drawn(found));
+      const labels = this.boxes[side].flatMap((found) => this.label(found, picture));
+      panel.querySelector("svg").replaceChildren(...this.truths(picture), ...boxes, ...labels);
     });
   }
 
@@ -209,17 +188,17 @@ class Compare {
     return picture.truth.map((box) => shape("rect", { class: "box truth", ...corners(box) }));
   }
 
-  drawn({ box, look, dashed }, picture) {
-    const kind = `box ${look}${dashed ? " missed" : ""}`;
+  drawn({ box, look, dashed }) {
+    const kind = `box ${look}${dashed && look !== "missed" ? " missed" : ""}`;
     const size = corners(box);
-    const parts = [shape("rect", { class: "halo", ...size }), shape("rect", { class: kind, ...size })];
-    const text = this.caption(box, look, dashed);
-    return text ? [...parts, this.label(text, look, size, picture)] : parts;
+    return [shape("rect", { class: "halo", ...size }), shape("rect", { class: kind, ...size })];
   }
 
   caption(box, look, dashed) {
     const name = this.classes[box[0]] ?? `class ${box[0]}`;
-    const word = { lost: "\u2212 lost", gained: "+ gained", false: "false", found: "", missed: "" }[look];
+    const word = { lost: "\u2212 lost", gained: "+ gained", false: "false", found: "", missed: "" }[
+      look
+    ];
     const names = this.find("#show-names").checked;
     if (look === "gained" && dashed) return "";
     if (look === "lost" && !dashed && !names) return "";
@@ -229,24 +208,34 @@ class Compare {
   }
 
   /** A label above a box, or below it where there is no room; it stays in the picture. */
-  label(text, look, { x, y, height }, picture) {
+  label({ box, look, dashed }, picture) {
+    const text = this.caption(box, look, dashed);
+    if (!text) return [];
+    const { x, y, height } = corners(box);
     const [wide, high] = picture.size;
-    const [tall, letter] = [17 * this.zoom, 7.4 * this.zoom];
+    const small = look !== "lost" && look !== "gained";
+    const [tall, letter] = (small ? [14, 6.4] : [17, 7.4]).map((size) => size * this.zoom);
     const width = Math.min(wide, Array.from(text).length * letter + 10 * this.zoom);
     const left = Math.max(0, Math.min(x, wide - width));
     const top = y >= tall ? y - tall : Math.min(y + height, high - tall);
     const words = shape("text", { x: left + 5 * this.zoom, y: top + tall * 0.74 }, text);
-    words.style.fontSize = `${12 * this.zoom}px`;
-    return shape("g", { class: `label ${look}` }, shape("rect", { x: left, y: top, width, height: tall }), words);
+    words.style.fontSize = `${(small ? 10.5 : 12) * this.zoom}px`;
+    const ground = shape("rect", { x: left, y: top, width, height: tall });
+    return [shape("g", { class: `label ${look}` }, ground, words)];
   }
 
   /** The smallest box under the pointer, told in the tooltip. */
   point(event) {
     const side = this.sideAt(event);
     const frame = this.panels[side].querySelector("svg").getBoundingClientRect();
-    const [x, y] = [(event.clientX - frame.left) * this.zoom, (event.clientY - frame.top) * this.zoom];
+    const [x, y] = [
+      (event.clientX - frame.left) * this.zoom,
+      (event.clientY - frame.top) * this.zoom,
+    ];
     const size = ({ box: [, left, top, right, bottom] }) => (right - left) * (bottom - top);
-    const under = this.boxes[side].filter(({ box: [, l, t, r, b] }) => x >= l && x <= r && y >= t && y <= b);
+    const under = this.boxes[side].filter(
+      ({ box: [, l, t, r, b] }) => x >= l && x <= r && y >= t && y <= b,
+    );
     const best = under.sort((a, b) => size(a) - size(b))[0];
     if (!best) return tip.hide();
     const name = this.classes[best.box[0]] ?? `class ${best.box[0]}`;
@@ -268,10 +257,8 @@ class Compare {
     if (look === "found") return "meets a true object";
     if (look === "false") return "meets no true object";
     if (look === "missed") return "a true object that is not found";
-    return dashed ? `a true object that only "${other}" finds` : `a true object that "${other}" does not find`;
+    return dashed
+      ? `a true object that only "${other}" finds`
+      : `a true object that "${other}" does not find`;
   }
-}
-
-function corners([, left, top, right, bottom]) {
-  return { x: left, y: top, width: Math.max(0, right - left), height: Math.max(0, bottom - top) };
 }

@@ -1,6 +1,6 @@
 // A plot: axes, values under the pointer, zoom and a legend. What is drawn in it is in kinds.js.
 
-const LETTER = 6.3; // px, of an axis label
+const LETTER = 6.9; // px, of an axis label
 let clips = 0;
 
 class Plot {
@@ -26,9 +26,17 @@ class Plot {
     this.tools = element(
       "div",
       { class: "tools" },
-      button("\u2212", { "aria-label": "Zoom out", title: "Zoom out (\u2212)" }, () => this.zoom(2)),
-      button("+", { "aria-label": "Zoom in", title: "Zoom in (+); or drag over the plot" }, () => this.zoom(0.5)),
-      button("All", { class: "reset", "aria-label": "Show all", title: "Show all (0)", disabled: "" }, () => this.reset()),
+      button("\u2212", { "aria-label": "Zoom out", title: "Zoom out (\u2212)" }, () =>
+        this.zoom(2),
+      ),
+      button("+", { "aria-label": "Zoom in", title: "Zoom in (+); or drag over the plot" }, () =>
+        this.zoom(0.5),
+      ),
+      button(
+        "All",
+        { class: "reset", "aria-label": "Show all", title: "Show all (0)", disabled: "" },
+        () => this.reset(),
+      ),
     );
     figure.append(this.tools, this.canvas);
     if (!shared) {
@@ -67,22 +75,35 @@ class Plot {
     this.x = linear(limits.x, [this.box.left, this.box.right]);
     this.y = linear(limits.y, [this.box.bottom, this.box.top]);
     const { left, right, top, bottom } = this.box;
-    const size = { x: left, y: top, width: Math.max(0, right - left), height: Math.max(0, bottom - top) };
+    const size = {
+      x: left,
+      y: top,
+      width: Math.max(0, right - left),
+      height: Math.max(0, bottom - top),
+    };
     this.axes = shape("g", { class: "axes" });
     this.marks = shape("g", { "clip-path": `url(#${this.clip})` });
     this.above = shape("g", { class: "above" });
     this.svg = shape(
       "svg",
-      { width: this.width, height: this.height, "aria-hidden": "true" },
+      {
+        width: this.width,
+        height: this.height,
+        viewBox: `0 0 ${this.width} ${this.height}`,
+        "aria-hidden": "true",
+      },
       shape("clipPath", { id: this.clip }, shape("rect", size)),
       this.axes,
       this.marks,
       this.above,
     );
     this.kind.draw(this);
-    this.stops = this.kind.stops(this).filter(
-      ({ x, y }) => x >= left - 1 && x <= right + 1 && (y === null || (y >= top - 6 && y <= bottom + 6)),
-    );
+    this.stops = this.kind
+      .stops(this)
+      .filter(
+        ({ x, y }) =>
+          x >= left - 1 && x <= right + 1 && (y === null || (y >= top - 6 && y <= bottom + 6)),
+      );
     this.canvas.replaceChildren(this.svg);
     this.tools.querySelector(".reset").disabled = !this.view;
   }
@@ -96,15 +117,29 @@ class Plot {
       this.axes.append(shape("text", { x: left - 8, y: y + 3.5, class: "end" }, yText(value)));
     }
     for (const value of xs) {
-      this.axes.append(shape("text", { x: this.x(value), y: bottom + 17, class: "middle" }, xText(value)));
+      this.axes.append(this.below(this.x(value), 17, xText(value)));
     }
     this.axes.append(
       shape("line", { class: "base", x1: left, x2: right, y1: bottom + 0.5, y2: bottom + 0.5 }),
     );
     if (this.kind.names) {
-      this.axes.append(shape("text", { x: right, y: this.height - 4, class: "end name" }, this.spec.x));
-      if (this.spec.y !== this.spec.title) this.axes.append(shape("text", { x: 2, y: top - 9, class: "name" }, this.spec.y));
+      this.axes.append(this.name());
+      if (this.spec.y !== this.spec.title)
+        this.axes.append(shape("text", { x: 2, y: top - 9 }, this.spec.y));
     }
+  }
+
+  /** A text below the plot, so many px down, that stays within its width. */
+  below(x, down, text) {
+    const half = (text.length * LETTER) / 2;
+    const middle = Math.max(half, Math.min(x, this.width - half));
+    return shape("text", { x: middle, y: this.box.bottom + down, class: "middle" }, text);
+  }
+
+  /** What the horizontal axis is. */
+  name() {
+    const text = tail(this.spec.x, Math.floor(this.width / LETTER) - 2);
+    return shape("text", { x: this.box.right, y: this.height - 4, class: "end" }, text);
   }
 
   /** Zoom about the middle, or a share of the way through what is seen. */
@@ -126,7 +161,9 @@ class Plot {
   look(view) {
     const all = this.kind.extent(this);
     const whole = ["x", "y"].every(
-      (axis) => !this.kind.zooms.includes(axis) || (view[axis][0] <= all[axis][0] && view[axis][1] >= all[axis][1]),
+      (axis) =>
+        !this.kind.zooms.includes(axis) ||
+        (view[axis][0] <= all[axis][0] && view[axis][1] >= all[axis][1]),
     );
     this.view = whole ? null : view;
     if (this.view && this.kind.fit) this.view.y = this.kind.fit(this, view.x);
@@ -148,7 +185,9 @@ class Plot {
         : stop.y === null
           ? shape("line", { class: "guide", x1: stop.x, x2: stop.x, y1: top, y2: bottom })
           : shape("circle", { class: "ring", cx: stop.x, cy: stop.y, r: 8 }),
-      ...(stop.dots ?? []).map(([look, x, y]) => shape("circle", { class: `dot ${look}`, cx: x, cy: y, r: 3.5 })),
+      ...(stop.dots ?? []).map(([look, x, y]) =>
+        shape("circle", { class: `dot ${look}`, cx: x, cy: y, r: 3.5 }),
+      ),
     );
     const frame = this.svg.getBoundingClientRect();
     const y = clientY ?? frame.top + (stop.y ?? top + 12);
@@ -200,7 +239,9 @@ class Plot {
     this.canvas.addEventListener("pointerleave", () => this.leave());
     this.canvas.addEventListener("blur", () => this.leave());
     this.canvas.addEventListener("dblclick", () => this.reset());
-    this.canvas.addEventListener("wheel", (event) => this.wheel(event, at(event)), { passive: false });
+    this.canvas.addEventListener("wheel", (event) => this.wheel(event, at(event)), {
+      passive: false,
+    });
     this.canvas.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -216,7 +257,8 @@ class Plot {
   /** The part that a drag from one point to another covers. */
   dragged([x0, y0], [x1, y1]) {
     const { left, right, top, bottom } = this.box;
-    const between = (a, b, low, high) => [a, b].sort((m, n) => m - n).map((v) => Math.min(high, Math.max(low, v)));
+    const between = (a, b, low, high) =>
+      [a, b].sort((m, n) => m - n).map((v) => Math.min(high, Math.max(low, v)));
     const zooms = this.kind.zooms;
     return {
       x: zooms.includes("x") ? between(x0, x1, left, right) : [left, right],
@@ -245,7 +287,12 @@ class Plot {
   }
 
   key(event) {
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.kind.row?.(this) ?? 1, ArrowUp: -(this.kind.row?.(this) ?? 1) };
+    const steps = {
+      ArrowRight: 1,
+      ArrowLeft: -1,
+      ArrowDown: this.kind.row?.(this) ?? 1,
+      ArrowUp: -(this.kind.row?.(this) ?? 1),
+    };
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in steps && this.stops.length) {
       const last = this.stops.length - 1;
@@ -258,23 +305,4 @@ class Plot {
     else return;
     event.preventDefault();
   }
-}
-
-/** Buttons of a legend, each of which switches a series off and on. */
-function switches(list, names, hidden, changed, mark = "") {
-  list.replaceChildren(
-    ...names.map((name, number) => {
-      const node = button(
-        "",
-        { "aria-pressed": String(!hidden.has(number)), title: "Show or hide" },
-        () => {
-          if (!hidden.delete(number)) hidden.add(number);
-          node.setAttribute("aria-pressed", String(!hidden.has(number)));
-          changed();
-        },
-      );
-      node.append(element("i", { class: `swatch ${mark} c${number % 6}` }), element("span", {}, name));
-      return element("li", {}, node);
-    }),
-  );
 }

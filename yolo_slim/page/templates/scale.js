@@ -60,3 +60,12 @@ function folded(text, letters) {
   const two = lines.length > 2 ? [lines[0], lines.slice(1).join(" ")] : lines;
   return two.map((line) => (line.length > letters ? `${line.slice(0, letters - 1)}\u2026` : line));
 }
+
+/** Names of layers without what all of them begin and end with: "model." and ".bn". */
+function bare(names) {
+  const ends = names.map((name) => name.split("."));
+  const same = (part) =>
+    ends.every((parts) => parts.length > 2 && parts.at(part) === ends[0].at(part));
+  const [first, last] = [same(0), same(-1)];
+  return ends.map((parts) => parts.slice(first ? 1 : 0, last ? -1 : undefined).join("."));
+}

@@ -9,7 +9,17 @@ function sortable(table) {
       const up = head.getAttribute("aria-sort") === "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       const figures = rows.some((row) => value(row, column) !== null);
-      const order = figures ? (down ? "ascending" : up ? "" : "descending") : up ? "descending" : down ? "" : "ascending";
+      const order = figures
+        ? down
+          ? "ascending"
+          : up
+            ? ""
+            : "descending"
+        : up
+          ? "descending"
+          : down
+            ? ""
+            : "ascending";
       if (order) head.setAttribute("aria-sort", order);
       body.append(...(order ? sorted(rows, column, order === "ascending" ? 1 : -1) : rows));
     });
@@ -35,6 +45,8 @@ function sorted(rows, column, sign) {
 function value(row, column) {
   const cell = row.cells[column];
   if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
-  const number = cell.classList.contains("number") ? Number(cell.textContent.replaceAll(",", "")) : NaN;
+  const number = cell.classList.contains("number")
+    ? Number(cell.textContent.replaceAll(",", ""))
+    : NaN;
   return Number.isNaN(number) || cell.textContent.trim() === "" ? null : number;
 }
