@@ -84,7 +84,7 @@ def test_the_command_makes_it_from_any_place(
     told = " ".join(capfd.readouterr().out.split())
     assert told == f"{pruned / 'report.html'}: open it in a browser"
     first = (pruned / "report.html").read_text("utf-8")
-    assert "4 images of 8 were looked at" in " ".join(first.split())
+    assert "Counts over 4 of 8 validation images" in " ".join(first.split())
     assert run("report", [str(pruned), "-o", "pages/mine.html", *options]) == 0
     assert (tmp_path / "pages" / "mine.html").is_file()
 
