@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
+from torchvision.ops import box_iou
 
 from yolo_slim import load
 from yolo_slim.host.data import read_data
@@ -52,6 +54,9 @@ def test_real_boxes_and_their_ap(shared: Path, tmp_path: Path) -> None:
     assert np.mean([ap for _, ap in seen.classes.values()]) == pytest.approx(seen.accuracy.map)
     assert np.mean([ap for ap, _ in seen.classes.values()]) == pytest.approx(seen.accuracy.map50)
     for image in seen.images:
+        same = image.labels[:, None] == image.labels[None]
+        iou = box_iou(*[torch.from_numpy(image.corners)] * 2).numpy()
+        assert np.triu(iou * same, 1).max(initial=0) <= 0.45 + 1e-3
         assert (image.scores >= 0.25).all() and (np.diff(image.scores) <= 0).all()
         height, width = image.size
         assert image.corners[:, [0, 2]].max(initial=0) <= width

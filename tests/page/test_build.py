@@ -132,7 +132,7 @@ def test_a_slim(runs: Runs) -> None:
     page = page_of([runs.slim], repeats=0)
     assert [shown.label for shown in page.models] == ["dense", "cut", "slim"]
     assert page.cuts[0].before and page.cuts[0].steps[0].name == "as cut"
-    assert page.trainings[0].title == "training 1 of 1, 2 epochs"
+    assert page.trainings[0].title == "Training 1 of 1, 2 epochs"
 
 
 def test_a_sparse_training_shows_its_gammas(runs: Runs) -> None:
@@ -141,7 +141,7 @@ def test_a_sparse_training_shows_its_gammas(runs: Runs) -> None:
     (training,) = page.trainings
     gammas = training.panels["|gamma|, in units of its layer's median at the start"]
     assert [len(curve.values) for curve in gammas] == [2, 2, 2]
-    assert "prunable channels near zero" in training.panels
+    assert "Prunable channels near zero" in training.panels
 
 
 def test_few_images_are_said_to_be_few(runs: Runs) -> None:

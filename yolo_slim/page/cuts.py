@@ -137,9 +137,9 @@ def costs_of(file: Path | None, imgsz: int) -> Costs:
 
 
 def ancestry(models: Sequence[nn.Module]) -> tuple[tuple[str, str], ...]:
-    """Each cut that the last model has behind it, in words."""
+    """Each cut that the model with most cuts has behind it, in words."""
     rows = list[tuple[str, str]]()
-    cuts = getattr(models[-1], "ancestry", []) if models else []
+    cuts = max((getattr(model, "ancestry", []) for model in models), key=len, default=[])
     for number, cut in enumerate(cuts, 1):
         (params, left), (macs, rest) = cut["params"], cut["macs"]
         if number == 1:

@@ -56,7 +56,11 @@ def sources_of(
     models = dict[str, Source]()  # by what a model is: one file may be another's copy
     for run in runs:
         for label, file, known in _files(run):
-            label = label if not named or label == BEFORE else f"{label}, {run.folder.name}"
+            label = (
+                label
+                if not named or label in (BEFORE, UNTRAINED)
+                else f"{label}, {run.folder.name}"
+            )
             _add(models, label, file, known, data)
     for run in runs if not models else []:  # of what makes no model
         if run.dense:
@@ -67,11 +71,12 @@ def sources_of(
 def _add(
     models: dict[str, Source], label: str, file: Path, known: bool, data: dict[str, Any] | None
 ) -> None:
-    """Add a model; one that is there gets the later name, which is that of a result."""
+    """Add a model; one that is there already gets the name of a result, if it is one."""
     checkpoint = load(file)
     fits = data is None or _fits(checkpoint, data)
     key = digest(checkpoint.model)
-    if key not in models or label != BEFORE:
+    result = label.split(",")[0] not in (BEFORE, UNTRAINED)
+    if key not in models or result:
         models[key] = Source(label, checkpoint, known and fits)
 
 

@@ -60,14 +60,16 @@ def _training(folder: Path, title: str) -> Training:
     panels = {"mAP on the validation images": _curves(rows, ACCURACY)}
     for part in ("train", "val"):
         names = [(f"{part}/{name}", text) for name, text in LOSSES]
-        panels[f"losses, {'training' if part == 'train' else 'validation'}"] = _curves(rows, names)
+        panels[f"Losses, {'training' if part == 'train' else 'validation'}"] = _curves(rows, names)
     marks: tuple[tuple[float, str], ...] = ()
     if (folder / SPARSITY).is_file():
         panels |= _sparsity(folder, epochs)
         marks = _moments(folder)
         title = f"sparse {title}"
     panels = {name: curves for name, curves in panels.items() if curves}
-    return Training(f"{title}, {counted(len(epochs), 'epoch')}", epochs, panels, marks)
+    return Training(
+        f"{title[0].upper()}{title[1:]}, {counted(len(epochs), 'epoch')}", epochs, panels, marks
+    )
 
 
 def read_results(file: Path) -> Rows:
@@ -116,7 +118,7 @@ def _sparsity(folder: Path, epochs: Sequence[int]) -> dict[str, tuple[Series, ..
     near = tuple(None if row is None else _finite(100 * row.near_zero) for row in rows)
     return {
         "|gamma|, in units of its layer's median at the start": gammas,
-        "prunable channels near zero": (Series("near zero", near, "%"),),
+        "Prunable channels near zero": (Series("near zero", near, "%"),),
     }
 
 

@@ -31,7 +31,8 @@ from 0.539 to 0.524.
     share = f"{last.bytes / first.bytes:.0%} of the file"
     if first.ms and last.ms:
         share = f"{last.ms / first.ms:.2f} of the time and {share}"
-    text = f"{_name(last)} takes {share} of {_name(first).replace('The', 'the')}"
+    name = _name(first)
+    text = f"{_name(last)} takes {share} of {name[0].lower()}{name[1:]}"
     return f"{text}{_accuracy(first, last)}."
 
 
