@@ -3,9 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 USER := $(VENV)/.installed
 DEV := $(VENV)/.dev
+DOCS := $(VENV)/.docs
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: install dev demo test clean
+.PHONY: install dev demo docs test clean
 
 # For users: what the commands need, into .venv.
 install: $(USER)
@@ -24,8 +25,17 @@ $(DEV): $(USER)
 	$(PIP) -e ".[dev]"
 	touch $(DEV)
 
+$(DOCS): $(USER)
+	$(PIP) -e ".[docs]"
+	touch $(DOCS)
+
 demo: $(USER)
 	$(BIN)/yolo-slim demo
+
+# The pages as a site, in site/. A link that leads nowhere is an error.
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Open site/index.html"
 
 test: $(DEV)
 	$(BIN)/ruff check .
@@ -34,4 +44,4 @@ test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

@@ -61,6 +61,13 @@ def _as_it_was() -> Iterator[None]:
     assert not any(handler.level for handler in logging.getLogger().handlers)  # pytest's
 
 
+@pytest.fixture(autouse=True)
+def _no_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave no page, which takes seconds, but in tests that are marked with `page`."""
+    if not request.node.get_closest_marker("page"):
+        monkeypatch.setattr("yolo_slim.page.write.leave_page", lambda *_, **__: None)
+
+
 @pytest.fixture
 def tiny_yaml() -> dict[str, Any]:
     """A detector of 3 scales and 4 classes that trains an epoch in seconds."""

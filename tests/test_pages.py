@@ -1,4 +1,4 @@
-"""The pages in docs/: short paragraphs, links that lead somewhere, and a glossary in order."""
+"""README.md and the pages in docs/: short paragraphs, links that lead somewhere, a glossary."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-LONGEST = 80  # words of a paragraph, or of an entry of a list
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LONGEST = 60  # words of a paragraph, or of an entry of a list
 WORDS = """gamma, mask, tied, pinned, floor, residual mode, criterion, recovery, hints, parity,
     going back, dense, sparse, stock, MACs, mAP50-95, round-to"""
 
@@ -21,13 +21,13 @@ def paragraphs(page: Path) -> list[str]:
     return re.split(r"\n\s*\n|\n(?=- |\d+\. )", "\n".join(lines))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_paragraph_is_long(page: Path) -> None:
     for text in paragraphs(page):
         assert len(text.split()) <= LONGEST, text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" in link:

@@ -14,7 +14,7 @@ from yolo_slim import load, save
 from yolo_slim.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SCRIPTS = {
     "train_sparse.py": "sparse",
     "prune.py": "prune",
@@ -115,7 +115,7 @@ def test_the_rules_that_the_docs_show_are_the_examples() -> None:
     page = (ROOT / "docs" / "own-modules.md").read_text()
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     example = (ROOT / "examples" / "my_modules.py").read_text()
-    assert [part.split("(")[1].split(")")[0] for part in code] == ["WeightedAdd", "SE"]
+    assert [part.split("(")[1].split(")")[0] for part in code] == ["SE", "WeightedAdd"]
     assert all(part in example for part in code)
 
 

@@ -1,4 +1,4 @@
-"""The programs in docs/runtimes.md, as they stand there, give the rows of PyTorch."""
+"""The programs in docs/openvino.md, ncnn.md and litert.md, as they are, give PyTorch's rows."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ def test_the_program_gives_the_rows_of_pytorch(
         pytest.importorskip(module)
     row.put(tmp_path, "best", row.write(tiny_model, ExportOptions((SIZE, SIZE))))
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "runtimes.md").read_text(encoding="utf-8")
-    part = page[page.lower().index(f"## {row.runtime.lower()}") :]
-    code = re.findall(r"```python\n(.*?)```", part, re.DOTALL)[0]
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     scope = {"pixels": random_images(1, 3, SIZE, SIZE), "size": SIZE}
     exec(code, scope)
     expected = tiny_model(torch.from_numpy(scope["pixels"]))[0][0].numpy()

@@ -11,10 +11,14 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 CONSOLE = "yolo-slim"
 MODULE = "yolo_slim"  # of `python -m`
+_CALL: ContextVar[str] = ContextVar("call", default="")
 SCRIPTS = {
     "sparse": "train_sparse.py",
     "prune": "prune.py",
@@ -86,3 +90,24 @@ def on_path(program: Path) -> str:
     known = shutil.which(program.name)
     same = known and program.exists() and Path(known).samefile(program)
     return program.name if same else str(program)
+
+
+@contextmanager
+def calling(command: str, argv: Sequence[str] | None) -> Iterator[None]:
+    """In the block `this_call` is this command.
+
+    Args:
+        command: of `cli.COMMANDS`.
+        argv: its options; None: those of this process.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    token = _CALL.set(as_called(command, *words))
+    try:
+        yield
+    finally:
+        _CALL.reset(token)
+
+
+def this_call() -> str:
+    """The command line that does what is being done; "" in a program that imports us."""
+    return _CALL.get()

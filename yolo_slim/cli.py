@@ -16,7 +16,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from yolo_slim.as_called import named
+from yolo_slim.as_called import calling, named
 from yolo_slim.errors import CheckFailed, InputError, as_options
 from yolo_slim.parsing import PAGE, Parser
 
@@ -41,6 +41,7 @@ GROUPS = {  # in the order of use
         "bench": "size, MACs, latency and memory of files, side by side",
         "val": "YOLOv5's val.py, for pruned models too",
         "detect": "YOLOv5's detect.py, for pruned models too",
+        "report": "one page from finished runs: before and after, in pictures",
     },
     "besides": {"finegrained": "set single weights to zero, and keep them there"},
 }
@@ -92,7 +93,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         if command in TRAININGS:  # what is wrong at first sight is said before YOLOv5 is imported
             import_module(f"yolo_slim.commands.{command}_options").parse(argv)
-        with telling_of_imports(), opening(command, argv):
+        with telling_of_imports(), opening(command, argv), calling(command, argv):
             import_module(f"yolo_slim.commands.{command}").main(argv)
 
     return guarded(work)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import InputError
 from yolo_slim.files import read_mapping
 from yolo_slim.models import load
@@ -133,7 +133,9 @@ def read_curve(folder: Path) -> Finished:
 
 
 def read_scan(folder: Path) -> Finished:
-    """A run of sensitivity; whether it is finished is seen by what reads its lines."""
+    """A run of sensitivity: its picture is drawn last."""
+    if not (folder / "sensitivity.png").is_file():
+        raise not_finished(folder, f"{named('sensitivity')} ... --resume {folder}")
     head = [line for line in (folder / SCAN).read_text("utf-8").splitlines() if line[:2] == "# "]
     settings = dict(line[2:].split(": ", 1) for line in head if ": " in line)
     weights = Path(settings.get("weights", ""))

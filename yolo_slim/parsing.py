@@ -203,3 +203,9 @@ def add_validation(group: argparse._ArgumentGroup, data: str, device: str = "") 
     group.add_argument("--workers", type=int, default=2, help=text)
     text = "of the validation: 0, cpu (default: the first GPU, or the CPU)"
     group.add_argument("--device", default="", help=f"{text}{device}")
+
+
+def add_no_page(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    """The option that leaves no page in a run's folder."""
+    text = "leave no report.html in the run's folder: it takes a validation and some exports"
+    group.add_argument("--no-page", action="store_true", help=text)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from yolo_slim.as_called import as_called
+from yolo_slim.as_called import as_called, this_call
 from yolo_slim.errors import InputError
-from yolo_slim.files import check_writable
+from yolo_slim.files import check_writable, write_aside
 from yolo_slim.text import say
 
 STATE = "slim.json"  # in the folder of a run of slim: its options, and the rounds that are done
 RESULTS = "results.csv"  # YOLOv5's, in a training's folder: one row an epoch
+CALLED = "command.json"  # in a run's folder: the command line, and the versions of packages
+PACKAGES = ("yolo-slim", "torch", "torchvision", "yolov5", "onnxruntime")
 LAST = "**/weights/last.pt"  # below runs/: of each training
 _told: set[Path] = set()
 _made: dict[Path, list[Path]] = {}  # by a run's folder: it and those around it that it made
@@ -141,6 +146,27 @@ def new_run(project: str | Path, name: str, exist_ok: bool = False) -> Path:
     _made[folder.absolute()] = ours
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def record_call(folder: Path) -> None:
+    """Note in a run's folder how it was called, and with which versions; once a run.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if not this_call() or (folder / CALLED).is_file():
+        return
+    content = {"command": this_call(), "in": str(Path.cwd()), "versions": versions()}
+    write_aside(folder / CALLED, json.dumps(content, indent=2).encode())
+
+
+def versions() -> dict[str, str]:
+    """Package to version, of what a result depends on."""
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def training_to_resume(place: str | bool, *, made_by: str) -> Path:

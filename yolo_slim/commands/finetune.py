@@ -25,6 +25,7 @@ from yolo_slim.host.trained_with import USUAL, all_as_one, imgsz_of
 from yolo_slim.models import load
 from yolo_slim.models.model import ModelPruned, build_heir, build_model
 from yolo_slim.models.pruned_yaml import write_yaml
+from yolo_slim.page import write as page
 from yolo_slim.pruning.rebuild.plan import pruned_yaml
 from yolo_slim.resume import refuse_finished, resolve_resume_
 from yolo_slim.rounds.course import MORE, course, still_rising
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         resolve_defaults_(opt)
     hooks = hooks_of(opt)
     folder = train(opt, hooks)
+    if not opt.no_page and not opt.evolve:
+        page.leave_page(folder, device=str(opt.device))
     if hooks.lost and opt.weights:  # the model before the training is the better one
         again = ("--weights", opt.weights, "--epochs", 2 * opt.epochs)
         print(f"Next: {as_called('finetune', *again, opt=opt)}")

@@ -12,6 +12,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
+from yolo_slim.parsing import add_no_page
 from yolo_slim.runs import newest, run_to_resume, tell_taken
 
 LR_TIMES = 2.0  # with SGD: what is left has further to go than a whole model (docs/results.md)
@@ -79,17 +80,18 @@ def check_teachers(opt: argparse.Namespace) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What finetune_pruned adds to YOLOv5's options."""
-    parser = parser.add_argument_group("how a cut model is trained")  # type: ignore[assignment]
+    group = parser.add_argument_group("how a cut model is trained")
     text = "checkpoint of the model before the cut, or of a larger one: the pruned model also "
     text += "learns from its outputs (distillation; default: no teacher)"
-    parser.add_argument("--teacher", metavar="CHECKPOINT", help=text)
+    group.add_argument("--teacher", metavar="CHECKPOINT", help=text)
     text = "checkpoint of the model that was cut: for the first quarter of the training the pruned "
     text += "model is held to its feature maps, less and less (default: the one that was cut, "
     text += f"where it still is; {NONE}: no hints)"
-    parser.add_argument("--hints", metavar="CHECKPOINT", help=text)
+    group.add_argument("--hints", metavar="CHECKPOINT", help=text)
     text = "lr0 of --hyp is multiplied by this (default of a model that was cut "
     text += f"{LR_TIMES:g} with SGD, else 1)"
-    parser.add_argument("--lr-times", type=float, metavar="N", help=text)
+    group.add_argument("--lr-times", type=float, metavar="N", help=text)
+    add_no_page(parser.add_argument_group("shown and written"))
 
 
 def lr_times_of(opt: argparse.Namespace) -> float:

@@ -17,7 +17,14 @@ from yolo_slim.pruning.budget.ratios import parse_ratio
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, BUDGETS, find
 from yolo_slim.pruning.recover.table import ALL, PARTS, check_parts, parse_parts
-from yolo_slim.runs import new_run, newer_plain_run, removed_if_empty, sparse_run, tell_taken
+from yolo_slim.runs import (
+    new_run,
+    newer_plain_run,
+    record_call,
+    removed_if_empty,
+    sparse_run,
+    tell_taken,
+)
 from yolo_slim.text import counted, say
 
 if TYPE_CHECKING:
@@ -65,9 +72,15 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
         dense = measured(opt, plan, judge) if judge else {}
         pruned = cut(opt, plan, judge)
         report = write(folder, opt, plan, pruned, dense | steps_of(pruned))
+        record_call(folder)
     if opt.layers:
         print(pruned.report.layer_table())
     tell_result(folder, plan, pruned, report["text"])
+    if not opt.no_page:
+        from yolo_slim.page.write import leave_page
+
+        leave_page(folder, device=opt.device)
+    tell_next(folder, plan)
     return folder
 
 
@@ -373,12 +386,16 @@ def tell_dry_run(plan: Plan, pruned: Pruned, *, layers: bool) -> None:
 
 
 def tell_result(folder: Path, plan: Plan, pruned: Pruned, summary: str) -> None:
-    """Print what came of it, where it is, and the step that follows."""
+    """Print what came of it, and where it is."""
     say(f"{pruned.report.held()} (each of them: --layers, report.json, channels.png)")
     print()
     print(summary)
     tell_warning(plan, pruned)
     say(f"{folder / 'pruned.pt'}, pruned.yaml, masks.pt, report.json, channels.png")
+
+
+def tell_next(folder: Path, plan: Plan) -> None:
+    """Print the step that follows."""
     more = [] if plan.data_file or plan.source.train.get("data") else ["--data", "mydata.yaml"]
     modules = argparse.Namespace(modules=plan.recorded.get("modules"))
     step = as_called("finetune", "--weights", folder / "pruned.pt", *more, opt=modules)

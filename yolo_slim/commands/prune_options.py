@@ -12,7 +12,7 @@ from yolo_slim.channels.residual import RESIDUAL
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_seed, option_of
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
-from yolo_slim.parsing import OneLineParser, add_place, add_validation
+from yolo_slim.parsing import OneLineParser, add_no_page, add_place, add_validation
 from yolo_slim.pruning.budget.ratios import parse_ratio, read_ratios
 from yolo_slim.pruning.budget.target import MACS, PERCENT, Target, given_targets
 from yolo_slim.pruning.criteria.table import (
@@ -108,6 +108,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dry-run", action="store_true", help="print the plan, write nothing")
     text = "print each BatchNorm (they are in report.json and channels.png too)"
     add("--layers", action="store_true", help=text)
+    add_no_page(shown)
     add_place(shown, "runs/prune")
     opt = parser.parse_args(argv)
     split_device_(opt)

@@ -38,6 +38,7 @@ from yolo_slim.measure.cost import cost
 from yolo_slim.models import load
 from yolo_slim.models.model import build_model
 from yolo_slim.moved import check_there, options_here, standing_in
+from yolo_slim.page import write as page
 from yolo_slim.pruning.automatic import criterion_for
 from yolo_slim.pruning.budget.target import Target
 from yolo_slim.pruning.criteria.table import find
@@ -51,7 +52,7 @@ from yolo_slim.rounds.cut import RoundReport, cut_round
 from yolo_slim.rounds.picture import PICTURE
 from yolo_slim.rounds.plan import REPORT, Leg, cut_file, plan
 from yolo_slim.rounds.report import write_report
-from yolo_slim.runs import STATE, checkpoint_to_cut, new_run
+from yolo_slim.runs import CALLED, STATE, checkpoint_to_cut, new_run, record_call
 from yolo_slim.sparsify import limits
 from yolo_slim.sparsify.ended import untold_verdict
 from yolo_slim.sparsify.session import SparseSession
@@ -69,6 +70,7 @@ OWN = (
     "at_once",
     "same_classes",
     "opened_as",
+    "no_page",
 )
 TABLE = "device.json"  # in the run's folder: of this machine, where none was given
 GIVEN = "dense.pt"  # in the run's folder: the model that is cut at once
@@ -95,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if opt.at_once:
         save_model(with_classes(model, class_names(opt), seed=opt.seed), folder / GIVEN)
     write_state(folder, opt, [])
+    record_call(folder)
     return run(opt, folder)
 
 
@@ -191,7 +194,7 @@ def run(opt: argparse.Namespace, folder: Path) -> Path:
 
 def clear(folder: Path) -> None:
     """Remove a run in which nothing was trained or cut yet: what was asked for cannot be done."""
-    begun = {STATE, GIVEN, TABLE, f"{TABLE}.part"}
+    begun = {STATE, CALLED, GIVEN, TABLE, f"{TABLE}.part"}
     if {path.name for path in folder.iterdir()} <= begun:
         for name in begun:
             (folder / name).unlink(missing_ok=True)
@@ -225,6 +228,8 @@ def go_on(opt: argparse.Namespace, folder: Path) -> Path:
     rounds = json.loads((folder / STATE).read_text())["rounds"]
     print(write_report(folder, opt, rounds, dense_file(folder), trainings))
     print(f"{folder / 'best.pt'}, {REPORT}, {PICTURE}")
+    if not getattr(opt, "no_page", False):  # an older run has no such option
+        page.leave_page(folder, device=str(opt.device))
     print(f"Next: {as_called('export', '--weights', folder / 'best.pt', opt=opt)}")
     return folder
 

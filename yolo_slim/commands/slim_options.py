@@ -16,6 +16,7 @@ from yolo_slim.errors import InputError, check_count, option_of
 from yolo_slim.host.command_line import parse_options, refuse_beside_resume
 from yolo_slim.host.training_options import check_training
 from yolo_slim.packages import TIMED, check_imports
+from yolo_slim.parsing import add_no_page
 from yolo_slim.pruning.budget.target import MACS, ROUND_TO, Target
 from yolo_slim.pruning.criteria.table import AUTO, check_depth, find, name_given
 from yolo_slim.rounds.plan import REPORT
@@ -187,3 +188,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--hints", choices=[NONE], help=text)
     text = f"checkpoint of a model that teaches the cut ones (see {named('finetune')} --help)"
     add("--teacher", metavar="CHECKPOINT", help=text)
+    add_no_page(parser.add_argument_group("shown and written"))

@@ -137,7 +137,7 @@ _ROWS = (
         "OpenVINO",
         "openvino.write_openvino",
         needs=(*MAKERS, "openvino"),
-        use="A few lines that run it are in docs/runtimes.md.",
+        use="A few lines that run it are in docs/openvino.md.",
         options=frozenset({"batch", "dynamic", "half", "int8"}),
     ),
     Format(
@@ -147,7 +147,7 @@ _ROWS = (
         "ncnn",
         "ncnn.write_ncnn",
         needs=(*MAKERS, "ncnn", "pnnx"),
-        use="A few lines that run it are in docs/runtimes.md.",
+        use="A few lines that run it are in docs/ncnn.md.",
     ),
     Format(
         "litert",
@@ -157,7 +157,7 @@ _ROWS = (
         "litert.write_litert",
         needs=(*MAKERS, "ai_edge_litert"),
         options=frozenset({"batch"}),
-        use="A few lines that run it are in docs/runtimes.md.",
+        use="A few lines that run it are in docs/litert.md.",
     ),
 )
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}

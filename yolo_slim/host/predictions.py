@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torchvision.ops import batched_nms
 
 from yolo_slim.host.compat import mend, replaced
 from yolo_slim.host.evaluate import Accuracy
@@ -56,13 +57,17 @@ class Predictions:
     images: tuple[Objects, ...]
 
 
-def predictions(validation: Validation, model: nn.Module, *, least: float) -> Predictions:
+def predictions(
+    validation: Validation, model: nn.Module, *, least: float, overlap: float = 0.45
+) -> Predictions:
     """Validate a model, and keep what the host's validation finds on the way.
 
     Args:
         validation: the images.
         model: left untouched.
         least: lowest confidence of the boxes that are kept; mAP counts all of them.
+        overlap: of two boxes of a class with a larger IoU the surer one is kept, as in the host's
+            detect; mAP counts what its validation keeps, which is up to 0.6.
 
     Example:
         seen = predictions(Validation(model, data, imgsz=320), model, least=0.25)
@@ -86,7 +91,7 @@ def predictions(validation: Validation, model: nn.Module, *, least: float) -> Pr
     with replaced(host, **{"non_max_suppression": non_max_suppression, counts: per_class}):
         accuracy = validation(model)
     images = zip(_images(validation), boxes, strict=True)
-    seen = tuple(_found(image, each, least) for image, each in images)
+    seen = tuple(_found(image, each, least, overlap) for image, each in images)
     return Predictions(accuracy, _by_class(results, outlines), seen)
 
 
@@ -135,10 +140,10 @@ def _images(validation: Validation) -> Iterator[_Image]:
             yield _Image(Path(file), native, (int(height), int(width)), scaled, own)
 
 
-def _found(image: _Image, boxes: torch.Tensor, least: float) -> Objects:
-    """The boxes (n, 6) of an image, the surest first, without those below a confidence."""
+def _found(image: _Image, boxes: torch.Tensor, least: float, overlap: float) -> Objects:
+    """The boxes (n, 6) of an image that are kept, the surest first."""
     kept = boxes[boxes[:, 4] >= least].float()
-    kept = kept[kept[:, 4].argsort(descending=True, stable=True)]
+    kept = kept[batched_nms(kept[:, :4], kept[:, 4], kept[:, 5], overlap)]
     corners, labels = image.native(kept[:, :4]), kept[:, 5].numpy().astype(int)
     return Objects(image.file, image.size, corners, labels, kept[:, 4].numpy())
 

@@ -40,7 +40,7 @@ from yolo_slim.host.options import BuildModel, task_of
 from yolo_slim.host.quiet_log import quiet
 from yolo_slim.host.tasks import SEGMENTATION
 from yolo_slim.moved import BEGUN_IN, check_there, options_here, standing_in
-from yolo_slim.runs import RESULTS
+from yolo_slim.runs import RESULTS, record_call
 
 from yolov5.utils import loggers  # isort: skip
 from yolov5.utils.callbacks import Callbacks  # isort: skip
@@ -222,6 +222,8 @@ class Training:
         """The host's optimizer, which the hooks are told of."""
         optimizer = self.host["smart_optimizer"](model, *args, **kwargs)
         self.run.hyp = dict(self.run.opt.hyp)
+        if self.run.is_main and not self.run.resumed:
+            record_call(self.run.folder)
         self.hooks.on_optimizer(self.run, model, optimizer)
         return optimizer
 

@@ -54,7 +54,7 @@ def pictures(
 
 
 def _boxes(objects: Objects, match: np.ndarray, scale: float) -> tuple[Box, ...]:
-    corners = np.round(objects.corners * scale, 1).tolist()
+    corners = np.round(objects.corners.astype(float) * scale, 1).tolist()
     rows = zip(objects.labels, corners, objects.scores, match, strict=True)
     return tuple(Box(int(c), tuple(xyxy), round(float(s), 3), int(m)) for c, xyxy, s, m in rows)
 

@@ -80,7 +80,8 @@ class Shown:
     """A model of the page: before a cut, after it, trained on.
 
     Attributes:
-        label: in words, short: "before the cut", "after the cut", "finetuned".
+        label: in words, short: "dense", "cut", "finetuned", "slim"; of several runs with the name
+            of its folder: "cut, exp2".
         file: its checkpoint.
         params: parameters.
         macs: of one image of `Page.imgsz` px.

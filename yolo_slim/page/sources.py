@@ -16,10 +16,11 @@ from yolo_slim.host.data import check_data, check_labels
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
 from yolo_slim.host.trained_with import USUAL, all_as_one, stride_of
 from yolo_slim.models import load
+from yolo_slim.numerics import digest
 from yolo_slim.text import counted
 
-BEFORE, AFTER = "before the cut", "after the cut"
-TRAINED = {"finetune": "finetuned", "sparse": "trained sparsely", "training": "trained"}
+BEFORE, AFTER, UNTRAINED = "dense", "cut", "before"  # what models are called, before "model"
+TRAINED = {"finetune": "finetuned", "sparse": "sparse", "training": "trained"}
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,41 @@ class Source:
         return self.checkpoint.model
 
 
-def sources_of(runs: Sequence[Finished], data: dict[str, Any] | None) -> tuple[Source, ...]:
-    """The models of runs, in the order of the road; each file once.
+def sources_of(
+    runs: Sequence[Finished], data: dict[str, Any] | None, *, named: bool = False
+) -> tuple[Source, ...]:
+    """The models of runs, in the order of the road; each model once.
 
     Args:
         runs: of one model and one data set.
         data: from `check_data`; None: nothing is validated.
+        named: their labels name the folder of the run.
     """
-    sources, files = list[Source](), set[Path]()
+    models = dict[str, Source]()  # by what a model is: one file may be another's copy
     for run in runs:
         for label, file, known in _files(run):
-            if file.resolve() in files:
-                continue
-            files.add(file.resolve())
-            label = label if len(runs) == 1 or label == BEFORE else f"{label}, {run.folder.name}"
-            checkpoint = load(file)
-            fits = data is None or _fits(checkpoint, data)
-            sources.append(Source(label, checkpoint, known and fits))
-    return tuple(sources)
+            label = (
+                label
+                if not named or label in (BEFORE, UNTRAINED)
+                else f"{label}, {run.folder.name}"
+            )
+            _add(models, label, file, known, data)
+    for run in runs if not models else []:  # of what makes no model
+        if run.dense:
+            _add(models, BEFORE, run.dense, True, data)
+    return tuple(models.values())
+
+
+def _add(
+    models: dict[str, Source], label: str, file: Path, known: bool, data: dict[str, Any] | None
+) -> None:
+    """Add a model; one that is there already gets the name of a result, if it is one."""
+    checkpoint = load(file)
+    fits = data is None or _fits(checkpoint, data)
+    key = digest(checkpoint.model)
+    result = label.split(",")[0] not in (BEFORE, UNTRAINED)
+    if key not in models or result:
+        models[key] = Source(label, checkpoint, known and fits)
 
 
 def _files(run: Finished) -> Iterator[tuple[str, Path, bool]]:
@@ -75,12 +93,10 @@ def _files(run: Finished) -> Iterator[tuple[str, Path, bool]]:
     elif run.kind == "finetune":
         yield from _of_finetune(run)
     elif run.result is not None:
-        after = AFTER if run.kind == "finegrained" else TRAINED[run.kind]
+        after = "with zeros" if run.kind == "finegrained" else TRAINED[run.kind]
         if run.dense:
-            yield "before" if run.kind == "finegrained" else "before the training", run.dense, True
+            yield UNTRAINED, run.dense, True
         yield after, run.result, True
-    elif run.dense:
-        yield BEFORE, run.dense, True
 
 
 def _of_slim(run: Finished) -> Iterator[tuple[str, Path, bool]]:
@@ -92,7 +108,7 @@ def _of_slim(run: Finished) -> Iterator[tuple[str, Path, bool]]:
     for number, each in enumerate(cuts, 1):
         file = run.folder / f"cut{number}.pt"
         if file.is_file():
-            label = AFTER if len(cuts) == 1 else f"after cut {number}"
+            label = AFTER if len(cuts) == 1 else f"cut {number}"
             yield label, file, each.get("recovered") is not None
     assert run.result is not None
     yield "slim", run.result, True
@@ -109,7 +125,7 @@ def _of_finetune(run: Finished) -> Iterator[tuple[str, Path, bool]]:
         yield BEFORE, before, True
         known = load(before).model.model[-1].nc == result.model[-1].nc
     if run.dense:
-        yield AFTER if cuts else "before the training", run.dense, known
+        yield AFTER if cuts else UNTRAINED, run.dense, known
     yield TRAINED["finetune"], run.result, True
 
 

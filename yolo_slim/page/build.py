@@ -1,0 +1,157 @@
+"""From finished runs to a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.errors import InputError
+from yolo_slim.finished import Finished, finished_run
+from yolo_slim.page import model
+from yolo_slim.page.cuts import ancestry, cuts_of
+from yolo_slim.page.measured import IMAGES, REPEATS, THRESHOLD, counted_models, timed, validated
+from yolo_slim.page.scans import curve_of, scans_of
+from yolo_slim.page.sources import (
+    Source,
+    check_model_labels,
+    check_same_road,
+    data_of,
+    imgsz_of_runs,
+    sources_of,
+)
+from yolo_slim.page.trainings import trainings_of
+from yolo_slim.page.verdict import verdict
+from yolo_slim.page.weights import histograms
+from yolo_slim.runs import CALLED
+from yolo_slim.text import counted
+
+LONGEST = 200  # characters of an option's value
+ANOTHER = "{}: its mAP is not known, since it has not learned the classes of this data."
+
+
+def page_of(
+    places: Sequence[str | Path],
+    *,
+    data: str | None = None,
+    imgsz: int | None = None,
+    images: int | None = IMAGES,
+    repeats: int = REPEATS,
+    device: str = "",
+) -> model.Page:
+    """Measure the models of finished runs side by side, and put all that is known on a page.
+
+    Args:
+        places: folders of runs; the models of the first one are shown first.
+        data: a data yaml in place of that of the runs.
+        imgsz: px; None: that of the runs.
+        images: of the validation split that are looked at; None: all.
+        repeats: timed rounds in ONNX Runtime; 0: nothing is timed.
+        device: that models are validated on.
+
+    Raises:
+        InputError: a folder that is none of ours, a run that is not finished, runs of different
+            data, data without validation images.
+    """
+    given = [finished_run(place) for place in places]
+    runs = with_cuts(given)
+    sets = data_of(runs, data)
+    sources = sources_of(runs, sets, named=len(given) > 1)
+    if not sources:
+        raise InputError(places[0], "a run whose model is gone", "a run with its checkpoints")
+    check_same_road(sources)
+    size = imgsz_of_runs(runs, sources[0].model, imgsz)
+    known = [source for source in sources if source.known]
+    if sets is not None and known:
+        check_model_labels(known[0], sets)
+    models = counted_models(sources, size)
+    seen = None
+    if sets is not None and known:
+        seen = validated(models, sources, sets, imgsz=size, images=images, device=device)
+        models = seen.models
+    models, rough = timed(models, sources, size, repeats)
+    curve = curve_of(runs)
+    notes = [rough, *notes_of(sources, sets, seen is not None)]
+    return model.Page(
+        title=", ".join(f"{run.kind} {run.folder}" for run in given),
+        verdict=verdict(models, curve),
+        models=models,
+        classes=seen.classes if seen else tuple(sources[-1].checkpoint.names.values()),
+        imgsz=size,
+        looked=seen.looked if seen else (0, 0),
+        threshold=THRESHOLD,
+        notes=tuple(note for note in notes if note),
+        pictures=seen.pictures if seen else (),
+        cuts=tuple(cut for run in runs for cut in cuts_of(run, size)),
+        trainings=tuple(training for run in runs for training in trainings_of(run)),
+        histograms=histograms([source.model for source in sources]),
+        scans=scans_of(runs),
+        curve=curve,
+        ancestry=ancestry([source.model for source in sources]),
+        made=tuple(made_of(run) for run in runs),
+    )
+
+
+def with_cuts(runs: Sequence[Finished]) -> list[Finished]:
+    """The runs, and before each finetuning the cut that it trains, if that is at hand."""
+    chain, folders = list[Finished](), set[Path]()
+    for run in runs:
+        parts = [run]
+        if run.kind == "finetune" and run.dense:
+            try:
+                before = finished_run(run.dense)
+            except InputError:
+                before = run
+            parts = [before, run] if before.kind == "prune" else [run]
+        for part in parts:
+            if part.folder.resolve() not in folders:
+                folders.add(part.folder.resolve())
+                chain.append(part)
+    return chain
+
+
+def notes_of(
+    sources: Sequence[Source], data: Mapping[str, Any] | None, measured: bool
+) -> list[str]:
+    """What a reader misses, and why it is not there."""
+    notes = []
+    if data is None:
+        notes.append("No mAP and no pictures: the run has no data; --data of the report gives it.")
+    elif not measured:
+        notes.append("No mAP and no pictures: no model here knows the classes of the data.")
+    else:
+        notes += [ANOTHER.format(source.label) for source in sources if not source.known]
+    if len(sources) == 1:
+        notes.append("The model before the cut is gone: there is nothing to compare with.")
+    return notes
+
+
+def made_of(run: Finished) -> model.Made:
+    """How a run was called."""
+    called: dict[str, Any] = {}
+    file = run.folder / CALLED
+    if file.is_file():
+        try:
+            called = dict(json.loads(file.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            called = {}
+    options = {
+        key: str(value)[:LONGEST]
+        for key, value in sorted(run.options.items())
+        if value not in (None, "", [], {}, False)
+    }
+    versions = called.get("versions")
+    return model.Made(
+        str(run.folder),
+        str(called.get("command", "")),
+        options,
+        {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
+    )
+
+
+def images_text(page: model.Page) -> str:
+    """How many images a page was measured on, in words."""
+    looked, there = page.looked
+    text = counted(looked, "validation image")
+    return text if looked == there else f"{looked:,} of {counted(there, 'validation image')}"

@@ -1,0 +1,49 @@
+"""report.html: written aside and renamed, by the command `report` or at the end of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.as_called import named
+from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.files import write_aside
+from yolo_slim.page.build import page_of
+from yolo_slim.page.html import render
+from yolo_slim.text import say
+
+PAGE = "report.html"
+
+
+def write_page(places: Sequence[str | Path], file: Path, **options: Any) -> Path:
+    """Write the page of runs.
+
+    Args:
+        places: see `page_of`.
+        file: where to.
+        options: of `page_of`.
+
+    Raises:
+        InputError: see `page_of`; the file cannot be written. The old one stays whole.
+    """
+    return write_aside(file, render(page_of(places, **options)).encode())
+
+
+def leave_page(folder: Path, *, device: str = "") -> None:
+    """Leave the page of a run in its folder, or say in a line why there is none.
+
+    The run is over and its results are there: nothing here makes it fail.
+
+    Args:
+        folder: of the run, which is finished.
+        device: that models are validated on.
+    """
+    if int(os.getenv("RANK", "-1")) > 0:
+        return
+    try:
+        say(f"{write_page([folder], folder / PAGE, device=device)}: open it in a browser")
+    except (InputError, CheckFailed, OSError, RuntimeError) as error:
+        again = f"{named('report')} {folder}"
+        say(f"{PAGE} was not written ({error}); `{again}` makes it.")
