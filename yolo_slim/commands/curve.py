@@ -17,7 +17,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.packages import TIMED, check_imports
 from yolo_slim.pruning.budget.target import MACS, Target
 from yolo_slim.pruning.recover.table import ALL
-from yolo_slim.runs import new_run, removed_if_empty
+from yolo_slim.runs import new_run, record_call, removed_if_empty
 from yolo_slim.text import counted, fold, say
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     with removed_if_empty(folder):
         try:
             curve, rough = run_curve(plan, folder, opt.processes)
+            record_call(folder)
             tell(opt, curve, rough, start)
         except KeyboardInterrupt:
             if any(folder.iterdir()):
@@ -261,6 +262,7 @@ def tell(opt: argparse.Namespace, curve: Curve, rough: str, start: Start) -> Non
     from yolo_slim.curve.points import FILE, RESULT
     from yolo_slim.curve.result import choice, write_result
     from yolo_slim.curve.words import bend_of, paragraph
+    from yolo_slim.page import write as page
 
     folder, bend = curve.path.parent, bend_of(curve)
     text = " ".join(filter(None, [paragraph(curve), rough]))
@@ -274,6 +276,8 @@ def tell(opt: argparse.Namespace, curve: Curve, rough: str, start: Start) -> Non
     print(curve)
     print(fold(text))
     say(f"{folder / PICTURE}, {FILE}, {RESULT}")
+    if not opt.no_page:
+        page.leave_page(folder, device=opt.device, repeats=0)  # all times are in the curve
     print(f"Next: {commands['prune']}  # the cut to {chosen.label}")
     print(f"Next: {commands['slim']}  # cut and trained")
 

@@ -11,7 +11,7 @@ from yolo_slim.commands.prune_options import check_table, split_device_
 from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
-from yolo_slim.parsing import OneLineParser, add_place
+from yolo_slim.parsing import OneLineParser, add_no_page, add_place
 from yolo_slim.text import say
 
 SHARES = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
@@ -52,7 +52,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--threads", type=int, help=text)
     text = "processes that cut side by side; several have one thread each (default: 1)"
     add("--processes", type=int, default=1, help=text)
-    group = parser.add_argument_group("where it is written")
+    group = parser.add_argument_group("shown and written")
+    add_no_page(group)
     text = "go on with the interrupted run in this folder, or the newest one; the other options "
     group.add_argument(
         "--resume", nargs="?", const=True, metavar="FOLDER", help=text + "as they were"

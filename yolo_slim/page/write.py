@@ -31,19 +31,19 @@ def write_page(places: Sequence[str | Path], file: Path, **options: Any) -> Path
     return write_aside(file, render(page_of(places, **options)).encode())
 
 
-def leave_page(folder: Path, *, device: str = "") -> None:
+def leave_page(folder: Path, **options: Any) -> None:
     """Leave the page of a run in its folder, or say in a line why there is none.
 
     The run is over and its results are there: nothing here makes it fail.
 
     Args:
         folder: of the run, which is finished.
-        device: that models are validated on.
+        options: of `page_of`.
     """
     if int(os.getenv("RANK", "-1")) > 0:
         return
     try:
-        say(f"{write_page([folder], folder / PAGE, device=device)}: open it in a browser")
+        say(f"{write_page([folder], folder / PAGE, **options)}: open it in a browser")
     except (InputError, CheckFailed, OSError, RuntimeError) as error:
         again = f"{named('report')} {folder}"
         say(f"{PAGE} was not written ({error}); `{again}` makes it.")
