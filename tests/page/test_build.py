@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
-from yolo_slim import load
+from yolo_slim import load, save
 from yolo_slim.cli import run
 from yolo_slim.errors import InputError
 from yolo_slim.finished import finished_run
+from yolo_slim.host.classes import yolo
 from yolo_slim.host.data import read_data
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.measure.cost import cost
@@ -62,6 +64,11 @@ def runs(
         base / "train" / "exp",
         shapes_yaml,
     )
+
+
+def build_tiny_of(cfg: dict, classes: int) -> nn.Module:
+    """The tiny model for so many classes."""
+    return yolo.DetectionModel({**cfg, "nc": classes}).eval()
 
 
 def test_a_cut(runs: Runs, tiny_checkpoint: Path) -> None:
@@ -168,6 +175,39 @@ def test_a_scan(tmp_path: Path, runs: Runs) -> None:
     assert (scan.title, scan.dense) == ("channels, on 4 images, 64 px", 0.5)
     assert scan.shares == (0.25, 0.5)
     assert scan.layers == (("model.0.bn", (None, 0.3)),)
+
+
+def test_masks_have_their_figures(
+    tiny_seg: nn.Module, seg_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tiny_seg, "seg.pt")
+    argv = ["--weights", "seg.pt", "--data", str(seg_yaml), "--imgsz", "64", "--macs", "0.7"]
+    assert run("prune", [*argv, "--round-to", "1", "--criterion", "l2"]) == 0
+    page = page_of([tmp_path / "runs" / "prune" / "exp"], repeats=0)
+    assert all(shown.mask_map is not None for shown in page.models)
+    assert len(page.pictures) == 8
+
+
+def test_a_model_of_other_classes_has_no_accuracy_before(
+    tiny_yaml: dict, shapes_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its head is new: neither it nor the cut knows the classes, the finetuned model does."""
+    monkeypatch.chdir(tmp_path)
+    save(build_tiny_of(tiny_yaml, 7), "seven.pt")
+    argv = ["--weights", "seven.pt", "--data", str(shapes_yaml), "--imgsz", "64", "--macs", "0.7"]
+    assert run("prune", [*argv, "--round-to", "1", "--calib-images", "8"]) == 0
+    folder = tmp_path / "runs" / "prune" / "exp"
+    page = page_of([folder], repeats=0)
+    assert [shown.map for shown in page.models] == [None, None] and not page.pictures
+    assert "no model here knows the classes" in " ".join(page.notes)
+    argv = ["--weights", str(folder / "pruned.pt"), *TRAIN, "--epochs", "1"]
+    assert run("finetune", argv) == 0
+    page = page_of([tmp_path / "runs" / "finetune" / "exp"], repeats=0)
+    assert [shown.map is None for shown in page.models] == [True, True, False]
+    assert [picture.found[:2] for picture in page.pictures] == [(None, None)] * 8
+    assert sum("has not learned the classes" in note for note in page.notes) == 2
+    assert "mAP50-95 is" in page.verdict
 
 
 # What cannot be shown
