@@ -42,9 +42,8 @@ SLIM = (  # of docs/results.md, "Accuracy at the same cost": yolov5n, slim again
     Training("playing cards", 0.45, 24, 0.479, 0.474),  # the rows of the cards, 320 px
     Training("circuit boards", 0.45, 12, 0.140, 0.140),  # in the text below DeepPCB, 160 px
 )
-# Of docs/results.md, BCCD, one run each: "Recovery", All parts (0.590 dense; 0.454 cut to half of
-# the MACs in multiples of 8, and recovered), and "Before there were hints and such a head", Teacher
-# (0.575 trained, with 45.3% of the MACs).
+# Of docs/results.md, "Recovery", blood cells, one run each: dense; cut to half of the MACs in
+# multiples of 8 and recovered; cut to 45.3% of the MACs and trained for 30 epochs.
 UNTRAINED, RECOVERED, AFTER = 0.590, 0.454, 0.575
 
 
