@@ -18,6 +18,7 @@ from torch import nn
 from yolo_slim import load, prune, save
 from yolo_slim.cli import run
 from yolo_slim.host.classes import common, yolo
+from yolo_slim.page import write
 from yolo_slim.shapes import NAMES, make_shapes
 
 TINY = """
@@ -61,11 +62,29 @@ def _as_it_was() -> Iterator[None]:
     assert not any(handler.level for handler in logging.getLogger().handlers)  # pytest's
 
 
-@pytest.fixture(autouse=True)
-def _no_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+_PAGES = {"left": False}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_pages() -> Iterator[None]:
     """Runs leave no page, which takes seconds, but in tests that are marked with `page`."""
-    if not request.node.get_closest_marker("page"):
-        monkeypatch.setattr("yolo_slim.page.write.leave_page", lambda *_, **__: None)
+    leave = write.leave_page
+
+    def leave_page(*args: Any, **options: Any) -> None:
+        if _PAGES["left"]:
+            leave(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "leave_page", leave_page)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _pages(request: pytest.FixtureRequest) -> Iterator[None]:
+    """See `_no_pages`."""
+    _PAGES["left"] = request.node.get_closest_marker("page") is not None
+    yield
+    _PAGES["left"] = False
 
 
 @pytest.fixture

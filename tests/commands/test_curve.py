@@ -134,6 +134,7 @@ def test_by_a_table_with_a_finished_run(
     assert run("prune", [str(word) for word in cut]) == 0
     trained = ["--trained", "runs/prune/exp", "runs/prune/exp/pruned.pt"]
     table = ["--device", tiny_table, "--shares", 0.9, 0.8, "--sizes", 32, *trained]
+    table += ["--processes", 1]
     assert run("curve", [str(word) for word in (weights, *common, *table)]) == 0
     curve = read_curve("runs/curve/exp")
     assert [p.label for p in curve.points] == ["dense", "0.9", "0.8", "32 px", "runs/prune/exp"]

@@ -32,7 +32,24 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def options(labelled: tuple[Path, Path], project: Path, *more: object) -> list[str]:
     fixed = [labelled[0], "--data", labelled[1], "--imgsz", IMGSZ, "--device", "cpu"]
     fixed += ["--shares", *SHARES, "--calib-images", 8, "--threads", 1, "--project", project]
+    fixed += ["--processes", 1]
     return [str(word) for word in (*fixed, *more)]
+
+
+def test_as_many_processes_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But at most four, and on a GPU one."""
+    from yolo_slim.commands.curve_options import parse, processes_of
+
+    def usual(*more: str) -> int:
+        return processes_of(parse(["a.pt", "--data", "b.yaml", *more]))
+
+    for cores, expected in ((1, 1), (3, 3), (64, 4), (None, 1)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert usual("--device", "cpu") == expected
+    assert usual("--device", "cpu", "--processes", "9") == 9
+    monkeypatch.setattr("yolo_slim.host.evaluate.device_name", lambda _: "Tesla T4 (cuda:0)")
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert usual() == 1
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +67,12 @@ def untimed(folder: Path) -> list[tuple]:
 
 
 def test_the_files_of_a_run(finished: Path) -> None:
-    assert {file.name for file in finished.iterdir()} == {"curve.csv", "curve.json", "curve.png"}
+    assert {file.name for file in finished.iterdir()} == {
+        "command.json",
+        "curve.csv",
+        "curve.json",
+        "curve.png",
+    }
     curve, content = read_curve(finished), json.loads((finished / "curve.json").read_text())
     assert [p.label for p in curve.points] == ["dense", "0.8", "0.5", "32 px"]
     assert curve.timed and all(p.latency and p.spread is not None for p in curve.points)

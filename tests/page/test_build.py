@@ -45,16 +45,14 @@ def runs(
 ) -> Iterator[Runs]:
     folder, before = tmp_path_factory.mktemp("runs"), Path.cwd()
     os.chdir(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("yolo_slim.page.write.leave_page", lambda *_, **__: None)
-        weights, data = ["--weights", str(tiny_checkpoint)], ["--data", str(shapes_yaml)]
-        small = ["--imgsz", "64", "--calib-images", "8", "--round-to", "1", "--macs", "0.7"]
-        assert run("prune", [*weights, *data, *small, "--criterion", "l2", "--recover", "all"]) == 0
-        pruned = folder / "runs" / "prune" / "exp" / "pruned.pt"
-        assert run("finetune", ["--weights", str(pruned), *data, *TRAIN, "--epochs", "2"]) == 0
-        more = ["--calib-images", "8", "--round-to", "1", "--epochs", "2", "--rounds", "1"]
-        assert run("slim", [*weights, *data, *TRAIN, *more]) == 0
-        assert run("sparse", ["--st", *weights, *data, *TRAIN, "--epochs", "2"]) == 0
+    weights, data = ["--weights", str(tiny_checkpoint)], ["--data", str(shapes_yaml)]
+    small = ["--imgsz", "64", "--calib-images", "8", "--round-to", "1", "--macs", "0.7"]
+    assert run("prune", [*weights, *data, *small, "--criterion", "l2", "--recover", "all"]) == 0
+    pruned = folder / "runs" / "prune" / "exp" / "pruned.pt"
+    assert run("finetune", ["--weights", str(pruned), *data, *TRAIN, "--epochs", "2"]) == 0
+    more = ["--calib-images", "8", "--round-to", "1", "--epochs", "2", "--rounds", "1"]
+    assert run("slim", [*weights, *data, *TRAIN, *more]) == 0
+    assert run("sparse", ["--st", *weights, *data, *TRAIN, "--epochs", "2"]) == 0
     os.chdir(before)
     base = folder / "runs"
     yield Runs(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.as_called import as_called, named
-from yolo_slim.commands.curve_options import SHARES, check, parse
+from yolo_slim.commands.curve_options import SHARES, check, parse, processes_of
 from yolo_slim.commands.prune import residual_of, settle
 from yolo_slim.commands.prune_options import parse as parse_prune
 from yolo_slim.errors import InputError
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     folder = opt.resume or new_run(opt.project, opt.name)
     with removed_if_empty(folder):
         try:
-            curve, rough = run_curve(plan, folder, opt.processes)
+            curve, rough = run_curve(plan, folder, processes_of(opt))
             record_call(folder)
             tell(opt, curve, rough, start)
         except KeyboardInterrupt:

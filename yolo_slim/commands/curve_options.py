@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser, add_no_page, add_place
 from yolo_slim.text import say
 
+MOST = 4  # processes, where the user names no number: each takes about 2 GB
 SHARES = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
 PROJECT = "runs/curve"
+CPU = "the CPU"  # what `device_name` calls it
 FILE, RESULT = "curve.csv", "curve.json"  # see `curve.points`, which takes long to import
 
 
@@ -50,8 +53,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="", help=text)
     text = "of ONNX Runtime, without a table (default: 2)"
     add("--threads", type=int, help=text)
-    text = "processes that cut side by side; several have one thread each (default: 1)"
-    add("--processes", type=int, default=1, help=text)
+    text = "processes that cut side by side, of about 2 GB; several have one thread each (default: "
+    text += f"as many as there are cores, {MOST} at most; 1 on a GPU)"
+    add("--processes", type=int, help=text)
     group = parser.add_argument_group("shown and written")
     add_no_page(group)
     text = "go on with the interrupted run in this folder, or the newest one; the other options "
@@ -72,10 +76,9 @@ def check(opt: argparse.Namespace) -> None:
     """
     for share in opt.shares or ():
         check_share("--shares", share, "shares", zero=False, one=False)
-    for name in ("images", "calib_images", "processes"):
-        check_count(f"--{name.replace('_', '-')}", getattr(opt, name))
-    if opt.threads is not None:
-        check_count("--threads", opt.threads)
+    for name in ("images", "calib_images", "processes", "threads"):
+        if getattr(opt, name) is not None:
+            check_count(f"--{name.replace('_', '-')}", getattr(opt, name))
     for size in opt.sizes or ():
         if size < 32 or size % 32:
             raise InputError("--sizes", size, "multiples of the stride, 32")
@@ -87,6 +90,15 @@ def check(opt: argparse.Namespace) -> None:
     check_data_file(opt.data)
     if opt.resume:
         opt.resume = folder_to_resume(opt)
+
+
+def processes_of(opt: argparse.Namespace) -> int:
+    """How many processes cut: as given, else the cores, but on a GPU one."""
+    from yolo_slim.host.evaluate import device_name
+
+    if opt.processes is not None:
+        return int(opt.processes)
+    return min(os.cpu_count() or 1, MOST) if device_name(opt.device) == CPU else 1
 
 
 def folder_to_resume(opt: argparse.Namespace) -> Path:
