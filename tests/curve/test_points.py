@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from curves import BENT, SIZES, made_up
 
-from yolo_slim.curve.points import Point, line, ordered, read_curve, write_curve
+from yolo_slim.curve.points import Point, ordered, parsed, read_curve, write_curve
 from yolo_slim.errors import InputError
+from yolo_slim.growing_csv import line
 
 CURVE = made_up(BENT, SIZES, {"runs/slim/a, b": (5.0, 0.48)})
 
@@ -83,12 +84,11 @@ def test_a_damaged_file(expected: str, written: Path) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file, expected the curve.csv of a curve"):
+    with pytest.raises(InputError, match="no such file, expected a curve.csv of"):
         read_curve(tmp_path)
 
 
 def test_a_line_is_a_point() -> None:
-    from yolo_slim.curve.points import parsed
 
     for one in CURVE.points:
         assert isinstance(one, Point) and parsed(line(one).strip()) == one

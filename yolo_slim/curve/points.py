@@ -12,15 +12,14 @@ The times are measured at the end, in one run: until then their columns are empt
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from yolo_slim.as_called import named
 from yolo_slim.errors import InputError
-from yolo_slim.files import write_aside
+from yolo_slim.growing_csv import Layout
 from yolo_slim.text import giga, shortened, table
 
 WIDEST = 24  # characters of a name in the table
@@ -164,15 +163,13 @@ def ordered(points: Sequence[Point], runs: Sequence[str] = ()) -> tuple[Point, .
 
 def write_curve(path: Path, settings: Mapping[str, str], points: Sequence[Point]) -> Path:
     """Write a file as a whole, aside and renamed."""
-    head = [TITLE, *(f"# {key}: {settings[key]}" for key in SETTINGS), ",".join(COLUMNS)]
-    return write_aside(path, ("\n".join(head) + "\n" + "".join(map(line, points))).encode())
+    return layout().write(path, settings, points)
 
 
-def line(point: Point) -> str:
-    """A point as it stands in the file; numbers come back as they were, to the last bit."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(astuple(point))
-    return text.getvalue()
+def layout() -> Layout:
+    """What curve.csv looks like."""
+    made_by = f"a {FILE} of {named('curve')}"
+    return Layout("curve", made_by, TITLE, SETTINGS, MAY_DIFFER, COLUMNS)
 
 
 def read_curve(path: str | Path) -> Curve:
@@ -186,19 +183,9 @@ def read_curve(path: str | Path) -> Curve:
     """
     path = Path(path)
     path = path / FILE if path.is_dir() else path
-    if not path.is_file():
-        raise InputError(path, "no such file", f"the {FILE} of a curve")
-    text = path.read_bytes().decode("utf-8", errors="replace")
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    head = [text[2:] for text in lines if text.startswith("# ")]
-    settings = dict(text.split(": ", 1) for text in head if ": " in text)
-    if not lines or lines[0] != TITLE or any(key not in settings for key in SETTINGS):
-        raise InputError(path, "not a curve", f"a {FILE} of {named('curve')}")
-    body = list(enumerate(lines, 1))[len(head) :]
-    if not body or body[0][1] != ",".join(COLUMNS):
-        raise InputError(path, "other columns", ",".join(COLUMNS))
+    settings, body = layout().read(path)
     points: dict[tuple[str, str], Point] = {}
-    for number, text in body[1:]:
+    for number, text in body:
         point = parsed(text)
         first = not points
         if point is None or point.key in points or first != (point.family == DENSE):

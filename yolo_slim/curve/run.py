@@ -18,18 +18,16 @@ from yolo_slim.curve.job import WORK, Job, Task, network_of
 from yolo_slim.curve.points import (
     DENSE,
     FILE,
-    MAY_DIFFER,
-    SETTINGS,
     TRAINED,
     Curve,
     Point,
-    line,
+    layout,
     ordered,
     read_curve,
     write_curve,
 )
 from yolo_slim.curve.timing import timed
-from yolo_slim.errors import InputError
+from yolo_slim.growing_csv import line
 from yolo_slim.workers import workers
 
 TIMING = 0.5  # what the timing takes, as a share of a cut
@@ -125,11 +123,6 @@ def resumed(path: Path, settings: Mapping[str, str]) -> list[Point]:
         InputError: it has others.
     """
     curve = read_curve(path)
-    for key in (key for key in SETTINGS if key not in MAY_DIFFER):
-        theirs, ours = curve.settings[key], settings[key]
-        if theirs != ours and key == "digest":
-            raise InputError(path, f"of another model (weights {theirs})", f"weights {ours}")
-        if theirs != ours:
-            raise InputError(path, f"made with {key} {theirs}", f"the same options (now {ours})")
+    layout().check_same(path, curve.settings, settings)
     folder = path.parent
     return [p for p in curve.points if p.latency is not None or network_of(folder, p.key).is_file()]

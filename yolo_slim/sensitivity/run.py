@@ -13,10 +13,9 @@ dropped. When all is there, the lines are brought into the order of the model.
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from torch import nn
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from yolo_slim.as_called import named
 from yolo_slim.channels.graph import ChannelGraph
 from yolo_slim.errors import InputError
-from yolo_slim.files import write_aside
+from yolo_slim.growing_csv import Layout, line
 from yolo_slim.pruning.masks import Scores
 from yolo_slim.sensitivity.cuts import DENSE, KINDS, cuts, layers
 from yolo_slim.sensitivity.job import Job
@@ -119,26 +118,19 @@ def resumed(path: Path, settings: Mapping[str, str]) -> Scan:
         InputError: it has others.
     """
     scan = read_scan(path)
-    for key in (key for key in SETTINGS if key not in MAY_DIFFER):
-        theirs, ours = scan.settings[key], settings[key]
-        if theirs != ours and key == "digest":
-            raise InputError(path, f"of another model (weights {theirs})", f"weights {ours}")
-        if theirs != ours:
-            raise InputError(path, f"made with {key} {theirs}", f"the same options (now {ours})")
+    layout().check_same(path, scan.settings, settings)
     return scan
 
 
 def write_scan(path: Path, settings: Mapping[str, str], rows: Sequence[Row]) -> Path:
     """Write a file as a whole, aside and renamed."""
-    head = [TITLE, *(f"# {key}: {settings[key]}" for key in SETTINGS), ",".join(COLUMNS)]
-    return write_aside(path, ("\n".join(head) + "\n" + "".join(map(line, rows))).encode())
+    return layout().write(path, settings, rows)
 
 
-def line(row: Row) -> str:
-    """A row as it stands in the file; numbers come back as they were, to the last bit."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(astuple(row))
-    return text.getvalue()
+def layout() -> Layout:
+    """What sensitivity.csv looks like."""
+    made_by = f"a sensitivity.csv of {named('sensitivity')}"
+    return Layout("scan", made_by, TITLE, SETTINGS, MAY_DIFFER, COLUMNS)
 
 
 def read_scan(path: str | Path) -> Scan:
@@ -148,19 +140,9 @@ def read_scan(path: str | Path) -> Scan:
         InputError: no such file, not a scan, or damaged.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(path, "no such file", "the sensitivity.csv of a scan")
-    text = path.read_bytes().decode("utf-8", errors="replace")
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    head = [text[2:] for text in lines if text.startswith("# ")]
-    settings = dict(text.split(": ", 1) for text in head if ": " in text)
-    if not lines or lines[0] != TITLE or any(key not in settings for key in SETTINGS):
-        raise InputError(path, "not a scan", f"a sensitivity.csv of {named('sensitivity')}")
-    body = list(enumerate(lines, 1))[len(head) :]
-    if not body or body[0][1] != ",".join(COLUMNS):
-        raise InputError(path, "other columns", ",".join(COLUMNS))
+    settings, body = layout().read(path)
     rows: dict[tuple, Row] = {}
-    for number, text in body[1:]:
+    for number, text in body:
         row = parsed(text)
         first = not rows
         if row is None or row.key in rows or first != (row.kind == DENSE.layer.kind):
