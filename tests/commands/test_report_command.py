@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from yolo_slim.cli import run
+from yolo_slim.errors import InputError
 
 SMALL = ["--imgsz", "64", "--macs", "0.7", "--round-to", "1", "--criterion", "l2"]
 
@@ -41,25 +42,32 @@ def test_no_page_where_none_is_wanted(
 
 
 @pytest.mark.page
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (InputError("val", "no images", "some"), "(val: no images, expected some)"),
+        (KeyError("map"), "(KeyError: 'map')"),
+    ],
+)
 def test_a_page_that_cannot_be_made_does_not_make_the_run_fail(
+    error: Exception,
+    told: str,
     tiny_checkpoint: Path,
     shapes_yaml: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture,
 ) -> None:
-    from yolo_slim.errors import InputError
-
     def refuse(*_: object, **__: object) -> None:
-        raise InputError("val", "no images", "some")
+        raise error
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("yolo_slim.page.write.page_of", refuse)
     argv = ["--weights", str(tiny_checkpoint), "--data", str(shapes_yaml), *SMALL]
     assert run("prune", argv) == 0
-    told = " ".join(capfd.readouterr().out.split())
-    assert "report.html was not written (val: no images, expected some)" in told
-    assert "yolo-slim report runs/prune/exp" in told and "Next:" in told
+    out = " ".join(capfd.readouterr().out.split())
+    assert f"report.html was not written {told}" in out
+    assert "yolo-slim report runs/prune/exp" in out and "Next:" in out
 
 
 @pytest.mark.page

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.as_called import named
-from yolo_slim.errors import CheckFailed, InputError
+from yolo_slim.as_called import as_called
+from yolo_slim.errors import InputError
 from yolo_slim.files import write_aside
 from yolo_slim.page.build import page_of
 from yolo_slim.page.html import render
@@ -44,6 +44,7 @@ def leave_page(folder: Path, **options: Any) -> None:
         return
     try:
         say(f"{write_page([folder], folder / PAGE, **options)}: open it in a browser")
-    except (InputError, CheckFailed, OSError, RuntimeError) as error:
-        again = f"{named('report')} {folder}"
-        say(f"{PAGE} was not written ({error}); `{again}` makes it.")
+    except Exception as error:  # whatever it is: hours of training lie behind this line
+        why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        again = as_called("report", folder)
+        say(f"{PAGE} was not written ({' '.join(why.split())}); `{again}` makes it.")
