@@ -47,6 +47,12 @@ class Finished:
     report: Mapping[str, Any]
 
 
+def short(run: Finished) -> str:
+    """A run by its last two folders: "prune/exp"."""
+    folder = run.folder.absolute()
+    return f"{folder.parent.name}/{folder.name}"
+
+
 def finished_run(place: str | Path) -> Finished:
     """Read the folder of a run.
 

@@ -156,7 +156,12 @@ def record_call(folder: Path) -> None:
     """
     if not this_call() or (folder / CALLED).is_file():
         return
-    content = {"command": this_call(), "in": str(Path.cwd()), "versions": versions()}
+    words = shlex.split(this_call())
+    if "--resume" in words:  # of curve: the other options are as they were
+        place = words.index("--resume")
+        value = words[place + 1 : place + 2]
+        del words[place : place + 1 + bool(value and not value[0].startswith("-"))]
+    content = {"command": shlex.join(words), "in": str(Path.cwd()), "versions": versions()}
     write_aside(folder / CALLED, json.dumps(content, indent=2).encode())
 
 

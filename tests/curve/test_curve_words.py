@@ -10,7 +10,7 @@ from curves import BENT, SIZES, STEEP, made_up
 from places import ROOT
 
 from yolo_slim.curve import words
-from yolo_slim.curve.result import choice, write_result
+from yolo_slim.curve.result import better_size, choice, write_result
 from yolo_slim.curve.words import bend_of, paragraph
 
 
@@ -55,7 +55,7 @@ def test_smaller_images_may_be_worse_alike_or_not_comparable() -> None:
 def test_finished_runs_are_told() -> None:
     text = paragraph(made_up(BENT, SIZES, {"runs/slim/exp": (5.5, 0.49), "b": (1.0, 0.2)}))
     end = "Of 2 finished runs: runs/slim/exp has 0.490 at 5.5 ms (a smaller image 0.350); "
-    assert text.endswith(f"{end}b has 0.200 at 1.0 ms.")
+    assert f"{end}b has 0.200 at 1.0 ms." in text
 
 
 def test_a_time_by_a_table_is_called_one() -> None:
@@ -70,8 +70,25 @@ def test_figures_of_trainings_are_in_the_results() -> None:
         for value in (row.trained, row.dense):
             assert re.search(rf"\b{value:.3f}\b", results), value
         assert f"{row.epochs} epochs" in results or f"| {row.epochs} |" in results
-    for value in (words.UNTRAINED, words.RECOVERED, words.AFTER):
-        assert f"{value:.3f}" in results and f"{value:.3f}" in text
+    assert f"{words.RECOVERED:.3f}" in results and f"{words.RECOVERED:.3f}" in text
+    assert f"{words.LOWER:.1f}\npoints under" in results and f"{words.LOWER:.1f} points" in text
+
+
+def test_a_cut_that_is_not_faster_is_said_and_not_chosen() -> None:
+    """The model as it is takes 10 ms."""
+    curve = made_up({"0.9": (10.5, 0.5), "0.7": (8.0, 0.4)}, {"256 px": (7.0, 0.45)})
+    text = paragraph(curve)
+    assert "The cut to 0.9 is not faster than the model as it is." in text
+    assert choice(curve).label == "0.7"
+    size = better_size(curve, choice(curve))
+    assert size is not None and size.label == "256 px"
+    assert better_size(made_up({"0.7": (8.0, 0.46)}, {"256 px": (7.0, 0.45)}), curve.dense) is None
+
+
+def test_the_answer_comes_first_and_the_data_is_looked_at() -> None:
+    text = paragraph(made_up(STEEP, SIZES), same_images=True)
+    assert text.startswith("In the same time, and without a training, a smaller image keeps more")
+    assert text.endswith("the same here, which flatters the cuts.")
 
 
 def test_curve_json(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,12 @@ from yolo_slim.host.classes import yolo
 from yolo_slim.host.data import read_data
 from yolo_slim.host.evaluate import evaluate
 from yolo_slim.measure.cost import cost
-from yolo_slim.page.build import page_of
+from yolo_slim.page.build import lost_in_training, page_of
+from yolo_slim.page.model import Shown
 from yolo_slim.sensitivity.run import SETTINGS, write_scan
 from yolo_slim.sensitivity.scan import Row
 
+SHOWN = Shown("dense", "a.pt", 1, 1, 1, map50=0.5, map=0.3)
 DENSE_ROW = Row("dense", "-", 0, 0.0, 0.0, 0.9, 0.5)
 TRAIN = ["--img", "64", "--batch-size", "8", "--workers", "0", "--noplots"]
 
@@ -140,6 +143,29 @@ def test_a_slim(runs: Runs) -> None:
     assert page.trainings[0].title == "Training 1 of 1, 2 epochs"
 
 
+def test_a_training_that_made_it_worse_is_told(runs: Runs, tmp_path: Path) -> None:
+    """As the run itself says it: best.pt is then the model before its training."""
+    folder = tmp_path / "slim" / "exp"
+    shutil.copytree(runs.slim, folder)
+    report = json.loads((folder / "report.json").read_text())
+    report |= {"best": "recovered", "trained": {"map50": 0.2, "map": 0.1}}
+    report["accuracy"]["map"] = 0.28
+    (folder / "report.json").write_text(json.dumps(report))
+    told = "mAP50-95 is 0.100 after the last training, less than the 0.280 of the recovered model"
+    assert told in " ".join(page_of([folder], repeats=0).notes)
+    worse = [replace(SHOWN, label="cut", map=0.305), replace(SHOWN, label="finetuned", map=0.12)]
+    (note,) = lost_in_training([SHOWN, *worse])
+    assert note.startswith("The training made it worse: mAP50-95 is 0.120, less than the 0.305 of")
+    assert not lost_in_training([SHOWN, worse[0], replace(worse[1], map=0.31)])
+
+
+def test_images_that_are_trained_on_are_told(runs: Runs, tmp_path: Path) -> None:
+    file = tmp_path / "same.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(runs.data.read_text()) | {"val": "images/train"}))
+    notes = page_of([runs.prune], repeats=0, data=str(file)).notes
+    assert any("Training and validation images are the same" in note for note in notes)
+
+
 def test_a_sparse_training_shows_its_gammas(runs: Runs) -> None:
     page = page_of([runs.sparse], repeats=0)
     assert [shown.label for shown in page.models] == ["before", "sparse"]
@@ -157,7 +183,9 @@ def test_few_images_are_said_to_be_few(runs: Runs) -> None:
 def test_several_runs_on_one_page(runs: Runs) -> None:
     page = page_of([runs.prune, runs.slim], repeats=0)
     labels = [shown.label for shown in page.models]
-    assert labels[:2] == ["dense", "cut, exp"] and labels[-1] == "slim, exp"
+    assert labels == ["dense", "cut, prune/exp", "cut, slim/exp", "slim"]
+    assert [cut.title for cut in page.cuts] == ["the cut of prune/exp", "the cut of slim/exp"]
+    assert page.trainings[0].title.startswith("Training 1 of 1 of slim/exp")
 
 
 def test_a_scan(tmp_path: Path, runs: Runs) -> None:

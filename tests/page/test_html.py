@@ -125,6 +125,7 @@ def test_all_sections_stand_in_the_bar_and_on_the_page() -> None:
     there = sections(text)
     assert there == [
         "verdict",
+        "curve",
         "pictures",
         "models",
         "classes",
@@ -132,7 +133,6 @@ def test_all_sections_stand_in_the_bar_and_on_the_page() -> None:
         "trainings",
         "weights",
         "scans",
-        "curve",
         "ancestry",
         "made",
     ]

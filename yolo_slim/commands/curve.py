@@ -260,12 +260,13 @@ def tell(opt: argparse.Namespace, curve: Curve, rough: str, start: Start) -> Non
     """Write the picture and, last, curve.json; print the table, the words and what comes next."""
     from yolo_slim.curve.plot import PICTURE, plot_curve
     from yolo_slim.curve.points import FILE, RESULT
-    from yolo_slim.curve.result import choice, write_result
+    from yolo_slim.curve.result import better_size, choice, write_result
     from yolo_slim.curve.words import bend_of, paragraph
     from yolo_slim.page import write as page
 
     folder, bend = curve.path.parent, bend_of(curve)
-    text = " ".join(filter(None, [paragraph(curve), rough]))
+    same = start.data.get("train") == start.data["val"]
+    text = " ".join(filter(None, [paragraph(curve, same_images=same), rough]))
     plot_curve(curve, folder / PICTURE, bend)
     chosen = choice(curve)
     commands = {
@@ -278,7 +279,11 @@ def tell(opt: argparse.Namespace, curve: Curve, rough: str, start: Start) -> Non
     say(f"{folder / PICTURE}, {FILE}, {RESULT}")
     if not opt.no_page:
         page.leave_page(folder, device=opt.device, repeats=0)  # all times are in the curve
-    print(f"Next: {commands['prune']}  # the cut to {chosen.label}")
+    if size := better_size(curve, chosen):
+        smaller = as_called("export", "--weights", opt.weights, "--imgsz", size.imgsz, opt=opt)
+        print(f"Next: {smaller}  # the smaller image: {size.map:.3f}")
+    else:
+        print(f"Next: {commands['prune']}  # the cut to {chosen.label}: {chosen.map:.3f}")
     print(f"Next: {commands['slim']}  # cut and trained")
 
 

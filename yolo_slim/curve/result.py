@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from yolo_slim.curve.points import CUT, Curve, Point
+from yolo_slim.curve.points import CUT, SIZE, Curve, Point
 from yolo_slim.curve.words import EVEN, bend_of
 from yolo_slim.files import write_aside
 
@@ -15,13 +15,23 @@ from yolo_slim.files import write_aside
 def choice(curve: Curve) -> Point:
     """The cut that a user may want: at the bend, else the smallest that costs next to nothing.
 
-    Where every cut costs something it is the mildest.
+    Where every cut costs something it is the mildest. Those that are not faster than the model as
+    it is do not count, where any is.
     """
-    cuts, bend = curve.of(CUT), bend_of(curve)
-    if bend is not None and bend.family == CUT:
+    dense, bend = curve.dense, bend_of(curve)
+    cuts = [point for point in curve.of(CUT) if point.time < dense.time] or curve.of(CUT)
+    if bend in cuts:
+        assert bend is not None
         return bend
-    cheap = [point for point in cuts if point.map >= curve.dense.map - EVEN]
+    cheap = [point for point in cuts if point.map >= dense.map - EVEN]
     return min(cheap, key=lambda point: point.share) if cheap else cuts[0]
+
+
+def better_size(curve: Curve, cut: Point) -> Point | None:
+    """The smaller image that keeps more than a cut in no more time; None if there is none."""
+    sizes = [point for point in curve.of(SIZE) if point.time <= cut.time]
+    best = max(sizes, key=lambda point: point.map, default=None)
+    return best if best is not None and best.map > cut.map + EVEN else None
 
 
 def write_result(

@@ -21,12 +21,13 @@ from yolo_slim.page.sources import (
     imgsz_of_runs,
     sources_of,
 )
-from yolo_slim.page.trainings import trainings_of
+from yolo_slim.page.trainings import told_of, trainings_of
 from yolo_slim.page.verdict import verdict
 from yolo_slim.page.weights import histograms
 from yolo_slim.runs import CALLED
-from yolo_slim.text import counted
+from yolo_slim.text import apart, counted
 
+ENDS = ("cut", "finetuned")  # labels of the models before and after a finetuning
 LONGEST = 200  # characters of an option's value
 ANOTHER = "{}: its mAP is not known, since it has not learned the classes of this data."
 
@@ -57,7 +58,8 @@ def page_of(
     given = [finished_run(place) for place in places]
     runs = with_cuts(given)
     sets = data_of(runs, data)
-    sources = sources_of(runs, sets, named=len(given) > 1)
+    sources = sources_of(runs, sets)
+    several = len(runs) > 1
     if not sources:
         raise InputError(places[0], "a run whose model is gone", "a run with its checkpoints")
     check_same_road(sources)
@@ -72,10 +74,13 @@ def page_of(
         models = seen.models
     models, rough = timed(models, sources, size, repeats)
     curve = curve_of(runs)
-    notes = [rough, *notes_of(sources, sets, seen is not None)]
+    notes = [text for run in runs for text in told_of(run)]
+    notes += [*lost_in_training(models), *same_images(sets), rough]
+    makes_models = any(run.result for run in runs)
+    notes += notes_of(sources, sets, seen is not None, gone=makes_models and len(sources) == 1)
     return model.Page(
         title=", ".join(f"{run.kind} {run.folder}" for run in given),
-        verdict=verdict(models, curve),
+        verdict=verdict(models, curve, rough=bool(rough)),
         models=models,
         classes=seen.classes if seen else tuple(sources[-1].checkpoint.names.values()),
         imgsz=size,
@@ -83,8 +88,8 @@ def page_of(
         threshold=THRESHOLD,
         notes=tuple(note for note in notes if note),
         pictures=seen.pictures if seen else (),
-        cuts=tuple(cut for run in runs for cut in cuts_of(run, size)),
-        trainings=tuple(training for run in runs for training in trainings_of(run)),
+        cuts=tuple(cut for run in runs for cut in cuts_of(run, size, named=several)),
+        trainings=tuple(training for run in runs for training in trainings_of(run, named=several)),
         histograms=histograms([source.model for source in sources]),
         scans=scans_of(runs),
         curve=curve,
@@ -111,8 +116,27 @@ def with_cuts(runs: Sequence[Finished]) -> list[Finished]:
     return chain
 
 
+def lost_in_training(models: Sequence[model.Shown]) -> list[str]:
+    """A sentence if a finetuned model ended below the cut one that it began with."""
+    before, after = [next((m for m in models if m.label == name), None) for name in ENDS]
+    if before is None or after is None or before.map is None or after.map is None:
+        return []
+    if after.map >= before.map:
+        return []
+    now, then = apart(after.map, before.map)
+    text = f"The training made it worse: mAP50-95 is {now}, less than the {then} of the cut model "
+    return [f"{text}that it began with. More --epochs give more."]
+
+
+def same_images(data: Mapping[str, Any] | None) -> list[str]:
+    """A sentence if a model is validated on what it is trained on."""
+    if data is None or data.get("train") != data["val"]:
+        return []
+    return ["Training and validation images are the same: each mAP here flatters the models."]
+
+
 def notes_of(
-    sources: Sequence[Source], data: Mapping[str, Any] | None, measured: bool
+    sources: Sequence[Source], data: Mapping[str, Any] | None, measured: bool, *, gone: bool
 ) -> list[str]:
     """What a reader misses, and why it is not there."""
     notes = []
@@ -122,7 +146,7 @@ def notes_of(
         notes.append("No mAP and no pictures: no model here knows the classes of the data.")
     else:
         notes += [ANOTHER.format(source.label) for source in sources if not source.known]
-    if len(sources) == 1:
+    if gone:
         notes.append("The model before the cut is gone: there is nothing to compare with.")
     return notes
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from yolo_slim.finished import Finished
+from yolo_slim.finished import Finished, short
 from yolo_slim.measure.cost import layer_costs
 from yolo_slim.models import load
 from yolo_slim.page.model import Cut, Layer, Step
@@ -18,18 +19,22 @@ from yolo_slim.text import counted, giga
 Costs = Mapping[str, tuple[int, int, int]]  # conv name to channels, params, macs
 
 
-def cuts_of(run: Finished, imgsz: int) -> tuple[Cut, ...]:
+def cuts_of(run: Finished, imgsz: int, *, named: bool = False) -> tuple[Cut, ...]:
     """The cuts of a run.
 
     Args:
         run: a finished one.
         imgsz: px that MACs are counted for.
+        named: their titles name the run.
     """
+    cuts: tuple[Cut, ...] = ()
     if run.kind == "slim":
-        return _of_slim(run, imgsz)
-    if run.kind == "prune":
-        return (_of_prune(run, imgsz),)
-    return ()
+        cuts = _of_slim(run, imgsz)
+    elif run.kind == "prune":
+        cuts = (_of_prune(run, imgsz),)
+    return tuple(
+        replace(cut, title=f"{cut.title} of {short(run)}") if named else cut for cut in cuts
+    )
 
 
 def _of_prune(run: Finished, imgsz: int) -> Cut:
@@ -117,9 +122,9 @@ def layers(
         same = first and second and (first[0], second[0]) == (each["channels"], each["kept"])
         if first and second and same:
             params, macs = (first[1], second[1]), (first[2], second[2])
-        rows.append(
-            Layer(each["name"], each["channels"], each["kept"], each.get("note", ""), params, macs)
-        )
+        whole = each["kept"] == each["channels"]
+        note = each.get("note") or ("not chosen" if whole else "")
+        rows.append(Layer(each["name"], each["channels"], each["kept"], note, params, macs))
     return tuple(rows)
 
 

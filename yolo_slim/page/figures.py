@@ -96,7 +96,7 @@ KEY = ("mAP50-95", "Latency", "MACs", "Parameters", "File")
 
 
 def points(before: float | None, after: float | None) -> Change | None:
-    """The change of an accuracy, in points.
+    """The change of an accuracy, in points: that of the figures as they are printed.
 
     Example:
         >>> points(0.6, 0.595)
@@ -105,7 +105,7 @@ def points(before: float | None, after: float | None) -> Change | None:
     before, after = finite(before), finite(after)
     if before is None or after is None:
         return None
-    change = after - before
+    change = round(after, 3) - round(before, 3)
     if abs(change) < 10 * TINY:
         return Change("\u00b10.0", "even")
     if change > 0:

@@ -71,6 +71,7 @@ def render(page: Page) -> str:
 def _sections(page: Page) -> list[tuple[str, str]]:
     """Id and name of each section that there is, but for the verdict."""
     names = {
+        "curve": ("Curve", page.curve),
         "pictures": ("Pictures", page.pictures),
         "models": ("Models", page.models),
         "classes": ("Classes", figures.class_rows(page)),
@@ -78,7 +79,6 @@ def _sections(page: Page) -> list[tuple[str, str]]:
         "trainings": ("Training", page.trainings),
         "weights": ("Weights", page.histograms),
         "scans": ("Sensitivity", page.scans),
-        "curve": ("Time", page.curve),
         "ancestry": ("Ancestry", page.ancestry),
         "made": ("Again", page.made),
     }

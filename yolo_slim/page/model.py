@@ -80,8 +80,8 @@ class Shown:
     """A model of the page: before a cut, after it, trained on.
 
     Attributes:
-        label: in words, short: "dense", "cut", "finetuned", "slim"; of several runs with the name
-            of its folder: "cut, exp2".
+        label: in words, short: "dense", "cut", "finetuned", "slim"; with its run where several
+            have one of that name: "cut, prune/exp2".
         file: its checkpoint.
         params: parameters.
         macs: of one image of `Page.imgsz` px.
@@ -116,7 +116,8 @@ class Layer:
     Attributes:
         name: of the BN, such as "model.2.cv1.bn".
         channels, kept: dense and left; kept 0: its Bottleneck is gone.
-        note: what held it, "" for nothing, as in report.json.
+        note: what held it, as in report.json; "not chosen" where it keeps all for no reason of its
+            own; "" for one that lost channels.
         params, macs: of its conv, (before, after); None: no conv before it.
     """
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from yolo_slim.errors import InputError
-from yolo_slim.finished import Finished
+from yolo_slim.finished import Finished, short
 from yolo_slim.host.checkpoint import Checkpoint
 from yolo_slim.host.data import check_data, check_labels
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
@@ -20,6 +22,7 @@ from yolo_slim.numerics import digest
 from yolo_slim.text import counted
 
 BEFORE, AFTER, UNTRAINED = "dense", "cut", "before"  # what models are called, before "model"
+STARTS = (BEFORE, UNTRAINED)
 TRAINED = {"finetune": "finetuned", "sparse": "sparse", "training": "trained"}
 
 
@@ -43,41 +46,52 @@ class Source:
         return self.checkpoint.model
 
 
-def sources_of(
-    runs: Sequence[Finished], data: dict[str, Any] | None, *, named: bool = False
-) -> tuple[Source, ...]:
+def sources_of(runs: Sequence[Finished], data: dict[str, Any] | None) -> tuple[Source, ...]:
     """The models of runs, in the order of the road; each model once.
+
+    Labels that several runs have are told apart by the run: "cut, prune/exp2".
 
     Args:
         runs: of one model and one data set.
         data: from `check_data`; None: nothing is validated.
-        named: their labels name the folder of the run.
     """
     models = dict[str, Source]()  # by what a model is: one file may be another's copy
-    for run in runs:
-        for label, file, known in _files(run):
-            label = (
-                label
-                if not named or label in (BEFORE, UNTRAINED)
-                else f"{label}, {run.folder.name}"
-            )
-            _add(models, label, file, known, data)
-    for run in runs if not models else []:  # of what makes no model
-        if run.dense:
-            _add(models, BEFORE, run.dense, True, data)
+    rows = [_Row(run, *each) for run in runs for each in _files(run)]
+    if not rows:  # of runs that make no model
+        rows = [_Row(run, BEFORE, run.dense, True) for run in runs if run.dense]
+    several = Counter(label for label, _ in {(row.label, row.key) for row in rows})
+    given = dict[str, int]()  # how much the name of a model says
+    for row in rows:
+        plain = several[row.label] == 1 or row.label in STARTS
+        label = row.label if plain else f"{row.label}, {short(row.run)}"
+        if row.rank > given.get(row.key, -1):
+            given[row.key] = row.rank
+            fits = data is None or _fits(row.checkpoint, data)
+            models[row.key] = Source(label, row.checkpoint, row.known and fits)
     return tuple(models.values())
 
 
-def _add(
-    models: dict[str, Source], label: str, file: Path, known: bool, data: dict[str, Any] | None
-) -> None:
-    """Add a model; one that is there already gets the name of a result, if it is one."""
-    checkpoint = load(file)
-    fits = data is None or _fits(checkpoint, data)
-    key = digest(checkpoint.model)
-    result = label.split(",")[0] not in (BEFORE, UNTRAINED)
-    if key not in models or result:
-        models[key] = Source(label, checkpoint, known and fits)
+@dataclass(frozen=True)
+class _Row:
+    """A model of a run, as `_files` gives it."""
+
+    run: Finished
+    label: str
+    file: Path
+    known: bool
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        return load(self.file)
+
+    @cached_property
+    def key(self) -> str:
+        return digest(self.checkpoint.model)
+
+    @property
+    def rank(self) -> int:
+        """A result of a training says more than a cut, and that more than where a run began."""
+        return 0 if self.label in STARTS else 1 if self.label.startswith(AFTER) else 2
 
 
 def _files(run: Finished) -> Iterator[tuple[str, Path, bool]]:

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolo_slim.errors import InputError
-from yolo_slim.finished import Finished
+from yolo_slim.finished import Finished, short
 from yolo_slim.models import load
 from yolo_slim.page.model import Series, Training
+from yolo_slim.rounds.course import course, still_rising
 from yolo_slim.runs import RESULTS
 from yolo_slim.sparsify.readiness import QUANTILES
 from yolo_slim.sparsify.table import read_sparsity
 from yolo_slim.sparsify.trained import kept_of
-from yolo_slim.text import counted
+from yolo_slim.text import apart, counted
 
 Rows = list[dict[str, float | None]]
 ACCURACY = (  # column of results.csv, of a detection or a segmentation training; what it is
@@ -36,22 +37,48 @@ SPARSITY = "sparsity.csv"
 BANDS = (0.1, 0.5, 0.9)  # quantiles of |gamma| that are drawn
 
 
-def trainings_of(run: Finished) -> tuple[Training, ...]:
+def trainings_of(run: Finished, *, named: bool = False) -> tuple[Training, ...]:
     """The trainings of a run, in their order; none for one that trains nothing.
+
+    Args:
+        run: a finished one.
+        named: their titles name the run.
 
     Raises:
         InputError: a csv is damaged.
     """
+    folders, of = _folders(run), f" of {short(run)}" if named else ""
+    titles = ["training"]
     if run.kind == "slim":
-        folders = sorted(
-            (path for path in run.folder.glob("train*") if (path / RESULTS).is_file()),
-            key=lambda path: int("".join(filter(str.isdigit, path.name)) or 0),
-        )
         titles = [f"training {n} of {len(folders)}" for n in range(1, len(folders) + 1)]
-    else:
-        folders = [run.folder] if (run.folder / RESULTS).is_file() else []
-        titles = ["training"]
-    return tuple(_training(folder, title) for folder, title in zip(folders, titles, strict=False))
+    return tuple(
+        _training(folder, f"{title}{of}") for folder, title in zip(folders, titles, strict=False)
+    )
+
+
+def told_of(run: Finished) -> list[str]:
+    """What a run said of its trainings at its end: too few epochs, or a better model before them.
+
+    Raises:
+        InputError: its results.csv is damaged.
+    """
+    if run.kind == "slim" and run.report.get("best") == "recovered":
+        now, then = apart(run.report["trained"]["map"], run.report["accuracy"]["map"])
+        text = f"Too few epochs: mAP50-95 is {now} after the last training, less than the {then} "
+        return [f"{text}of the recovered model that it began with: best.pt is that model."]
+    folders = _folders(run)
+    maps = [whole for _, whole in course(folders[-1])] if folders else []
+    return [text] if maps and (text := still_rising(maps)) else []
+
+
+def _folders(run: Finished) -> list[Path]:
+    """Of each training, in their order."""
+    if run.kind != "slim":
+        return [run.folder] if (run.folder / RESULTS).is_file() else []
+    return sorted(
+        (path for path in run.folder.glob("train*") if (path / RESULTS).is_file()),
+        key=lambda path: int("".join(filter(str.isdigit, path.name)) or 0),
+    )
 
 
 def _training(folder: Path, title: str) -> Training:

@@ -10,12 +10,13 @@ from yolo_slim.text import apart
 EQUAL = 0.0005  # of mAP: what three decimals do not show
 
 
-def verdict(models: Sequence[Shown], curve: Curve | None = None) -> str:
+def verdict(models: Sequence[Shown], curve: Curve | None = None, *, rough: bool = False) -> str:
     """The sentence.
 
     Args:
         models: the first is the one before the cut, the last one the result.
         curve: of a run of curve, whose words are the verdict where there is no second model.
+        rough: the times say little.
 
     Example:
         >>> dense = Shown("dense", "a.pt", 1760518, 2100000000, 3_800_000, map=0.539)
@@ -30,7 +31,7 @@ from 0.539 to 0.524.
     first, last = models[0], models[-1]
     share = f"{last.bytes / first.bytes:.0%} of the file"
     if first.ms and last.ms:
-        share = f"{last.ms / first.ms:.2f} of the time and {share}"
+        share = f"{'about ' * rough}{last.ms / first.ms:.2f} of the time and {share}"
     name = _name(first)
     text = f"{_name(last)} takes {share} of {name[0].lower()}{name[1:]}"
     return f"{text}{_accuracy(first, last)}."
@@ -50,5 +51,5 @@ def _accuracy(first: Shown, last: Shown) -> str:
         return f"; mAP50-95 stays at {last.map:.3f}"
     verb = "rises" if last.map > first.map else "falls"
     before, after = apart(first.map, last.map)
-    points = 100 * abs(last.map - first.map)
+    points = 100 * abs(float(after) - float(before))  # of what is printed
     return f"; mAP50-95 {verb} by {points:.1f} points, from {before} to {after}"
