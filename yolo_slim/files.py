@@ -23,11 +23,14 @@ def write_aside(path: str | Path, data: bytes) -> Path:
     """Write a file beside its name and rename it: the old one stays whole until the new one is.
 
     Raises:
-        InputError: the folder cannot be written or the disk is full; the old file is untouched.
+        InputError: the folder cannot be written or the disk is full; the old file is untouched. Or
+            the path is a device or a pipe, whose place a file would take.
     """
     path = Path(path)
     temporary = hidden_beside(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(path, "a device or a pipe", "the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             file.write(data)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from yolo_slim.runs import FINETUNED, STATE, checkpoint_to_cut, trained_file
 REPORT, OPTIONS = "report.json", "opt.yaml"
 CURVE, CURVE_POINTS = "curve.json", "curve.csv"  # the first one is written last
 SCAN = "sensitivity.csv"
+SHOWN = 120  # characters of what is wrong with a file
 OURS = "a folder of sparse, prune, finetune, slim, finegrained, curve or sensitivity"
 
 
@@ -66,8 +69,32 @@ def finished_run(place: str | Path) -> Finished:
     names = {path.name for path in folder.iterdir()}
     for mark, read in READERS:
         if mark in names:
-            return read(folder)
+            with reading(folder):
+                return read(folder)
     raise InputError(folder, "a folder of no run that is known", OURS)
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """In the block, a file that says what none of ours can say is one line.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        csv.Error,
+    ) as error:
+        why = f"{type(error).__name__}: {error}"[:SHOWN]
+        raise InputError(folder, f"a file in it is damaged ({why})", "a run as it ended") from error
 
 
 def folder_of(place: Path) -> Path:
@@ -186,7 +213,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(file, "damaged, or gone", "what the command wrote") from error
     if not isinstance(content, dict):
         raise InputError(file, "damaged", "what the command wrote")

@@ -57,7 +57,7 @@ class Layout:
         if not path.is_file():
             raise InputError(path, "no such file", self.made_by)
         text = path.read_bytes().decode("utf-8", errors="replace")
-        lines = text[: text.rfind("\n") + 1].splitlines()
+        lines = text[: text.rfind("\n") + 1].split("\n")[:-1]
         head = [text[2:] for text in lines if text.startswith("# ")]
         settings = dict(text.split(": ", 1) for text in head if ": " in text)
         if not lines or lines[0] != self.title or any(key not in settings for key in self.settings):

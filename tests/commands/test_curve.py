@@ -29,6 +29,7 @@ def argv(tiny_checkpoint: Path, shapes_yaml: Path) -> list[object]:
 
 REFUSED = [
     (["--shares", "0.5", "1"], "--shares: 1.0, expected shares in (0, 1)"),
+    (["--shares", "0.9999999"], "--shares: 1.0, expected shares in (0, 1)"),
     (["--shares", "70"], "--shares: 70.0, expected shares in (0, 1) (did you mean 0.7?)"),
     (["--shares", "0.001"], "--macs: "),
     (["--sizes", "33"], "--sizes: 33, expected multiples of the stride, 32"),

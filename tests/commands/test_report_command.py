@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -119,12 +120,21 @@ def test_bad_input(refused, tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert "no such folder" in refused("report", "nothing")
     assert "a folder of no run that is known" in refused("report", there)
     assert "--images" in refused("report", there, "--images", "0")
-    assert "--images" in refused("report", there, "--images", "few")
+    for images in ("few", "\u00b2", "\u0663", "9" * 5000):
+        assert "--images" in refused("report", there, "--images", images)
     assert "--repeats" in refused("report", there, "--repeats", "-1")
     assert "--imgsz" in refused("report", there, "--imgsz", "33")
     assert "a folder, expected the name of a file" in refused("report", there, "-o", there)
     assert "no such file" in refused("report", there, "--data", "nothing.yaml")
     assert "RUN" in refused("report")
+
+
+def test_a_page_takes_no_place_of_a_pipe(pruned: Path, capfd: pytest.CaptureFixture) -> None:
+    os.mkfifo("pipe")
+    capfd.readouterr()
+    assert run("report", [str(pruned), "--repeats", "0", "--images", "1", "-o", "pipe"]) == 2
+    assert "pipe: a device or a pipe, expected the name of a file" in capfd.readouterr().err
+    assert Path("pipe").is_fifo()
 
 
 def test_an_old_page_stays_whole(pruned: Path, tmp_path: Path) -> None:

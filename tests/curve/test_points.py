@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from curves import BENT, SIZES, made_up
 
+from yolo_slim.curve.job import network_of
 from yolo_slim.curve.points import Point, ordered, parsed, read_curve, write_curve
 from yolo_slim.errors import InputError
 from yolo_slim.growing_csv import line
@@ -92,3 +93,17 @@ def test_a_line_is_a_point() -> None:
 
     for one in CURVE.points:
         assert isinstance(one, Point) and parsed(line(one).strip()) == one
+
+
+def test_files_of_networks_are_told_apart() -> None:
+    """Whatever the names of the folders are, and however long."""
+    labels = ["runs/a b", "runs/a_b", "runs/" + 300 * "x", "0.5"]
+    files = {network_of(Path("run"), ("trained", label)) for label in labels}
+    assert len(files) == len(labels)
+    assert all(len(file.name) < 40 for file in files)
+
+
+def test_odd_ends_of_lines_in_a_name(tmp_path: Path) -> None:
+    curve = made_up(BENT, SIZES, {"runs/u\u2028\x0b\x85v": (5.0, 0.48)})
+    file = write_curve(tmp_path / "curve.csv", curve.settings, curve.points)
+    assert read_curve(file).points == curve.points

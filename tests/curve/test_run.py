@@ -13,7 +13,7 @@ from own_labels import IMGSZ, self_labelled
 
 from yolo_slim import load
 from yolo_slim.cli import run
-from yolo_slim.curve.job import WORK, Worker
+from yolo_slim.curve.job import WORK, Worker, network_of
 from yolo_slim.curve.points import read_curve
 from yolo_slim.host.data import check_data
 from yolo_slim.host.evaluate import evaluate
@@ -77,7 +77,7 @@ def test_the_files_of_a_run(finished: Path) -> None:
     assert [p.label for p in curve.points] == ["dense", "0.8", "0.5", "32 px"]
     assert curve.timed and all(p.latency and p.spread is not None for p in curve.points)
     assert content["finished"] and content["settings"] == dict(curve.settings)
-    assert "Measured by this project" in content["text"]
+    assert "this project measured it" in content["text"]
 
 
 def test_dense_and_smaller_images_are_evaluations(
@@ -154,12 +154,27 @@ def test_interrupted_and_resumed(
     assert not (folder / "curve.json").exists()
     with (folder / "curve.csv").open("a") as file:
         file.write("cut,0.5,0.4")  # half a line
-    lost = folder / WORK / "cut-0.8.onnx"
-    lost.unlink()  # cannot be timed any more
+    lost = network_of(folder, ("cut", "0.8"))
+    lost.write_bytes(lost.read_bytes()[:1000])  # cannot be timed any more
+    for scores in (folder / WORK).glob("*.pt"):
+        scores.write_bytes(scores.read_bytes()[:500])
     done = stop(9)
     assert run("curve", [*argv, "--resume"]) == 0
     assert done == [("cut", "0.8"), ("cut", "0.5"), ("size", "32 px")]
     assert untimed(folder) == untimed(finished)
+
+
+def test_a_finished_run_that_lost_a_point_is_measured_again(
+    finished: Path, labelled: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """All times come from one run, so all of its points are."""
+    folder = tmp_path / "exp"
+    shutil.copytree(finished, folder)
+    text = (folder / "curve.csv").read_text()
+    (folder / "curve.csv").write_text(text[:-10])
+    (folder / "curve.json").unlink()
+    assert run("curve", options(labelled, tmp_path, "--resume", folder)) == 0
+    assert untimed(folder) == untimed(finished) and (folder / "curve.json").is_file()
 
 
 def test_a_finished_run_is_told_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,21 @@ def test_the_labels_are_those_of_the_files(tiny_model: nn.Module, shapes_yaml: P
         widths = image.corners[:, 2] - image.corners[:, 0]
         assert sorted(widths) == pytest.approx(sorted(rows[:, 3] * width), abs=1e-3)
         assert image.corners[:, 3].max() <= height + 1e-3
+
+
+def test_boxes_of_a_very_wide_image(tiny_model: nn.Module, tmp_path: Path) -> None:
+    """Its sides are scaled by different ratios, since both are whole px."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "wide.png"), np.zeros((101, 1000, 3), np.uint8))
+    (tmp_path / "labels" / "wide.txt").write_text("0 0.9 0.5 0.1 0.5")
+    data = read_data(
+        {"train": str(tmp_path / "images"), "val": str(tmp_path / "images"), "names": {0: "a"}}
+        | {"nc": 1}
+    )
+    model = tiny_model
+    (image,) = true_objects(Validation(model, data, imgsz=96, progress=False))
+    assert image.corners[0] == pytest.approx([850, 25.25, 950, 75.75], abs=0.5)
 
 
 def test_masks_change_nothing_of_the_boxes(tiny_seg: nn.Module, seg_yaml: Path) -> None:

@@ -258,6 +258,33 @@ def test_a_run_that_is_not_finished(runs: Runs, tmp_path: Path) -> None:
         finished_run(training)
 
 
+DAMAGE = [
+    {"accuracy": "x"},
+    {"accuracy": {"masked": {}}},
+    {"recovery": "abc"},
+    {"target": {"x": 1}},
+    {"layers": [{}]},
+    {"layers": "abc"},
+    {"options": "abc"},
+    {"options": {"imgsz": "abc"}},
+    {"removed": [1]},
+    {"parity": "small"},
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=str)
+def test_a_report_that_was_changed_is_one_line(damage: dict, runs: Runs, tmp_path: Path) -> None:
+    folder = tmp_path / "exp"
+    shutil.copytree(runs.prune, folder)
+    report = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps(report | damage))
+    if damage == {"options": {"imgsz": "abc"}}:  # what the checkpoint says counts
+        assert page_of([folder], repeats=0).imgsz == 64
+        return
+    with pytest.raises(InputError, match="damaged"):
+        page_of([folder], repeats=0)
+
+
 def test_runs_of_different_data(runs: Runs, tmp_path: Path) -> None:
     other = yaml.safe_load(runs.data.read_text()) | {"val": "images/train"}
     file = tmp_path / "other.yaml"

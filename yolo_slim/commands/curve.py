@@ -93,7 +93,7 @@ def prepare(opt: argparse.Namespace) -> Start:
     data = check_data(opt.data, classes_of(source), splits)
     single, outlines = classes_of(source) is None, task_of_model(source.model) is SEGMENTATION
     check_labels(data, splits, single_cls=single, outlines=outlines, needed=("val",))
-    shares = sorted(set(opt.shares or SHARES), reverse=True)
+    shares = sorted({float(f"{share:g}") for share in opt.shares or SHARES}, reverse=True)
     by = "latency" if opt.table else "macs"
     argv = ["--weights", opt.weights, "--data", opt.data, f"--{by}", shares[0]]
     argv += ["--imgsz", opt.imgsz] if opt.imgsz else []

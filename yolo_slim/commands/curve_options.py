@@ -76,6 +76,7 @@ def check(opt: argparse.Namespace) -> None:
     """
     for share in opt.shares or ():
         check_share("--shares", share, "shares", zero=False, one=False)
+        check_share("--shares", float(f"{share:g}"), "shares", zero=False, one=False)
     for name in ("images", "calib_images", "processes", "threads"):
         if getattr(opt, name) is not None:
             check_count(f"--{name.replace('_', '-')}", getattr(opt, name))

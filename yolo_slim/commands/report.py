@@ -52,7 +52,7 @@ def images_of(text: str) -> int | None:
     """
     if text == ALL:
         return None
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise InputError("--images", repr(text)[:80], "a whole number, 1 or more, or all")
     return check_count("--images", int(text))
 

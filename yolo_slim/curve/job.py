@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,8 @@ class Worker:
         """What the channels are worth by a criterion: from another worker where it has that."""
         name, file = options.criterion, self.job.folder / WORK / f"{options.criterion}.pt"
         if name not in self._worth and file.is_file():
-            self._worth[name] = torch.load(file, weights_only=True)
+            with suppress(Exception):  # damaged since: it is scored again
+                self._worth[name] = torch.load(file, weights_only=True)
         if name not in self._worth:
             self._worth[name] = Chooser(options, self.model).scored(images)
             content = io.BytesIO()
@@ -232,8 +234,7 @@ class Worker:
 def network_of(folder: Path, key: tuple[str, str]) -> Path:
     """The ONNX file of a point, in the folder of a run."""
     family, label = key
-    name = "".join(c if c.isalnum() or c in ".-" else "_" for c in f"{family}-{label}")
-    return folder / WORK / f"{name}.onnx"
+    return folder / WORK / f"{family}-{sha256(label.encode()).hexdigest()[:12]}.onnx"
 
 
 @contextmanager

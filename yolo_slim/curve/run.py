@@ -68,7 +68,7 @@ def run_curve(plan: Plan, folder: Path, processes: int = 1) -> tuple[Curve, str]
     """
     plan, settings = replace(plan, job=replace(plan.job, folder=folder)), plan.settings
     path, rough = folder / FILE, ""
-    points = resumed(path, settings) if path.exists() else []
+    points = resumed(path, settings, len(plan.tasks)) if path.exists() else []
     done = {point.key for point in points}
     if len(done) < len(plan.tasks) or not all(point.latency is not None for point in points):
         todo = [task for task in plan.tasks if task.key not in done]
@@ -114,15 +114,26 @@ def in_order(plan: Plan, points: Sequence[Point]) -> tuple[Point, ...]:
     return ordered(points, [task.label for task in plan.tasks if task.family == TRAINED])
 
 
-def resumed(path: Path, settings: Mapping[str, str]) -> list[Point]:
+def resumed(path: Path, settings: Mapping[str, str], total: int) -> list[Point]:
     """The points of a file that stand, if it has the settings that are wanted.
 
-    A point stands if it was timed, or its ONNX file is there to be.
+    All points are timed in one run: where one is missing, those stand whose ONNX file is there.
+
+    Args:
+        path: curve.csv.
+        settings: that are wanted.
+        total: how many points there are in the end.
 
     Raises:
         InputError: it has others.
     """
     curve = read_curve(path)
     layout().check_same(path, curve.settings, settings)
-    folder = path.parent
-    return [p for p in curve.points if p.latency is not None or network_of(folder, p.key).is_file()]
+    if curve.timed and len(curve.points) == total:
+        return list(curve.points)
+    files = {point.key: network_of(path.parent, point.key) for point in curve.points}
+    return [
+        point
+        for point in curve.points
+        if files[point.key].is_file() and files[point.key].stat().st_size == point.bytes
+    ]

@@ -33,7 +33,8 @@ def task_of_run(run: Finished, file: str, data: dict[str, Any], imgsz: int) -> T
     check_nc(data, classes_of(source), file)
     stride = stride_of(source.model)
     size = -(-(run.imgsz or imgsz) // stride) * stride
-    return Task(TRAINED, str(run.folder), size, weights=run.result.absolute())
+    label = " ".join(str(run.folder).split())  # a line of the csv is a point
+    return Task(TRAINED, label, size, weights=run.result.absolute())
 
 
 def check_same_data(run: Finished, file: str, data: dict[str, Any]) -> None:

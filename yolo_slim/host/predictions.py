@@ -19,7 +19,7 @@ from yolo_slim.host.validation import Validation
 
 mend()
 
-from yolov5.utils.general import scale_boxes, xywh2xyxy  # noqa: E402
+from yolov5.utils.general import xywh2xyxy  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,16 @@ class _Image:
     targets: torch.Tensor
 
     def native(self, corners: torch.Tensor) -> np.ndarray:
-        """Corners (n, 4) in the batch as px of the image."""
-        return scale_boxes(self.shape, corners.clone(), self.size, self.scaled).numpy()
+        """Corners (n, 4) in the batch as px of the image.
+
+        The host's scale_boxes takes the ratio of the heights for both sides: on an image that is
+        ten times as wide as it is high it is off by a tenth.
+        """
+        (down, along), (left, top) = self.scaled
+        gain = torch.tensor([along, down, along, down])
+        native = (corners - torch.tensor([left, top, left, top])) / gain
+        height, width = self.size
+        return native.clamp(min=0).minimum(torch.tensor([width, height, width, height])).numpy()
 
 
 def _images(validation: Validation) -> Iterator[_Image]:

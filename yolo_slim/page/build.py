@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import InputError
-from yolo_slim.finished import Finished, finished_run
+from yolo_slim.finished import Finished, finished_run, reading
 from yolo_slim.page import model
 from yolo_slim.page.cuts import ancestry, cuts_of
 from yolo_slim.page.measured import IMAGES, REPEATS, THRESHOLD, counted_models, timed, validated
@@ -58,8 +59,8 @@ def page_of(
     given = [finished_run(place) for place in places]
     runs = with_cuts(given)
     sets = data_of(runs, data)
-    sources = sources_of(runs, sets)
-    several = len(runs) > 1
+    with reading(given[0].folder):
+        sources = sources_of(runs, sets)
     if not sources:
         raise InputError(places[0], "a run whose model is gone", "a run with its checkpoints")
     check_same_road(sources)
@@ -73,14 +74,14 @@ def page_of(
         seen = validated(models, sources, sets, imgsz=size, images=images, device=device)
         models = seen.models
     models, rough = timed(models, sources, size, repeats)
-    curve = curve_of(runs)
-    notes = [text for run in runs for text in told_of(run)]
+    parts = _Parts.of(runs, size)
+    notes = list(parts.told)
     notes += [*lost_in_training(models), *same_images(sets), rough]
     makes_models = any(run.result for run in runs)
     notes += notes_of(sources, sets, seen is not None, gone=makes_models and len(sources) == 1)
     return model.Page(
         title=", ".join(f"{run.kind} {run.folder}" for run in given),
-        verdict=verdict(models, curve, rough=bool(rough)),
+        verdict=verdict(models, parts.curve, rough=bool(rough)),
         models=models,
         classes=seen.classes if seen else tuple(sources[-1].checkpoint.names.values()),
         imgsz=size,
@@ -88,14 +89,43 @@ def page_of(
         threshold=THRESHOLD,
         notes=tuple(note for note in notes if note),
         pictures=seen.pictures if seen else (),
-        cuts=tuple(cut for run in runs for cut in cuts_of(run, size, named=several)),
-        trainings=tuple(training for run in runs for training in trainings_of(run, named=several)),
+        cuts=parts.cuts,
+        trainings=parts.trainings,
         histograms=histograms([source.model for source in sources]),
-        scans=scans_of(runs),
-        curve=curve,
+        scans=parts.scans,
+        curve=parts.curve,
         ancestry=ancestry([source.model for source in sources]),
         made=tuple(made_of(run) for run in runs),
     )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the files of runs say, without a model."""
+
+    cuts: tuple[model.Cut, ...]
+    trainings: tuple[model.Training, ...]
+    scans: tuple[model.Scan, ...]
+    curve: model.Curve | None
+    told: tuple[str, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[Finished], imgsz: int) -> _Parts:
+        """Read all of it.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        cuts, trainings, several = list[model.Cut](), list[model.Training](), len(runs) > 1
+        told = list[str]()
+        for run in runs:
+            with reading(run.folder):
+                cuts += cuts_of(run, imgsz, named=several)
+                trainings += trainings_of(run, named=several)
+                told += told_of(run)
+        with reading(runs[0].folder):
+            scans, curve = scans_of(runs), curve_of(runs)
+        return cls(tuple(cuts), tuple(trainings), scans, curve, tuple(told))
 
 
 def with_cuts(runs: Sequence[Finished]) -> list[Finished]:

@@ -41,17 +41,19 @@ def _of_prune(run: Finished, imgsz: int) -> Cut:
     report, accuracy = run.report, run.report.get("accuracy") or {}
     steps = []
     if "masked" in accuracy:
-        steps.append(Step("as cut", accuracy["masked"]["map50"], accuracy["masked"]["map"]))
+        value = accuracy["masked"]
+        steps.append(Step("as cut", float(value["map50"]), float(value["map"])))
     for part in report.get("recovery") or []:
         if part.get("accuracy"):
             value = part["accuracy"]
-            steps.append(Step(part["name"], value["map50"], value["map"], bool(part["kept"])))
+            figures = float(value["map50"]), float(value["map"])
+            steps.append(Step(str(part["name"]), *figures, bool(part["kept"])))
     before = accuracy.get("dense")
     return Cut(
         "the cut",
         lines(report),
         layers(report, run.dense, run.result, imgsz),
-        (before["map50"], before["map"]) if before else None,
+        (float(before["map50"]), float(before["map"])) if before else None,
         tuple(steps),
     )
 
@@ -67,14 +69,22 @@ def _of_slim(run: Finished, imgsz: int) -> tuple[Cut, ...]:
         result = file if file.is_file() else None
         title = "the cut" if len(rounds) == 1 else f"cut {number} of {len(rounds)}"
         rows = layers(report, source, result, imgsz)
-        cuts.append(Cut(title, lines(report), rows, tuple(before) if before else None, steps))
+        cuts.append(
+            Cut(
+                title,
+                lines(report),
+                rows,
+                (float(before[0]), float(before[1])) if before else None,
+                steps,
+            )
+        )
     return tuple(cuts)
 
 
 def _step(name: str, map50: float, whole: float) -> Step:
     """A step by its name in `Recovery.steps`."""
     text = "as cut" if name == "cut" else name.removeprefix("+ ").removesuffix(", undone")
-    return Step(text, map50, whole, not name.endswith(", undone"))
+    return Step(text, float(map50), float(whole), not name.endswith(", undone"))
 
 
 def lines(report: Mapping[str, Any]) -> tuple[str, ...]:
@@ -124,7 +134,8 @@ def layers(
             params, macs = (first[1], second[1]), (first[2], second[2])
         whole = each["kept"] == each["channels"]
         note = each.get("note") or ("not chosen" if whole else "")
-        rows.append(Layer(each["name"], each["channels"], each["kept"], note, params, macs))
+        channels, kept = int(each["channels"]), int(each["kept"])
+        rows.append(Layer(str(each["name"]), channels, kept, str(note), params, macs))
     return tuple(rows)
 
 

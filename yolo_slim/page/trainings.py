@@ -77,7 +77,7 @@ def _folders(run: Finished) -> list[Path]:
         return [run.folder] if (run.folder / RESULTS).is_file() else []
     return sorted(
         (path for path in run.folder.glob("train*") if (path / RESULTS).is_file()),
-        key=lambda path: int("".join(filter(str.isdigit, path.name)) or 0),
+        key=lambda path: (len(path.name), path.name),
     )
 
 
