@@ -21,9 +21,9 @@ from _common import parser
 from yolo_slim.files import write_aside
 
 PAGE, CURVE = "report.html", "curve.png"
-WIDTH, SCALE = 1120, 1.5  # px of the window; dots of the picture for one of them
+WIDTH, SCALE = 1120, 1  # px of the window; dots of the picture for one of them
 END = ".compare"  # the last element that is in the picture
-MARGIN = 16  # px below it
+MARGIN = 4  # px below it
 FLAGS = ("--headless=new", "--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND")
 
 

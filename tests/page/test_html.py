@@ -8,11 +8,12 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from pages import CLASSES, HOSTILE, bare_page, drawn_picture, hostile_page, sample_page
 
-from yolo_slim.page import figures, html, plots
+from yolo_slim.page import figures, html, plots, write
 from yolo_slim.page.html import render
 from yolo_slim.page.model import Page, Shown, Tally
 
@@ -284,3 +285,14 @@ def test_class_rows_follow_the_classes() -> None:
     assert [row[0] for row in rows] == list(CLASSES)
     name, objects, ap, ap50 = rows[1]
     assert (objects.text, ap[0].text, ap50[0].text) == ("350", "0.550", "0.830")
+
+
+def test_a_page_that_would_be_too_large_shows_fewer_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = sample_page(pictures=8)
+    monkeypatch.setattr(write, "page_of", lambda *_, **__: page)
+    whole = write.write_page([], tmp_path / "a.html").stat().st_size
+    few = len(render(replace(page, pictures=page.pictures[:2])).encode())
+    monkeypatch.setattr(write, "MOST", few)
+    assert write.write_page([], tmp_path / "a.html").stat().st_size == few < whole

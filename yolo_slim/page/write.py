@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from yolo_slim.page.html import render
 from yolo_slim.text import say
 
 PAGE = "report.html"
+MOST = 5_000_000  # bytes of a page: where they are more, fewer pictures are shown
 
 
 def write_page(places: Sequence[str | Path], file: Path, **options: Any) -> Path:
@@ -28,7 +30,12 @@ def write_page(places: Sequence[str | Path], file: Path, **options: Any) -> Path
     Raises:
         InputError: see `page_of`; the file cannot be written. The old one stays whole.
     """
-    return write_aside(file, render(page_of(places, **options)).encode())
+    page = page_of(places, **options)
+    content = render(page).encode()
+    while len(content) > MOST and page.pictures:
+        page = replace(page, pictures=page.pictures[: len(page.pictures) // 2])
+        content = render(page).encode()
+    return write_aside(file, content)
 
 
 def leave_page(folder: Path, **options: Any) -> None:
