@@ -74,6 +74,13 @@ def test_figures_of_trainings_are_in_the_results() -> None:
     assert f"{words.LOWER:.1f}\npoints under" in results and f"{words.LOWER:.1f} points" in text
 
 
+def test_a_row_of_cuts_is_named_by_its_start() -> None:
+    cuts = {"0.9": (9.0, 0.49), "0.7": (7.5, 0.3), "0.5": (6.0, 0.2), "0.3": (4.0, 0.1)}
+    text = paragraph(made_up(cuts, SIZES))
+    assert "a smaller image keeps more than the cuts to 0.7 and less" in text
+    assert words.labels(made_up(cuts).of("cut")[:2]) == "the cuts to 0.9, 0.7"
+
+
 def test_a_cut_that_is_not_faster_is_said_and_not_chosen() -> None:
     """The model as it is takes 10 ms."""
     curve = made_up({"0.9": (10.5, 0.5), "0.7": (8.0, 0.4)}, {"256 px": (7.0, 0.45)})

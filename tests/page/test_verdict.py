@@ -38,3 +38,5 @@ def test_one_model_alone() -> None:
     assert verdict([DENSE]) == "One model, with nothing to compare it with."
     curve = Curve((), "The curve bends at 0.7. More follows.", "ms")
     assert verdict([DENSE], curve) == "The curve bends at 0.7."
+    curve = Curve((), "A smaller image keeps more: at 6.0 ms mAP50-95 is 0.3. More.", "ms")
+    assert verdict([DENSE], curve) == "A smaller image keeps more."

@@ -100,9 +100,9 @@ def about_trainings(curve: Curve) -> str:
     if not curve.of(CUT):
         return ""
     ends = [f"{row.trained:.3f} on {row.data} (uncut {row.dense:.3f})" for row in SLIM]
-    text = "No cut here was trained, and a training usually brings most of it back. Where this "
-    text += f"project measured it ({SOURCE}), yolov5n with {SLIM[0].macs:.0%} of its MACs ended at "
-    text += f"{', '.join(ends)}; on blood cells a cut to half had {RECOVERED:.3f} before that. "
+    text = "The cuts were recovered, not trained; a training usually brings most of it back. Where "
+    text += f"this project measured it ({SOURCE}), yolov5n with {SLIM[0].macs:.0%} of its MACs "
+    text += f"ended at {', '.join(ends)}; on blood cells a cut to half had {RECOVERED:.3f} before that. "
     return f"{text}On surface textures it stayed {LOWER:.1f} points lower: data differ."
 
 
@@ -132,9 +132,10 @@ def about_sizes(curve: Curve) -> str:
     elif not better and not worse:
         text += "a smaller image is about as good as a cut"
     else:
-        parts = [f"a smaller image keeps more than {labels(better)}"] if better else []
+        cuts = curve.of(CUT)
+        parts = [f"a smaller image keeps more than {labels(better, cuts)}"] if better else []
         keep = "keeps" if len(worse) == 1 else "keep"
-        parts += [f"{labels(worse)} {keep} more than a smaller image"] if worse else []
+        parts += [f"{labels(worse, cuts)} {keep} more than a smaller image"] if worse else []
         text += ", and ".join(parts)
     point, other = widest(pairs)
     text += (
@@ -143,8 +144,15 @@ def about_sizes(curve: Curve) -> str:
     return f"{text}{other:.3f} by a smaller image, read off between the sizes that were measured."
 
 
-def labels(cuts: Sequence[Point]) -> str:
-    """The cuts to 0.9, 0.8."""
+def labels(cuts: Sequence[Point], of: Sequence[Point] = ()) -> str:
+    """The cuts to 0.9, 0.8.
+
+    Args:
+        cuts: by falling share.
+        of: all cuts: where a row of three or more goes to their end, it is named by its start.
+    """
+    if len(cuts) > 2 and tuple(cuts) == tuple(of[-len(cuts) :]):
+        return f"the cuts to {cuts[0].label} and less"
     noun = "the cut to" if len(cuts) == 1 else "the cuts to"
     return f"{noun} {', '.join(point.label for point in cuts)}"
 

@@ -26,7 +26,7 @@ def verdict(models: Sequence[Shown], curve: Curve | None = None, *, rough: bool 
 from 0.539 to 0.524.
     """
     if len(models) < 2:
-        words = curve.words.split(". ")[0].rstrip(".") if curve else ""
+        words = curve.words.split(". ")[0].split(": at ")[0].rstrip(".") if curve else ""
         return f"{words}." if words else "One model, with nothing to compare it with."
     first, last = models[0], models[-1]
     share = f"{last.bytes / first.bytes:.0%} of the file"
