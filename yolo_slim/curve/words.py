@@ -102,7 +102,7 @@ def about_trainings(curve: Curve) -> str:
     ends = [f"{row.trained:.3f} on {row.data} (uncut {row.dense:.3f})" for row in SLIM]
     text = "The cuts were recovered, not trained; a training usually brings most of it back. Where "
     text += f"this project measured it ({SOURCE}), yolov5n with {SLIM[0].macs:.0%} of its MACs "
-    text += f"ended at {', '.join(ends)}; on blood cells a cut to half had {RECOVERED:.3f} before that. "
+    text += f"ended at {', '.join(ends)}; on blood cells a cut to half had {RECOVERED:.3f} before. "
     return f"{text}On surface textures it stayed {LOWER:.1f} points lower: data differ."
 
 
