@@ -21,6 +21,7 @@ STATE = "slim.json"  # in the folder of a run of slim: its options, and the roun
 RESULTS = "results.csv"  # YOLOv5's, in a training's folder: one row an epoch
 CALLED = "command.json"  # in a run's folder: the command line, and the versions of packages
 PACKAGES = ("yolo-slim", "torch", "torchvision", "yolov5", "onnxruntime")
+SECRET = "token"  # the end of the names of options that nobody else should read
 LAST = "**/weights/last.pt"  # below runs/: of each training
 _told: set[Path] = set()
 _made: dict[Path, list[Path]] = {}  # by a run's folder: it and those around it that it made
@@ -161,8 +162,29 @@ def record_call(folder: Path) -> None:
         place = words.index("--resume")
         value = words[place + 1 : place + 2]
         del words[place : place + 1 + bool(value and not value[0].startswith("-"))]
-    content = {"command": shlex.join(words), "in": str(Path.cwd()), "versions": versions()}
+    content = {
+        "command": shlex.join(without_secrets(words)),
+        "in": str(Path.cwd()),
+        "versions": versions(),
+    }
     write_aside(folder / CALLED, json.dumps(content, indent=2).encode())
+
+
+def without_secrets(words: list[str]) -> list[str]:
+    """A command line whose tokens (of YOLOv5's loggers) are not told: pages are sent to others.
+
+    Example:
+        >>> without_secrets(["slim", "--hf_token", "abc", "--neptune_token=def", "--epochs", "3"])
+        ['slim', '--hf_token', '...', '--neptune_token=...', '--epochs', '3']
+    """
+    told = list[str]()
+    for word in words:
+        name, equals, _ = word.partition("=")
+        secret = bool(told) and told[-1].startswith("-") and told[-1].endswith(SECRET)
+        if name.startswith("-") and name.endswith(SECRET) and equals:
+            word = f"{name}=..."
+        told.append("..." if secret else word)
+    return told
 
 
 def versions() -> dict[str, str]:

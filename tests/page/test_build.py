@@ -175,6 +175,14 @@ def test_a_sparse_training_shows_its_gammas(runs: Runs) -> None:
     assert "Prunable channels near zero" in training.panels
 
 
+def test_a_token_is_not_shown(runs: Runs, tmp_path: Path) -> None:
+    folder = tmp_path / "exp"
+    shutil.copytree(runs.sparse, folder)
+    options = yaml.safe_load((folder / "opt.yaml").read_text()) | {"hf_token": "abc123"}
+    (folder / "opt.yaml").write_text(yaml.safe_dump(options))
+    assert "abc123" not in str(page_of([folder], repeats=0).made)
+
+
 def test_few_images_are_said_to_be_few(runs: Runs) -> None:
     page = page_of([runs.prune], repeats=0, images=4)
     assert page.looked == (4, 8) and len(page.pictures) == 4

@@ -25,7 +25,7 @@ from yolo_slim.page.sources import (
 from yolo_slim.page.trainings import told_of, trainings_of
 from yolo_slim.page.verdict import verdict
 from yolo_slim.page.weights import histograms
-from yolo_slim.runs import CALLED
+from yolo_slim.runs import CALLED, SECRET
 from yolo_slim.text import apart, counted
 
 ENDS = ("cut", "finetuned")  # labels of the models before and after a finetuning
@@ -193,7 +193,7 @@ def made_of(run: Finished) -> model.Made:
     options = {
         key: str(value)[:LONGEST]
         for key, value in sorted(run.options.items())
-        if value not in (None, "", [], {}, False)
+        if value not in (None, "", [], {}, False) and not str(key).endswith(SECRET)
     }
     versions = called.get("versions")
     return model.Made(
