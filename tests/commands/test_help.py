@@ -21,7 +21,8 @@ ORDER = {
     "slim": ["how much is cut", "how channels", "the trainings", "YOLOv5, model", "as in"],
     "sparse": ["sparsity: how much", "sparsity: how it", "YOLOv5, model", "as in"],
     "finetune": ["how a cut model", "YOLOv5, model", "YOLOv5, length", "as in"],
-    "curve": ["what is compared", "measured on", "where it is", "as in"],
+    "curve": ["what is compared", "measured on", "shown and", "as in"],
+    "report": ["measured on", "what is written", "as in"],
     "export": ["what is exported", "how it is", "compared", "timed", "where it is", "as in"],
 }
 PLACES = {"sparse": "train"}  # where its runs lie, below runs/

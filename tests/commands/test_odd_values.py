@@ -88,7 +88,10 @@ def test_a_name_that_no_run_can_have(value: str) -> None:
         assert parser.parse_args([f"--project={value}"]).project == value
 
 
-@pytest.mark.parametrize("command", [n for n in COMMANDS if n not in ("bench", "profile")])
+NAMELESS = ("bench", "profile", "report")  # that write no run
+
+
+@pytest.mark.parametrize("command", [n for n in COMMANDS if n not in NAMELESS])
 def test_a_name_of_two_lines(command: str, refused, tiny_checkpoint: Path) -> None:
     first = {"inspect", "curve", "sensitivity", "finegrained"}  # take the weights without an option
     words = [] if command == "demo" else [tiny_checkpoint]

@@ -308,6 +308,14 @@ def test_runs_of_different_data(runs: Runs, tmp_path: Path) -> None:
         page_of([runs.prune, copy], repeats=0)
 
 
+def test_data_of_other_classes(runs: Runs, tmp_path: Path) -> None:
+    file = tmp_path / "seven.yaml"
+    other = yaml.safe_load(runs.data.read_text()) | {"names": list("abcdefg")}
+    file.write_text(yaml.safe_dump(other))
+    with pytest.raises(InputError, match="no model here knows its classes, expected the 4 classes"):
+        page_of([runs.prune], data=str(file))
+
+
 def test_no_validation_images(runs: Runs, tmp_path: Path) -> None:
     empty = yaml.safe_load(runs.data.read_text()) | {"path": str(tmp_path)}
     (tmp_path / "images" / "val").mkdir(parents=True)

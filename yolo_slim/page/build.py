@@ -68,6 +68,11 @@ def page_of(
     known = [source for source in sources if source.known]
     if sets is not None and known:
         check_model_labels(known[0], sets)
+    elif data:
+        names = counted(len(sources[-1].checkpoint.names), "class")
+        raise InputError(
+            f"--data {data}", "no model here knows its classes", f"the {names} of the models"
+        )
     models = counted_models(sources, size)
     seen = None
     if sets is not None and known:
