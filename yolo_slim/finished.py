@@ -13,12 +13,19 @@ from typing import Any
 from yolo_slim.as_called import as_called, named
 from yolo_slim.errors import InputError
 from yolo_slim.files import read_mapping
+from yolo_slim.host.data import read_data
 from yolo_slim.models import load
 from yolo_slim.moved import begun_in, present
-from yolo_slim.runs import FINETUNED, STATE, checkpoint_to_cut, trained_file
+from yolo_slim.runs import (
+    CURVE,
+    CURVE_POINTS,
+    FINETUNED,
+    STATE,
+    checkpoint_to_cut,
+    trained_file,
+)
 
 REPORT, OPTIONS = "report.json", "opt.yaml"
-CURVE, CURVE_POINTS = "curve.json", "curve.csv"  # the first one is written last
 SCAN = "sensitivity.csv"
 SHOWN = 120  # characters of what is wrong with a file
 OURS = "a folder of sparse, prune, finetune, slim, finegrained, curve or sensitivity"
@@ -218,6 +225,30 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(file, "damaged", "what the command wrote")
     return content
+
+
+def check_same_data(run: Finished, file: str | Path, data: Mapping[str, Any]) -> None:
+    """See that a run was of some data; a run that names none is taken.
+
+    The same file is the same data, and so is one with the same images and classes.
+
+    Args:
+        run: finished.
+        file: a data yaml.
+        data: what it says, from `read_data`.
+
+    Raises:
+        InputError: it was of other data, or its data is gone.
+    """
+    if run.data is None or Path(run.data).resolve() == Path(file).resolve():
+        return
+    try:
+        theirs = read_data(run.data, download=False)
+        same = all(theirs.get(key) == data.get(key) for key in ("val", "names"))
+    except InputError:  # it is gone
+        same = False
+    if not same:
+        raise InputError(run.folder, f"a run of other data ({run.data})", f"one of {file}")
 
 
 def not_finished(folder: Path, command: str) -> InputError:

@@ -13,13 +13,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from yolo_slim.errors import InputError
 from yolo_slim.files import write_aside
+
+
+class Keyed(Protocol):
+    """A result."""
+
+    @property
+    def key(self) -> Any:
+        """What no other result has."""
+
+
+Row = TypeVar("Row", bound=Keyed)
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,40 @@ class Layout:
                 raise InputError(path, f"of another model (weights {old})", f"weights {new}")
             if old != new:
                 raise InputError(path, f"made with {key} {old}", f"the same options (now {new})")
+
+    def rows(
+        self,
+        path: Path,
+        body: Sequence[tuple[int, str]],
+        parsed: Callable[[str], Row | None],
+        *,
+        first: Callable[[Row], bool],
+        what: str,
+        result: str,
+    ) -> tuple[Row, ...]:
+        """The results of the lines that `read` gave.
+
+        Args:
+            path: for errors.
+            body: the lines.
+            parsed: a line to its result; None: it is none.
+            first: whether a result is that of the dense model, which comes first.
+            what: that a line is of, as errors call it: "cut".
+            result: what a line is, as errors call it.
+
+        Raises:
+            InputError: a line is no result, or comes twice; there is none.
+        """
+        rows = dict[Any, Row]()
+        for number, text in body:
+            row = parsed(text)
+            if row is None or row.key in rows or first(row) == bool(rows):
+                expected = f"{','.join(self.columns)}, each {what} once"
+                raise InputError(f"{path}, line {number}", repr(text[:80]), expected)
+            rows[row.key] = row
+        if not rows:
+            raise InputError(path, f"no {result}", "that of the dense model at least")
+        return tuple(rows.values())
 
 
 def line(row: Any) -> str:

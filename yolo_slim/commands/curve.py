@@ -17,7 +17,7 @@ from yolo_slim.errors import InputError
 from yolo_slim.packages import TIMED, check_imports
 from yolo_slim.pruning.budget.target import MACS, Target
 from yolo_slim.pruning.recover.table import ALL
-from yolo_slim.runs import new_run, record_call, removed_if_empty
+from yolo_slim.runs import CURVE, CURVE_POINTS, new_run, record_call, removed_if_empty
 from yolo_slim.text import counted, fold, say
 
 if TYPE_CHECKING:
@@ -259,7 +259,6 @@ def trained_tasks(opt: argparse.Namespace, start: Start) -> list[Task]:
 def tell(opt: argparse.Namespace, curve: Curve, rough: str, start: Start) -> None:
     """Write the picture and, last, curve.json; print the table, the words and what comes next."""
     from yolo_slim.curve.plot import PICTURE, plot_curve
-    from yolo_slim.curve.points import FILE, RESULT
     from yolo_slim.curve.result import better_size, choice, write_result
     from yolo_slim.curve.words import bend_of, paragraph
     from yolo_slim.page import write as page
@@ -273,10 +272,10 @@ def tell(opt: argparse.Namespace, curve: Curve, rough: str, start: Start) -> Non
         "prune": prune_command(opt, chosen.label, start),
         "slim": called(opt, "slim", f"{min(MACS, float(chosen.label)):g}"),
     }
-    write_result(folder / RESULT, curve, bend, text, commands)
+    write_result(folder / CURVE, curve, bend, text, commands)
     print(curve)
     print(fold(text))
-    say(f"{folder / PICTURE}, {FILE}, {RESULT}")
+    say(f"{folder / PICTURE}, {CURVE_POINTS}, {CURVE}")
     if not opt.no_page:
         page.leave_page(folder, device=opt.device, repeats=0)  # all times are in the curve
     if size := better_size(curve, chosen):

@@ -13,13 +13,13 @@ from yolo_slim.errors import InputError, check_count, check_imgsz, check_share
 from yolo_slim.files import CHECKPOINT, check_file
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.parsing import OneLineParser, add_no_page, add_place
+from yolo_slim.runs import CURVE, CURVE_POINTS
 from yolo_slim.text import say
 
 MOST = 4  # processes, where the user names no number: each takes about 2 GB
 SHARES = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
 PROJECT = "runs/curve"
 CPU = "the CPU"  # what `device_name` calls it
-FILE, RESULT = "curve.csv", "curve.json"  # see `curve.points`, which takes long to import
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -111,10 +111,12 @@ def folder_to_resume(opt: argparse.Namespace) -> Path:
     if opt.resume is not True:
         folder = Path(opt.resume)
         folder = folder.parent if folder.is_file() else folder
-        if not (folder / FILE).is_file():
+        if not (folder / CURVE_POINTS).is_file():
             raise InputError("--resume", opt.resume, "the folder of a curve, with a curve.csv")
         return folder
-    files = [file for file in Path(opt.project).glob(f"*/{FILE}") if not finished(file.parent)]
+    files = [
+        file for file in Path(opt.project).glob(f"*/{CURVE_POINTS}") if not finished(file.parent)
+    ]
     if not files:
         got = f"no run to go on with in {opt.project}"
         raise InputError("--resume", got, f"one that was interrupted; {named('curve')} begins one")
@@ -125,4 +127,4 @@ def folder_to_resume(opt: argparse.Namespace) -> Path:
 
 def finished(folder: Path) -> bool:
     """Whether a run has come to its end: curve.json is its last file."""
-    return (folder / RESULT).is_file()
+    return (folder / CURVE).is_file()

@@ -12,9 +12,9 @@ from yolo_slim.files import check_writable
 from yolo_slim.host.data_yaml import check_data_file
 from yolo_slim.packages import TIMED, check_imports
 from yolo_slim.parsing import OneLineParser
+from yolo_slim.runs import PAGE
 from yolo_slim.text import say
 
-PAGE = "report.html"
 ALL = "all"
 
 

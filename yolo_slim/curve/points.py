@@ -18,12 +18,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from yolo_slim.as_called import named
-from yolo_slim.errors import InputError
 from yolo_slim.growing_csv import Layout
+from yolo_slim.runs import CURVE_POINTS
 from yolo_slim.text import giga, shortened, table
 
 WIDEST = 24  # characters of a name in the table
-FILE, RESULT = "curve.csv", "curve.json"  # in the folder of a run; the second marks its end
 TITLE = "# yolo-slim curve"
 MAY_DIFFER = ("weights",)  # when a run goes on: the digest tells the model
 SETTINGS = (
@@ -168,7 +167,7 @@ def write_curve(path: Path, settings: Mapping[str, str], points: Sequence[Point]
 
 def layout() -> Layout:
     """What curve.csv looks like."""
-    made_by = f"a {FILE} of {named('curve')}"
+    made_by = f"a {CURVE_POINTS} of {named('curve')}"
     return Layout("curve", made_by, TITLE, SETTINGS, MAY_DIFFER, COLUMNS)
 
 
@@ -182,19 +181,11 @@ def read_curve(path: str | Path) -> Curve:
         InputError: no such file, not a curve, or damaged.
     """
     path = Path(path)
-    path = path / FILE if path.is_dir() else path
+    path = path / CURVE_POINTS if path.is_dir() else path
     settings, body = layout().read(path)
-    points: dict[tuple[str, str], Point] = {}
-    for number, text in body:
-        point = parsed(text)
-        first = not points
-        if point is None or point.key in points or first != (point.family == DENSE):
-            expected = f"{','.join(COLUMNS)}, each point once"
-            raise InputError(f"{path}, line {number}", repr(text[:80]), expected)
-        points[point.key] = point
-    if not points:
-        raise InputError(path, "no point", "that of the dense model at least")
-    return Curve(path, settings, tuple(points.values()))
+    names = {"what": "point", "result": "point"}
+    points = layout().rows(path, body, parsed, first=lambda p: p.family == DENSE, **names)
+    return Curve(path, settings, points)
 
 
 def parsed(text: str) -> Point | None:

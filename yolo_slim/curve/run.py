@@ -17,7 +17,6 @@ from tqdm import tqdm
 from yolo_slim.curve.job import WORK, Job, Task, network_of
 from yolo_slim.curve.points import (
     DENSE,
-    FILE,
     TRAINED,
     Curve,
     Point,
@@ -28,6 +27,7 @@ from yolo_slim.curve.points import (
 )
 from yolo_slim.curve.timing import timed
 from yolo_slim.growing_csv import line
+from yolo_slim.runs import CURVE_POINTS
 from yolo_slim.workers import workers
 
 TIMING = 0.5  # what the timing takes, as a share of a cut
@@ -67,7 +67,7 @@ def run_curve(plan: Plan, folder: Path, processes: int = 1) -> tuple[Curve, str]
             raises.
     """
     plan, settings = replace(plan, job=replace(plan.job, folder=folder)), plan.settings
-    path, rough = folder / FILE, ""
+    path, rough = folder / CURVE_POINTS, ""
     points = resumed(path, settings, len(plan.tasks)) if path.exists() else []
     done = {point.key for point in points}
     if len(done) < len(plan.tasks) or not all(point.latency is not None for point in points):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from yolo_slim.curve.job import Task
 from yolo_slim.curve.points import TRAINED
 from yolo_slim.errors import InputError
-from yolo_slim.finished import Finished
-from yolo_slim.host.data import check_nc, read_data
+from yolo_slim.finished import Finished, check_same_data
+from yolo_slim.host.data import check_nc
 from yolo_slim.host.trained_with import classes_of, stride_of
 from yolo_slim.models import load
 
@@ -35,22 +34,3 @@ def task_of_run(run: Finished, file: str, data: dict[str, Any], imgsz: int) -> T
     size = -(-(run.imgsz or imgsz) // stride) * stride
     label = " ".join(str(run.folder).split())  # a line of the csv is a point
     return Task(TRAINED, label, size, weights=run.result.absolute())
-
-
-def check_same_data(run: Finished, file: str, data: dict[str, Any]) -> None:
-    """See that a run was of the data of the curve; a run that names none is taken.
-
-    The same file is the same data, and so is one with the same images and classes.
-
-    Raises:
-        InputError: it was of other data.
-    """
-    if run.data is None or Path(run.data).resolve() == Path(file).resolve():
-        return
-    try:
-        theirs = read_data(run.data, download=False)
-        same = all(theirs.get(key) == data.get(key) for key in ("val", "names"))
-    except InputError:  # it is gone
-        same = False
-    if not same:
-        raise InputError(run.folder, f"a run of other data ({run.data})", f"one of {file}")

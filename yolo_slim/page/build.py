@@ -207,10 +207,3 @@ def made_of(run: Finished) -> model.Made:
         options,
         {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
     )
-
-
-def images_text(page: model.Page) -> str:
-    """How many images a page was measured on, in words."""
-    looked, there = page.looked
-    text = counted(looked, "validation image")
-    return text if looked == there else f"{looked:,} of {counted(there, 'validation image')}"

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from yolo_slim.errors import InputError
-from yolo_slim.finished import Finished, short
+from yolo_slim.finished import Finished, check_same_data, short
 from yolo_slim.host.checkpoint import Checkpoint
 from yolo_slim.host.data import check_data, check_labels
 from yolo_slim.host.tasks import SEGMENTATION, task_of_model
@@ -176,11 +176,7 @@ def data_of(runs: Sequence[Finished], given: str | None = None) -> dict[str, Any
         return None
     data = check_data(files[0])
     for run in runs if not given else []:
-        if run.data and run.data != files[0]:
-            other = check_data(run.data)
-            if (other["val"], other["names"]) != (data["val"], data["names"]):
-                expected = f"runs of one data set, {files[0]}; or --data"
-                raise InputError(run.folder, f"a run of other data ({run.data})", expected)
+        check_same_data(run, files[0], data)
     return data
 
 

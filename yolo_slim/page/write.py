@@ -13,9 +13,9 @@ from yolo_slim.errors import InputError
 from yolo_slim.files import write_aside
 from yolo_slim.page.build import page_of
 from yolo_slim.page.html import render
+from yolo_slim.runs import PAGE
 from yolo_slim.text import say
 
-PAGE = "report.html"
 MOST = 5_000_000  # bytes of a page: where they are more, fewer pictures are shown
 
 

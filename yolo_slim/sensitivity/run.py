@@ -141,17 +141,13 @@ def read_scan(path: str | Path) -> Scan:
     """
     path = Path(path)
     settings, body = layout().read(path)
-    rows: dict[tuple, Row] = {}
-    for number, text in body:
-        row = parsed(text)
-        first = not rows
-        if row is None or row.key in rows or first != (row.kind == DENSE.layer.kind):
-            expected = f"{','.join(COLUMNS)}, each cut once"
-            raise InputError(f"{path}, line {number}", repr(text[:80]), expected)
-        rows[row.key] = row
-    if not rows:
-        raise InputError(path, "no result", "that of the dense model at least")
-    return Scan(path, settings, tuple(rows.values()))
+    rows = layout().rows(path, body, parsed, first=is_dense, what="cut", result="result")
+    return Scan(path, settings, rows)
+
+
+def is_dense(row: Row) -> bool:
+    """True for the result of the model as it is."""
+    return row.kind == DENSE.layer.kind
 
 
 def parsed(text: str) -> Row | None:
